@@ -1,0 +1,1 @@
+"""MovieLens files on disk: reading, checking, generating and fetching them. No TensorFlow."""

@@ -1,0 +1,186 @@
+"""The pipeline's configuration: one typed tree, read from YAML and overridden from the command line."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.splits import SplitConfig
+from trainers.hyperparameters import (
+    DCNHyperparameters,
+    JointHyperparameters,
+    RankingHyperparameters,
+    RetrievalHyperparameters,
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and what was expected."""
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SampleConfig(Section):
+    """Size of the synthetic data that a run without a data folder generates."""
+
+    users: int = Field(600, ge=10, description="Number of users.")
+    movies: int = Field(400, ge=20, description="Number of movies.")
+    ratings: int = Field(40_000, ge=200, description="Number of ratings.")
+    seed: int = Field(0, ge=0, description="Seed of the generator.")
+
+
+class DataConfig(Section):
+    """What is read and how it is divided."""
+
+    split: SplitConfig = Field(default_factory=SplitConfig, description="The split of the ratings.")
+    history_length: int = Field(50, ge=1, description="Most recent earlier train ratings that a row carries.")
+    sample: SampleConfig = Field(default_factory=SampleConfig, description="Synthetic data, used without --data.")
+
+
+class ModelsConfig(Section):
+    """Hyper-parameters of the four models."""
+
+    dcn: DCNHyperparameters = Field(default_factory=DCNHyperparameters, description="Deep & cross network.")
+    retrieval: RetrievalHyperparameters = Field(
+        default_factory=RetrievalHyperparameters, description="Two-tower retriever."
+    )
+    ranking: RankingHyperparameters = Field(default_factory=RankingHyperparameters, description="Rating predictor.")
+    joint: JointHyperparameters = Field(default_factory=JointHyperparameters, description="Both tasks in one model.")
+
+
+class EvaluationConfig(Section):
+    """The gates that a model passes before it is pushed, on the test split."""
+
+    recall_margin: float = Field(
+        0.0, ge=0, description="Filtered recall@10 that a retriever adds to popularity's, at least."
+    )
+    mse_margin: float = Field(
+        0.0, ge=0, description="Mean squared error that a rating model takes off the user+item bias model's, at least."
+    )
+    tolerance: float = Field(
+        0.002, ge=0, description="How much worse than the latest blessed model a candidate may be, in the same units."
+    )
+    slices: list[list[str]] = Field(
+        [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."
+    )
+
+
+class RecommenderConfig(Section):
+    """The two-stage recommender."""
+
+    candidates: int = Field(100, ge=1, description="Movies that the retriever hands to the ranker.")
+
+
+class BeamConfig(Section):
+    """How Apache Beam runs on this machine."""
+
+    direct_running_mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
+        "in_memory", description="Beam's direct runner mode."
+    )
+    direct_num_workers: int = Field(1, ge=0, description="Workers of the direct runner; 0 for one per core.")
+
+    def args(self) -> list[str]:
+        """Flags for Beam; the mode is always explicit, else Beam tries to download its Prism runner."""
+        return [
+            "--runner=DirectRunner",
+            f"--direct_running_mode={self.direct_running_mode}",
+            f"--direct_num_workers={self.direct_num_workers}",
+        ]
+
+
+class Config(Section):
+    """A run of the pipeline."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
+    data: DataConfig = Field(default_factory=DataConfig, description="What is read and how it is divided.")
+    models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the four models.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
+    recommender: RecommenderConfig = Field(
+        default_factory=RecommenderConfig, description="The two-stage recommender."
+    )
+    beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs on this machine.")
+
+
+def preset_names() -> list[str]:
+    """Names of the configurations that come with the project."""
+    folder = resources.files("pipeline") / "configs"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(source: str, overrides: list[str] | None = None) -> Config:
+    """Reads a configuration.
+
+    Args:
+      source: the name of a preset (`sample`, `ml1m`) or the path of a YAML file.
+      overrides: `a.b=value` settings, in YAML's notation for the value, that replace what the file says.
+
+    Raises:
+      ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+    """
+    tree = _read_tree(source)
+    for override in overrides or []:
+        _apply_override(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_describe(source, error)) from error
+
+
+def _read_tree(source: str) -> dict[str, Any]:
+    if source in preset_names():
+        text = (resources.files("pipeline") / "configs" / f"{source}.yaml").read_text()
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ConfigError(f"{source}: should be a YAML file or one of {', '.join(preset_names())}; no such file.")
+        text = path.read_text()
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: should be YAML; {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: should be a mapping of keys to values; received {type(tree).__name__}.")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value should be YAML; {error}") from error
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {parent!r} is a value, not a section.")
+    node[leaf] = value
+
+
+def _describe(source: str, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{source}: unknown key {key!r}; expected one of: {', '.join(_siblings(problem['loc']))}.")
+        else:
+            lines.append(f"{source}: {key}: {problem['msg']}; received {problem['input']!r}.")
+    return "\n".join(lines)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Serving: a local model server that speaks TensorFlow Serving's protocol, and its client."""

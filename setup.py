@@ -1,0 +1,5 @@
+"""Builds the wheel of the project's packages, which Beam workers and containers install."""
+
+from setuptools import find_packages, setup
+
+setup(packages=find_packages(include=["components*", "pipeline*", "serving*", "trainers*", "transform*"]))

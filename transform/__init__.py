@@ -1,0 +1,1 @@
+"""From raw MovieLens rows to model features: names, types, schema and the TensorFlow Transform graph."""
