@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 from transform.features import (
     FEATURES,
     HISTORY_MOVIES,
+    HISTORY_RATINGS,
     MOVIE_ID,
     Feature,
     Kind,
@@ -33,18 +34,17 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
     """
     outputs: dict[str, tf.Tensor] = {}
     for feature in FEATURES:
-        if feature.kind is Kind.NONE:
+        if feature.kind not in _TRANSFORMS:
             continue
         raw = inputs[feature.name]
-        if feature.kind in (Kind.MOVIES, Kind.RATINGS):
-            aligned = inputs[HISTORY_MOVIES]
-            outputs[transformed_name(feature.name)] = _history(
-                feature, raw, aligned, inputs[MOVIE_ID], custom_config["history_length"]
-            )
-            continue
         outputs[transformed_name(feature.name)] = _TRANSFORMS[feature.kind](feature, raw)
         if feature.also_normalized:
             outputs[normalized_name(feature.name)] = _normalized(feature, raw)
+    movies, ratings = _history(
+        inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS], inputs[MOVIE_ID], custom_config["history_length"]
+    )
+    outputs[transformed_name(HISTORY_MOVIES)] = movies
+    outputs[transformed_name(HISTORY_RATINGS)] = ratings
     return outputs
 
 
@@ -103,17 +103,21 @@ _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
 
 
 def _history(
-    feature: Feature, raw: tf.SparseTensor, movies: tf.SparseTensor, movie_id: tf.SparseTensor, length: int
-) -> tf.Tensor:
+    movies: tf.SparseTensor, ratings: tf.SparseTensor, movie_id: tf.SparseTensor, length: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Newest first, so that a position means how long ago; movies outside the vocabulary are left out."""
     vocabulary = tft.vocabulary(movie_id, vocab_filename=vocabulary_name(MOVIE_ID))
     indices = tft.apply_vocabulary(movies, vocabulary, default_value=-1)
     known = indices.values >= 0
-    values = indices.values + 1 if feature.kind is Kind.MOVIES else raw.values
-    rows = tf.RaggedTensor.from_value_rowids(
-        tf.boolean_mask(values, known), tf.boolean_mask(movies.indices[:, 0], known), nrows=movies.dense_shape[0]
-    )
-    return _to_width(tf.reverse(rows, axis=[1]), length)
+    row_ids = tf.boolean_mask(movies.indices[:, 0], known)
+
+    def dense(values: tf.Tensor) -> tf.Tensor:
+        rows = tf.RaggedTensor.from_value_rowids(
+            tf.boolean_mask(values, known), row_ids, nrows=movies.dense_shape[0]
+        )
+        return _to_width(tf.reverse(rows, axis=[1]), length)
+
+    return dense(indices.values + 1), dense(ratings.values)
 
 
 def _first(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:
