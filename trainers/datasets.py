@@ -1,0 +1,132 @@
+"""Transformed splits in memory, and batches of them.
+
+A row takes some 700 bytes, so that MovieLens 1M fits into less than a gigabyte; reading it once and drawing batches
+from memory is many times faster than parsing the files in every epoch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name, vocabulary_name
+
+Arrays = dict[str, np.ndarray]
+
+_PARSE_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a trainer reads.
+
+    Attributes:
+      train: transformed features of the train split, [rows, ...] by name.
+      eval: the same of the eval split.
+      movies: the same of the catalogue, one row a movie.
+      transform: the Transform output that they come from.
+    """
+
+    train: Arrays
+    eval: Arrays
+    movies: Arrays
+    transform: tft.TFTransformOutput
+
+    @property
+    def movie_size(self) -> int:
+        """Number of movie indices, padding and out-of-vocabulary included."""
+        return self.size(MOVIE_ID)
+
+    def size(self, name: str) -> int:
+        """Number of indices of a category, padding and out-of-vocabulary included."""
+        return self.transform.vocabulary_size_by_name(vocabulary_name(name)) + 2
+
+
+def read_splits(fn_args: FnArgs) -> Splits:
+    """Reads the splits `train`, `movies` (both in `train_files`) and `eval` that the Trainer component names."""
+    transform = tft.TFTransformOutput(fn_args.transform_output)
+    return Splits(
+        train=_read(_files(fn_args.train_files, "train"), transform),
+        eval=_read(_files(fn_args.eval_files, "eval"), transform),
+        movies=_read(_files(fn_args.train_files, "movies"), transform),
+        transform=transform,
+    )
+
+
+def _files(patterns: Sequence[str], split: str) -> list[str]:
+    files = sorted(
+        path for pattern in patterns if f"Split-{split}/" in pattern for path in tf.io.gfile.glob(pattern)
+    )
+    if not files:
+        raise ValueError(f"Trainer should be given files of the split {split!r}; received {list(patterns)}.")
+    return files
+
+
+def _read(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
+    spec = transform.transformed_feature_spec()
+    dataset = (
+        tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
+        .batch(_PARSE_BATCH)
+        .map(lambda rows: _narrow(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
+        .prefetch(2)
+    )
+    batches = list(dataset.as_numpy_iterator())
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in spec}
+
+
+def _narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Indices as int32: half the memory, and enough for any vocabulary."""
+    return {name: tf.cast(x, tf.int32) if x.dtype == tf.int64 else x for name, x in features.items()}
+
+
+def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+    """Batches of rows, in a new order each epoch when `shuffle_seed` is given.
+
+    Only row numbers pass through the shuffle buffer, so that the whole split is shuffled at no cost.
+    """
+    rows = len(next(iter(arrays.values())))
+    tensors = {name: tf.constant(values) for name, values in arrays.items()}
+    order = tf.data.Dataset.range(rows)
+    if shuffle_seed is not None:
+        order = order.shuffle(rows, seed=shuffle_seed, reshuffle_each_iteration=True)
+    return (
+        order.batch(batch_size)
+        .map(lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}, num_parallel_calls=1)
+        .prefetch(2)
+    )
+
+
+def select(arrays: Arrays, names: Sequence[str]) -> Arrays:
+    """The named features, and the label."""
+    return {name: arrays[name] for name in {*names, transformed_name(LABEL)}}
+
+
+@dataclass(frozen=True)
+class SeenMovies:
+    """The movies of each user's train ratings, as compressed rows.
+
+    Attributes:
+      offsets: int64 [user indices + 1].
+      movies: int64 [ratings], sorted by user.
+    """
+
+    offsets: np.ndarray
+    movies: np.ndarray
+
+    @classmethod
+    def of(cls, train: Arrays, user_size: int) -> "SeenMovies":
+        """Collects them from the train split."""
+        users, movies = train[transformed_name(USER_ID)], train[transformed_name(MOVIE_ID)]
+        order = np.argsort(users, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=user_size))])
+        return cls(offsets, movies[order].astype(np.int64))
+
+    def pairs(self, users: np.ndarray) -> np.ndarray:
+        """Cells that `users` have seen: int64 [seen_pairs, 2] of row in `users` and movie index."""
+        counts = self.offsets[users + 1] - self.offsets[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        starts = np.repeat(self.offsets[users] - (np.cumsum(counts) - counts), counts)
+        return np.stack([rows, self.movies[starts + np.arange(len(rows))]], axis=1)

@@ -1,0 +1,81 @@
+"""Deep & cross network, version 2: explicit feature crosses, whose weights show which features matter together.
+
+Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is one embedding for each feature, side by side, so
+that each block of a cross layer's weights belongs to a pair of features.
+"""
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from trainers import training
+from trainers.datasets import Splits
+from trainers.evaluation import RootMeanSquaredError
+from trainers.hyperparameters import DCNHyperparameters
+from trainers.signatures import RatingHead
+from trainers.towers import MLP, FeatureEncoder, Tensors
+from transform.features import LABEL, Kind, Role, of_role, transformed_name
+
+CROSSED_FEATURES = tuple(
+    feature.name for feature in of_role(Role.USER, Role.MOVIE) if feature.kind in (Kind.CATEGORY, Kind.MULTI_HOT)
+)
+
+
+class DCNModel(tfrs.Model):
+    """Cross layers, and deep layers after or beside them.
+
+    Attributes:
+      features: names of the crossed features, in the order of their blocks.
+      cross: the cross layers.
+    """
+
+    features = CROSSED_FEATURES
+
+    def __init__(self, splits: Splits, hparams: DCNHyperparameters):
+        super().__init__()
+        dim, l2 = hparams.embedding_dim, hparams.l2
+        others = {feature.name for feature in of_role(Role.USER, Role.MOVIE)}
+        self._encoders = [
+            FeatureEncoder(splits, (Role.USER, Role.MOVIE), dim, l2, without=tuple(others - {name}))
+            for name in self.features
+        ]
+        self.cross = [
+            tfrs.layers.feature_interaction.Cross(
+                projection_dim=hparams.projection_dim,
+                kernel_initializer="glorot_uniform",
+                kernel_regularizer=tf.keras.regularizers.L2(l2),
+            )
+            for _ in range(hparams.cross_layers)
+        ]
+        self._deep = MLP(hparams.hidden_units, hparams.dropout)
+        self._stacked = hparams.structure == "stacked"
+        self._output = tf.keras.layers.Dense(
+            1, bias_initializer=tf.keras.initializers.Constant(splits.train[transformed_name(LABEL)].mean())
+        )
+        self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError())
+
+    def embeddings(self, features: Tensors) -> tf.Tensor:
+        """The crossed features' vectors, side by side: float32 [batch_size, len(self.features) * dim]."""
+        return tf.concat([encoder(features) for encoder in self._encoders], axis=1)
+
+    def ratings(self, features: Tensors, training: bool = False) -> tf.Tensor:
+        """Predicted ratings, 1 to 5: float32 [batch_size]."""
+        return tf.clip_by_value(self._raw_ratings(features, training), 1.0, 5.0)
+
+    def _raw_ratings(self, features: Tensors, training: bool) -> tf.Tensor:
+        x0 = self.embeddings(features)
+        crossed = x0
+        for layer in self.cross:
+            crossed = layer(x0, crossed)
+        deep = self._deep(crossed if self._stacked else x0, training=training)
+        return tf.squeeze(self._output(deep if self._stacked else tf.concat([crossed, deep], axis=1)), 1)
+
+    def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
+        """Mean squared error, in stars squared."""
+        predicted = self._raw_ratings(inputs, training)
+        return self.task(labels=inputs[transformed_name(LABEL)], predictions=predicted)
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains and exports the deep & cross network; called by the Trainer component."""
+    training.run(fn_args, "dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (RatingHead,))

@@ -1,0 +1,217 @@
+"""Layers that turn transformed features into vectors; all models are made of them."""
+
+import tensorflow as tf
+
+from trainers.datasets import Splits
+from transform.features import (
+    HISTORY_MOVIES,
+    HISTORY_RATINGS,
+    MOVIE_ID,
+    Feature,
+    Kind,
+    Role,
+    normalized_name,
+    of_role,
+    transformed_name,
+)
+
+RATING_LEVELS = 6  # no rating, and one to five stars
+RECENT = 5  # movies of a history that keep a place of their own
+
+Tensors = dict[str, tf.Tensor]
+
+
+class FeatureEncoder(tf.keras.layers.Layer):
+    """Sums one vector for each feature of some roles: a linear layer over their sparse one-hot encodings.
+
+    Call arguments:
+      features: transformed features, [batch_size, ...] by name.
+
+    Returns:
+      float32 [batch_size, dim].
+    """
+
+    def __init__(self, splits: Splits, roles: tuple[Role, ...], dim: int, l2: float, without: tuple[str, ...] = ()):
+        """Args: splits gives vocabulary sizes; features named in `without` are left out."""
+        super().__init__()
+        self._features = tuple(feature for feature in of_role(*roles) if feature.name not in without)
+        self._dim = dim
+        self._tables = {
+            feature.name: embedding(_index_count(feature, splits), dim, l2)
+            for feature in self._features
+            if feature.kind in (Kind.CATEGORY, Kind.TOKENS, Kind.MULTI_HOT)
+        }
+        numbers = [transformed_name(f.name) for f in self._features if f.kind is Kind.NORMALIZED]
+        self._numbers = numbers + [normalized_name(f.name) for f in self._features if f.also_normalized]
+        self._dense = tf.keras.layers.Dense(dim, use_bias=False) if self._numbers else None
+
+    def call(self, features: Tensors) -> tf.Tensor:
+        vectors = [self._encode(feature, features) for feature in self._features if feature.name in self._tables]
+        if self._dense is not None:
+            vectors.append(self._dense(tf.stack([features[name] for name in self._numbers], axis=1)))
+        return tf.add_n(vectors)
+
+    def _encode(self, feature: Feature, features: Tensors) -> tf.Tensor:
+        values = features[transformed_name(feature.name)]
+        table = self._tables[feature.name]
+        if feature.kind is Kind.CATEGORY:
+            return table(values)
+        if feature.kind is Kind.TOKENS:
+            present = tf.cast(values > 0, tf.float32)[..., tf.newaxis]
+            return tf.math.divide_no_nan(
+                tf.reduce_sum(table(values) * present, axis=1), tf.sqrt(tf.reduce_sum(present, axis=1))
+            )
+        hot = tf.cast(values, tf.float32)
+        # Looking up every index gives the table itself, as [width + 2, dim].
+        weights = table(tf.range(feature.width + 2))
+        return tf.math.divide_no_nan(hot @ weights, tf.sqrt(tf.reduce_sum(hot, axis=1, keepdims=True)))
+
+
+def embedding(size: int, dim: int, l2: float, initial: float = 0.05) -> tf.keras.layers.Embedding:
+    """An embedding table whose L2 penalty falls on the rows of a batch, weighted by how often they occur in it."""
+    return tf.keras.layers.Embedding(
+        size,
+        dim,
+        embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=initial),
+        activity_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
+    )
+
+
+def _index_count(feature: Feature, splits: Splits) -> int:
+    return feature.width + 2 if feature.kind is Kind.MULTI_HOT else splits.size(feature.name)
+
+
+class HistoryEncoder(tf.keras.layers.Layer):
+    """Pools the vectors of the movies that a user rated before.
+
+    Each movie's vector is joined by one for its rating and one for its place in time. The output holds, side by side,
+    their mean, an attention-weighted mean for each head, and the last few movies as they are.
+
+    Call arguments:
+      features: transformed features with the history.
+      table: float32 [movie indices, dim], a vector for each movie.
+
+    Returns:
+      float32 [batch_size, (1 + heads + RECENT) * dim].
+    """
+
+    def __init__(self, length: int, dim: int, heads: int = 2):
+        super().__init__()
+        self._ratings = embedding(RATING_LEVELS, dim, 0.0)
+        self._places = embedding(length, dim, 0.0)
+        self._scores = tf.keras.Sequential(
+            [tf.keras.layers.Dense(dim, activation="tanh"), tf.keras.layers.Dense(heads)]
+        )
+
+    def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
+        events, present = self.events(features, table)
+        weights = self._scores(events) + tf.where(present, 0.0, -1e9)[..., tf.newaxis]
+        attended = tf.einsum("blh,bld->bhd", tf.nn.softmax(weights, axis=1), events)
+        mask = tf.cast(present, tf.float32)[..., tf.newaxis]
+        total = tf.reduce_sum(mask, axis=1)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), total)
+        # Without a history every weight falls on padding: nothing should come of it.
+        attended *= tf.minimum(total, 1.0)[..., tf.newaxis]
+        recent = _pad_to(events, RECENT)
+        return tf.concat([mean, _flatten(attended), _flatten(recent)], axis=1)
+
+    def events(self, features: Tensors, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Vectors of the history, zero where there is none: [batch_size, length, dim] and a bool mask."""
+        movies = features[transformed_name(HISTORY_MOVIES)]
+        ratings = tf.cast(tf.round(features[transformed_name(HISTORY_RATINGS)]), tf.int32)
+        present = movies > 0
+        vectors = tf.gather(table, movies) + self._ratings(ratings) + self._places(tf.range(tf.shape(movies)[1]))
+        return vectors * tf.cast(present, tf.float32)[..., tf.newaxis], present
+
+
+def _flatten(x: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(x, [-1, x.shape[1] * x.shape[2]])
+
+
+def _pad_to(events: tf.Tensor, length: int) -> tf.Tensor:
+    short = max(0, length - events.shape[1])
+    return tf.pad(events[:, :length], [[0, 0], [0, short], [0, 0]])
+
+
+class MLP(tf.keras.layers.Layer):
+    """Hidden layers with ReLU, dropout and bounded weights.
+
+    Call arguments:
+      x: float32 [batch_size, any].
+
+    Returns:
+      float32 [batch_size, units[-1]], or x when there are no units.
+    """
+
+    def __init__(self, units: list[int], dropout: float, max_norm: float | None = None):
+        super().__init__()
+        constraint = tf.keras.constraints.MaxNorm(max_norm) if max_norm else None
+        self._layers = []
+        for width in units:
+            self._layers.append(tf.keras.layers.Dense(width, activation="relu", kernel_constraint=constraint))
+            self._layers.append(tf.keras.layers.Dropout(dropout))
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        for layer in self._layers:
+            x = layer(x, training=training)
+        return x
+
+
+class QueryTower(tf.keras.layers.Layer):
+    """A user at a moment: who they are, and what they rated before. No user id, so that new people are no exception.
+
+    Call arguments:
+      features: transformed features of the roles user, context and history.
+      table: float32 [movie indices, dim], the movies' vectors.
+
+    Returns:
+      float32 [batch_size, dim].
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        dim: int,
+        hidden_units: list[int],
+        dropout: float,
+        l2: float,
+        roles: tuple[Role, ...] = (Role.USER,),
+        without: tuple[str, ...] = ("user_id",),
+    ):
+        super().__init__()
+        length = splits.train[transformed_name(HISTORY_MOVIES)].shape[1]
+        self._person = FeatureEncoder(splits, roles, dim, l2, without)
+        self._history = HistoryEncoder(length, dim)
+        self._mlp = MLP(hidden_units, dropout)
+        self._output = tf.keras.layers.Dense(dim)
+
+    def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
+        x = tf.concat([self._person(features), self._history(features, table)], axis=1)
+        return self._output(self._mlp(x, training=training))
+
+
+class Catalogue(tf.Module):
+    """The transformed features of every movie, by movie index; rows of padding and unknown movies are empty.
+
+    Attributes:
+      features: [movie indices, ...] by name, not trained.
+      candidates: bool [movie indices], which of them are movies.
+    """
+
+    def __init__(self, splits: Splits):
+        super().__init__()
+        index = splits.movies[transformed_name(MOVIE_ID)]
+        self.features: Tensors = {}
+        for feature in of_role(Role.MOVIE):
+            name = transformed_name(feature.name)
+            values = splits.movies[name]
+            table = tf.zeros((splits.movie_size, *values.shape[1:]), values.dtype).numpy()
+            table[index] = values
+            self.features[name] = tf.Variable(table, trainable=False, name=f"catalogue_{name}")
+        is_movie = tf.zeros([splits.movie_size], tf.bool).numpy()
+        is_movie[index] = True
+        self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
+
+    def mask(self, scores: tf.Tensor) -> tf.Tensor:
+        """Scores [batch_size, movie indices], -inf for what is no movie."""
+        return tf.where(self.candidates, scores, float("-inf"))

@@ -1,0 +1,138 @@
+"""The training loop that all models share: fit, watch the eval split, keep the best epoch, export."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import tensorflow as tf
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from trainers.datasets import Arrays, Splits, batches, read_splits
+from trainers.hyperparameters import Hyperparameters
+from trainers.signatures import HeadType, export
+
+_logger = logging.getLogger("trainers")
+
+HYPERPARAMETERS = "hyperparameters"
+
+
+class Objective(Protocol):
+    """A metric on the eval split, by which the best epoch is chosen.
+
+    Attributes:
+      name: what it is called in logs.
+      sign: 1 where larger is better, -1 where smaller is.
+    """
+
+    name: str
+    sign: int
+
+    def __init__(self, splits: Splits) -> None: ...
+
+    def __call__(self, model: tf.keras.Model) -> float:
+        """Its value for the model as it stands."""
+
+
+def fit(
+    model: tf.keras.Model,
+    train: Arrays,
+    objective: Objective,
+    hparams: Hyperparameters,
+    log_dir: str,
+    name: str,
+) -> float:
+    """Trains until `patience` epochs brought nothing, and puts the best epoch's weights back.
+
+    Args:
+      model: a TFRS model, not compiled.
+      train: transformed features that the model's `compute_loss` reads.
+      objective: the metric on the eval split.
+      hparams: epochs, batch size, learning rate and seed.
+      log_dir: where TensorBoard's scalars go.
+      name: the model's name in logs.
+
+    Returns:
+      The best value of the objective.
+
+    Raises:
+      FloatingPointError: the loss is no longer a number.
+    """
+    dataset = batches(train, hparams.batch_size, shuffle_seed=hparams.seed)
+    steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
+    optimizer = tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
+
+    @tf.function
+    def train_epoch() -> tf.Tensor:
+        total, count = 0.0, 0.0
+        for batch in dataset:
+            with tf.GradientTape() as tape:
+                loss = model.compute_loss(batch, training=True)
+                penalized = loss + tf.add_n(model.losses) if model.losses else loss
+            variables = model.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
+            total += loss
+            count += 1.0
+        return total / count
+
+    model.compute_loss(next(iter(dataset)), training=False)
+    optimizer.build(model.trainable_variables)
+    best, best_weights, waited = -math.inf, model.get_weights(), 0
+    with tf.summary.create_file_writer(log_dir).as_default():
+        for epoch in range(1, hparams.epochs + 1):
+            started = time.monotonic()
+            loss = float(train_epoch())
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"{name}: the loss of epoch {epoch} is {loss}; a lower learning_rate than "
+                    f"{hparams.learning_rate} may help."
+                )
+            value = objective(model)
+            tf.summary.scalar("loss", loss, step=epoch)
+            tf.summary.scalar(f"eval_{objective.name}", value, step=epoch)
+            _logger.info(
+                "%s epoch %d/%d: loss %.4f, eval %s %.4f, %.0f s",
+                *(name, epoch, hparams.epochs, loss, objective.name, value, time.monotonic() - started),
+            )
+            if objective.sign * value > best:
+                best, best_weights, waited = objective.sign * value, model.get_weights(), 0
+            else:
+                waited += 1
+                if waited >= hparams.patience:
+                    break
+    model.set_weights(best_weights)
+    return objective.sign * best
+
+
+def run(
+    fn_args: FnArgs,
+    name: str,
+    hyperparameters: type[Hyperparameters],
+    build: Callable[[Splits, Hyperparameters], tf.keras.Model],
+    objective: type[Objective],
+    heads: tuple[HeadType, ...],
+) -> None:
+    """What every `run_fn` does: read, build, fit, export.
+
+    Args:
+      fn_args: from the Trainer component; `custom_config["hyperparameters"]` holds the model's section.
+      name: the model's name in logs.
+      hyperparameters: the type of that section.
+      build: makes the model.
+      objective: the metric on the eval split.
+      heads: the tasks that are exported.
+    """
+    hparams = hyperparameters.model_validate(fn_args.custom_config[HYPERPARAMETERS])
+    tf.keras.utils.set_random_seed(hparams.seed)
+    splits = read_splits(fn_args)
+    _logger.info("%s: %d train rows, %d eval rows", name, *(_rows(a) for a in (splits.train, splits.eval)))
+    model = build(splits, hparams)
+    fit(model, splits.train, objective(splits), hparams, fn_args.model_run_dir, name)
+    export(model, splits, fn_args.serving_model_dir, heads)
+    # The next model is trained in the same process; the graphs of this one would stay.
+    tf.keras.backend.clear_session()
+
+
+def _rows(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
