@@ -63,8 +63,11 @@ class EvaluationConfig(Section):
     mse_margin: float = Field(
         0.0, ge=0, description="Mean squared error that a rating model takes off the user+item bias model's, at least."
     )
-    tolerance: float = Field(
-        0.002, ge=0, description="How much worse than the latest blessed model a candidate may be, in the same units."
+    recall_tolerance: float = Field(
+        0.002, ge=0, description="Filtered recall@10 that may be lost against the latest blessed model."
+    )
+    mse_tolerance: float = Field(
+        0.002, ge=0, description="Mean squared error that may be added to the latest blessed model's."
     )
     slices: list[list[str]] = Field(
         [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."
