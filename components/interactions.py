@@ -30,9 +30,7 @@ class Ragged:
         return cls(offsets, source[positions])
 
 
-def assign_splits(
-    user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarray, config: SplitConfig
-) -> np.ndarray:
+def assign_splits(user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarray, config: SplitConfig) -> np.ndarray:
     """Gives every rating its split.
 
     `random` depends on user, movie and seed alone: a rating stays in its split whatever else is in the data. `temporal`

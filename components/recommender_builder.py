@@ -82,9 +82,7 @@ def RecommenderBuilder(
     _write_blessing(blessing, model, blessed=True)
 
 
-def _write_blessing(
-    blessing: standard_artifacts.ModelBlessing, model: standard_artifacts.Model, blessed: bool
-) -> None:
+def _write_blessing(blessing: standard_artifacts.ModelBlessing, model: standard_artifacts.Model, blessed: bool) -> None:
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
@@ -157,7 +155,11 @@ def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Mov
     ] + _normalized_names(transform)
     transformed = _columns(
         [
-            {name: _narrow(value.numpy()) for name, value in layer(tf.io.parse_example(part, raw_spec)).items() if name in names}
+            {
+                name: _narrow(value.numpy())
+                for name, value in layer(tf.io.parse_example(part, raw_spec)).items()
+                if name in names
+            }
             for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH))
         ]
     )

@@ -104,9 +104,7 @@ class Config(Section):
     data: DataConfig = Field(default_factory=DataConfig, description="What is read and how it is divided.")
     models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the four models.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
-    recommender: RecommenderConfig = Field(
-        default_factory=RecommenderConfig, description="The two-stage recommender."
-    )
+    recommender: RecommenderConfig = Field(default_factory=RecommenderConfig, description="The two-stage recommender.")
     beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs on this machine.")
 
 

@@ -1,10 +1,10 @@
 """The pipeline, once, for every runner: reads from top to bottom as data flows.
 
-    ratings.dat users.dat movies.dat [credits.csv]
-       └─ MovieLensExampleGen ─ StatisticsGen ─ ImportSchemaGen ─ ExampleValidator
-            └─ Transform ─ for each model: Trainer ─ Resolver ─ Evaluator ─ Pusher
-                 ├─ FeatureImportance of the DCN
-                 └─ RecommenderBuilder, from the blessed retriever and ranker ─ Pusher
+ratings.dat users.dat movies.dat [credits.csv]
+   └─ MovieLensExampleGen ─ StatisticsGen ─ ImportSchemaGen ─ ExampleValidator
+        └─ Transform ─ for each model: Trainer ─ Resolver ─ Evaluator ─ Pusher
+             ├─ FeatureImportance of the DCN
+             └─ RecommenderBuilder, from the blessed retriever and ranker ─ Pusher
 """
 
 import os
@@ -58,7 +58,7 @@ def create_pipeline(
         input_base=data_dir,
         split=config.data.split,
         history_length=config.data.history_length,
-        has_credits=os.path.exists(os.path.join(data_dir, "credits.csv")),
+        source=fingerprint("components"),
     )
 
     # Describes the data, and holds it against the schema kept in the repository.
@@ -80,10 +80,7 @@ def create_pipeline(
 
     nodes: list[BaseNode] = [examples, statistics, schema, validator, transform]
     stages = {
-        name: _model_stage(
-            name, config, examples, schema, transform, serving_dir, resolver_strategy
-        )
-        for name in TASKS
+        name: _model_stage(name, config, examples, schema, transform, serving_dir, resolver_strategy) for name in TASKS
     }
     for stage in stages.values():
         nodes += stage.nodes

@@ -57,9 +57,7 @@ def read_splits(fn_args: FnArgs) -> Splits:
 
 
 def _files(patterns: Sequence[str], split: str) -> list[str]:
-    files = sorted(
-        path for pattern in patterns if f"Split-{split}/" in pattern for path in tf.io.gfile.glob(pattern)
-    )
+    files = sorted(path for pattern in patterns if f"Split-{split}/" in pattern for path in tf.io.gfile.glob(pattern))
     if not files:
         raise ValueError(f"Trainer should be given files of the split {split!r}; received {list(patterns)}.")
     return files

@@ -113,6 +113,4 @@ class MovielensModel(tfrs.Model):
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the joint model; called by the Trainer component."""
-    training.run(
-        fn_args, "joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead)
-    )
+    training.run(fn_args, "joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))

@@ -51,9 +51,7 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
 def _category(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     if feature.prefix is not None:
         raw = raw.with_values(tf.strings.substr(raw.values, 0, feature.prefix))
-    indices = tft.compute_and_apply_vocabulary(
-        raw, num_oov_buckets=1, vocab_filename=vocabulary_name(feature.name)
-    )
+    indices = tft.compute_and_apply_vocabulary(raw, num_oov_buckets=1, vocab_filename=vocabulary_name(feature.name))
     return _first(indices.with_values(indices.values + 1), default=0)
 
 
@@ -112,9 +110,7 @@ def _history(
     row_ids = tf.boolean_mask(movies.indices[:, 0], known)
 
     def dense(values: tf.Tensor) -> tf.Tensor:
-        rows = tf.RaggedTensor.from_value_rowids(
-            tf.boolean_mask(values, known), row_ids, nrows=movies.dense_shape[0]
-        )
+        rows = tf.RaggedTensor.from_value_rowids(tf.boolean_mask(values, known), row_ids, nrows=movies.dense_shape[0])
         return _to_width(tf.reverse(rows, axis=[1]), length)
 
     return dense(indices.values + 1), dense(ratings.values)
@@ -124,9 +120,7 @@ def _first(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:
     """A row's first value, or the default: [batch_size]."""
     is_first = tf.equal(sparse.indices[:, 1], 0)
     shape = tf.stack([sparse.dense_shape[0], 1])
-    column = tf.SparseTensor(
-        tf.boolean_mask(sparse.indices, is_first), tf.boolean_mask(sparse.values, is_first), shape
-    )
+    column = tf.SparseTensor(tf.boolean_mask(sparse.indices, is_first), tf.boolean_mask(sparse.values, is_first), shape)
     return tf.reshape(tf.sparse.to_dense(column, default_value=default), [-1])
 
 

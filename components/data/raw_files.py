@@ -221,9 +221,7 @@ class _located:
             raise DataError(self._path, self._line, str(error)) from None
 
 
-def _records(
-    path: Path, count: int, parse: Callable[[list[str]], T], utf8_refused: bool = False
-) -> Iterator[T]:
+def _records(path: Path, count: int, parse: Callable[[list[str]], T], utf8_refused: bool = False) -> Iterator[T]:
     """What `parse` makes of the fields of each line; a problem that it meets is given its line."""
     content = path.read_bytes()
     if not content.strip():
