@@ -2,4 +2,7 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=find_packages(include=["components*", "pipeline*", "serving*", "trainers*", "transform*"]))
+setup(
+    packages=find_packages(include=["components*", "pipeline*", "serving*", "trainers*", "transform*"]),
+    package_data={"": ["*.config", "*.json", "*.pbtxt", "*.txt", "*.yaml", "*.yml", "configs/*.yaml"]},
+)

@@ -1,0 +1,41 @@
+# Every verb that needs the environment makes it first; where it is up to date that takes a moment.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast lint format clean
+
+FAST := not component and not e2e and not serving and not ml1m
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make the environment (.venv) with all extras
+	@scripts/setup.sh --all-extras
+
+run: ## Train, gate and push the four models on generated data, and ask for recommendations
+	@scripts/setup.sh
+	.venv/bin/movielens run --config sample --output output/sample
+
+test: ## Run all tests; those on real MovieLens 1M run where ML1M_DIR names its folder
+	@scripts/setup.sh --all-extras
+	.venv/bin/python -m pytest
+
+test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
+	@scripts/setup.sh --all-extras
+	.venv/bin/python -m pytest -m '$(FAST)'
+
+lint: ## Check style and types
+	@scripts/setup.sh --all-extras
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/shellcheck scripts/*.sh .ci/run
+
+format: ## Format the code and fix what can be fixed by machine
+	@scripts/setup.sh --all-extras
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean: ## Remove caches and build products; the environment and output/ stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . \( -name .venv -o -name .toolchain -o -name .git -o -name output \) -prune -o -name __pycache__ -type d -exec rm -rf {} +
