@@ -124,8 +124,9 @@ def make_shards(data: MovieLens, split: SplitConfig, history_length: int) -> Ite
     """Cuts ratings into shards of whole users.
 
     Yields:
-      The name of a file, and arrays of about 32,768 ratings, sorted by user and time: `codes` (of the split), `movie_rows` (of the movie
-      table), the ratings' and users' columns, and the lists `history_*` and `seen_movie_ids` with their offsets.
+      The name of a file, and arrays of about 32,768 ratings sorted by user and time: `codes` (of the split),
+      `movie_rows` (of the movie table), the ratings' and users' columns, and the lists `history_*` and
+      `seen_movie_ids` with their offsets.
     """
     ratings, users = data.ratings, data.users
     user_id, movie_id = ratings["user_id"].to_numpy(), ratings["movie_id"].to_numpy()

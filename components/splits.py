@@ -18,7 +18,7 @@ class Strategy(StrEnum):
 class Fractions(BaseModel):
     """Shares of the ratings; they add up to 1. Not used by `leave_last_out`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     train: float = Field(0.73, gt=0, lt=1, description="Share of ratings that models are fitted on.")
     eval: float = Field(0.02, gt=0, lt=1, description="Share of ratings for early stopping and tuning.")
@@ -35,7 +35,7 @@ class Fractions(BaseModel):
 class SplitConfig(BaseModel):
     """The split of the ratings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     strategy: Strategy = Field(
         Strategy.RANDOM,

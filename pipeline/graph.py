@@ -11,13 +11,13 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 
-from components.feature_importance import FeatureImportance
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
+from components.feature_importance import FeatureImportance
 from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
 from components.movielens_example_gen import MovieLensExampleGen
 from components.recommender_builder import RecommenderBuilder
@@ -98,7 +98,7 @@ def create_pipeline(
         ranking_model=stages["ranking"].trainer.outputs["model"],
         ranking_blessing=stages["ranking"].evaluator.outputs["blessing"],
         candidates=config.recommender.candidates,
-        history_length=config.data.history_length,
+        source=fingerprint("components", "transform"),
     )
     pusher = _pusher(RECOMMENDER, recommender.outputs["model"], recommender.outputs["blessing"], serving_dir)
     nodes += [recommender, pusher]

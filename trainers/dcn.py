@@ -9,7 +9,7 @@ import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainers import training
-from trainers.datasets import Splits
+from trainers.datasets import Splits, batches
 from trainers.evaluation import RootMeanSquaredError
 from trainers.hyperparameters import DCNHyperparameters
 from trainers.signatures import RatingHead
@@ -19,6 +19,9 @@ from transform.features import LABEL, Kind, Role, of_role, transformed_name
 CROSSED_FEATURES = tuple(
     feature.name for feature in of_role(Role.USER, Role.MOVIE) if feature.kind in (Kind.CATEGORY, Kind.MULTI_HOT)
 )
+
+# Rows from which the scale of embeddings is taken.
+_SCALE_ROWS = 16_384
 
 
 class DCNModel(tfrs.Model):
@@ -76,6 +79,31 @@ class DCNModel(tfrs.Model):
         return self.task(labels=inputs[transformed_name(LABEL)], predictions=predicted)
 
 
+class CrossHead(RatingHead):
+    """Ratings, and what tells how strongly features are crossed.
+
+    Attributes:
+      features: string [features], names in the order of their blocks.
+      cross_kernel: float32 [features * dim, features * dim], the first cross layer's weights, input by output.
+      embedding_scales: float32 [features], root mean square of each feature's embeddings over train rows.
+    """
+
+    def __init__(self, model: DCNModel, splits: Splits):
+        super().__init__(model, splits)
+        self.features = tf.Variable(list(model.features), trainable=False)
+        self.cross_kernel = tf.Variable(_kernel(model.cross[0]), trainable=False)
+        sample = next(iter(batches(splits.train, _SCALE_ROWS, shuffle_seed=0)))
+        blocks = tf.split(model.embeddings(sample), len(model.features), axis=1)
+        self.embedding_scales = tf.Variable(
+            [tf.sqrt(tf.reduce_mean(tf.square(block))) for block in blocks], trainable=False
+        )
+
+
+def _kernel(layer: tfrs.layers.feature_interaction.Cross) -> tf.Tensor:
+    matrices = [weight for weight in layer.trainable_weights if len(weight.shape) == 2]
+    return matrices[0] if len(matrices) == 1 else tf.matmul(*matrices)
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the deep & cross network; called by the Trainer component."""
-    training.run(fn_args, "dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (RatingHead,))
+    training.run(fn_args, "dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (CrossHead,))

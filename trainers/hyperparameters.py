@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class Hyperparameters(BaseModel):
     """What every model has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, description="Seed of initial weights, shuffling and dropout.")
     epochs: int = Field(5, ge=1, description="Most passes over the train split.")
@@ -23,14 +23,14 @@ class Hyperparameters(BaseModel):
 class RetrievalHyperparameters(Hyperparameters):
     """Two-tower retriever."""
 
-    hidden_units: list[int] = Field([128], description="Hidden layers of the query tower.")
+    hidden_units: list[PositiveInt] = Field([128], description="Hidden layers of the query tower.")
     temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
 
 
 class RankingHyperparameters(Hyperparameters):
     """Rating predictor."""
 
-    hidden_units: list[int] = Field([128, 64], min_length=1, description="Layers of the deep tower.")
+    hidden_units: list[PositiveInt] = Field([128, 64], min_length=1, description="Layers of the deep tower.")
     max_norm: float = Field(3.0, gt=0, description="Largest norm of a unit's incoming weights.")
 
 
@@ -42,13 +42,13 @@ class DCNHyperparameters(Hyperparameters):
     )
     cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
     projection_dim: int | None = Field(None, ge=1, description="Rank of the cross weights; null for full rank.")
-    hidden_units: list[int] = Field([192, 192], min_length=1, description="Layers of the deep part.")
+    hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Layers of the deep part.")
 
 
 class JointHyperparameters(RetrievalHyperparameters):
     """Retrieval and rating in one model."""
 
-    rating_hidden_units: list[int] = Field([128, 64], min_length=1, description="Layers of the rating head.")
+    rating_hidden_units: list[PositiveInt] = Field([128, 64], min_length=1, description="Layers of the rating head.")
     max_norm: float = Field(3.0, gt=0, description="Largest norm of a rating head unit's incoming weights.")
     retrieval_weight: float = Field(1.0, ge=0, description="Weight of the retrieval loss (mean cross-entropy, nats).")
     rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (mean squared error).")

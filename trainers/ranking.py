@@ -49,8 +49,10 @@ class TargetAttention(tf.keras.layers.Layer):
 
     def call(self, features: Tensors) -> tf.Tensor:
         movies = features[transformed_name(HISTORY_MOVIES)]
-        present = tf.cast(movies > 0, tf.float32)
-        deviations = (features[transformed_name(HISTORY_RATINGS)] - tf.gather(self._movie_means, movies)) * present
+        ratings = features[transformed_name(HISTORY_RATINGS)]
+        # A movie may be in the history without a rating: it tells nothing here.
+        present = tf.cast(ratings > 0, tf.float32)
+        deviations = (ratings - tf.gather(self._movie_means, movies)) * present
         target = self._targets(features[transformed_name(MOVIE_ID)])
         logits = self._scale * tf.einsum("bd,bld->bl", target, self._keys(movies))
         # One more place with weight e^0, so that attention may also fall on nothing.
