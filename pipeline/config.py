@@ -1,11 +1,13 @@
 """The pipeline's configuration: one typed tree, read from YAML and overridden from the command line."""
 
+import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from components.splits import SplitConfig
 from trainers.hyperparameters import (
@@ -14,6 +16,7 @@ from trainers.hyperparameters import (
     RankingHyperparameters,
     RetrievalHyperparameters,
 )
+from transform.features import FEATURES
 
 
 class ConfigError(ValueError):
@@ -23,7 +26,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SampleConfig(Section):
@@ -73,6 +76,15 @@ class EvaluationConfig(Section):
         [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."
     )
 
+    @field_validator("slices")
+    @classmethod
+    def _are_features(cls, slices: list[list[str]]) -> list[list[str]]:
+        names = [feature.name for feature in FEATURES]
+        unknown = sorted({name for names_of_slice in slices for name in names_of_slice} - set(names))
+        if unknown or not all(slices):
+            raise ValueError(f"each should list one or more of {', '.join(names)}; unknown: {unknown}")
+        return slices
+
 
 class RecommenderConfig(Section):
     """The two-stage recommender."""
@@ -108,6 +120,23 @@ class Config(Section):
     beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs on this machine.")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML, in which `1e-3` is a number as in YAML 1.2, and a key may be given once only."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def preset_names() -> list[str]:
     """Names of the configurations that come with the project."""
     folder = resources.files("pipeline") / "configs"
@@ -128,7 +157,8 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
     for override in overrides or []:
         _apply_override(tree, override)
     try:
-        return Config.model_validate(tree)
+        # JSON's types are YAML's; pydantic is strict about them, so that `epochs: yes` is not taken for 1.
+        return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(_describe(source, error)) from error
 
@@ -140,9 +170,12 @@ def _read_tree(source: str) -> dict[str, Any]:
         path = Path(source)
         if not path.is_file():
             raise ConfigError(f"{source}: should be a YAML file or one of {', '.join(preset_names())}; no such file.")
-        text = path.read_text()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{source}: should be a readable file of UTF-8 text; {error}") from error
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: should be YAML; {error}") from error
     if not isinstance(tree, dict):
@@ -155,7 +188,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value should be YAML; {error}") from error
     *parents, leaf = key.split(".")
@@ -174,7 +207,9 @@ def _describe(source: str, error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{source}: unknown key {key!r}; expected one of: {', '.join(_siblings(problem['loc']))}.")
         else:
-            lines.append(f"{source}: {key}: {problem['msg']}; received {problem['input']!r}.")
+            lines.append(
+                f"{source}: {key}: {problem['msg'].removeprefix('Value error, ')}; received {problem['input']!r}."
+            )
     return "\n".join(lines)
 
 
@@ -182,6 +217,7 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location[:-1]:
         annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         model = annotation
     return list(model.model_fields)

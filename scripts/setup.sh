@@ -202,7 +202,7 @@ install_tool() { # REQUIREMENT FOLDER: a program from PyPI, apart from every env
   if [[ -n $UV ]]; then
     "$UV" pip install -q --python "$PYTHON" --target "$2" "$1"
   else
-    "${PIP[@]}" install -q --disable-pip-version-check --root-user-action=ignore --target "$2" "$1"
+    PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 "${PIP[@]}" install -q --target "$2" "$1"
   fi
 }
 
