@@ -4,6 +4,7 @@ import os
 import sys
 
 VARIABLE = "TF_USE_LEGACY_KERAS"
+ON = ("1", "true", "True")
 
 
 def ensure_legacy_keras() -> None:
@@ -12,7 +13,7 @@ def ensure_legacy_keras() -> None:
     Raises:
       RuntimeError: TensorFlow was imported before, with Keras 3.
     """
-    if os.environ.get(VARIABLE) in ("1", "true", "True"):
+    if os.environ.get(VARIABLE) in ON:
         return
     if "tensorflow" in sys.modules:
         raise RuntimeError(

@@ -1,0 +1,33 @@
+"""`movielens doctor`: what a run needs, what was found, and how to mend what is wrong."""
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.doctor import examine, platform_name
+
+
+def doctor() -> None:
+    """Show the stack and the machine, and what is wrong with them.
+
+    Exits with 0 where a run has what it needs, and with 1 where something has to be mended first.
+    """
+    console = Console()
+    checks = examine(Path.cwd())
+    table = Table(title=platform_name(), title_justify="left")
+    for column in ("", "What", "Found"):
+        table.add_column(column)
+    for check in checks:
+        table.add_row("[green]ok[/]" if check.ok else "[red]wrong[/]", escape(check.name), escape(check.value))
+    console.print(table)
+    problems = [check for check in checks if not check.ok]
+    for problem in problems:
+        console.print(
+            f"[red]{escape(problem.name)}[/] ({escape(problem.value)}): {escape(problem.fix)}", soft_wrap=True
+        )
+    if problems:
+        raise typer.Exit(1)
+    console.print("All is well.")
