@@ -1,0 +1,139 @@
+"""Models that need no deep learning: popularity, user and movie biases, EASE and biased matrix factorisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse.linalg import cg
+
+from benchmarks.dataset import Ratings
+
+
+def popularity(train: Ratings, n_movies: int) -> np.ndarray:
+    """Number of ratings of each movie, float32 [n_movies]."""
+    return np.bincount(train.movies, minlength=n_movies).astype(np.float32)
+
+
+def ease(seen: sparse.csr_array, penalty: float) -> np.ndarray:
+    """Scores of a linear autoencoder without self-similarity (Steck 2019, https://arxiv.org/abs/1905.03375).
+
+    Args:
+      seen: float [n_users, n_movies], 1 where rated, else 0.
+      penalty: L2 penalty on the item-item weights, in ratings.
+
+    Returns:
+      float32 [n_users, n_movies].
+    """
+    gram = (seen.T @ seen).toarray()
+    gram[np.diag_indices_from(gram)] += penalty
+    precision = linalg.inv(gram, overwrite_a=True)
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 0)
+    return seen.astype(np.float32) @ weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FactorModel:
+    """rating = mean + user bias + movie bias + user factors · movie factors.
+
+    Attributes:
+      mean: mean rating of train.
+      users: float64 [n_users, rank + 1], factors and, in the last column, biases.
+      movies: float64 [n_movies, rank + 1], the same.
+    """
+
+    mean: float
+    users: np.ndarray
+    movies: np.ndarray
+
+    def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """Ratings of pairs, float64 [pairs]."""
+        u, m = self.users[users], self.movies[movies]
+        return self.mean + u[:, -1] + m[:, -1] + np.einsum("pk,pk->p", u[:, :-1], m[:, :-1])
+
+
+def fit_biases(train: Ratings, n_users: int, n_movies: int, penalty: float) -> FactorModel:
+    """Fits biases alone, by ridge regression; all at once, through the normal equations.
+
+    Args:
+      train: the ratings to fit.
+      n_users: number of users.
+      n_movies: number of movies.
+      penalty: L2 penalty: a bias seen that often is shrunk to half.
+
+    Returns:
+      A model with no factors.
+
+    Raises:
+      ArithmeticError: the conjugate gradient method did not converge.
+    """
+    mean = float(train.stars.mean())
+    rows = np.arange(len(train))
+    shape = (len(train), n_users + n_movies)
+    columns = np.concatenate([train.users, n_users + train.movies])
+    design = sparse.csr_array((np.ones(2 * len(train)), (np.tile(rows, 2), columns)), shape=shape)
+    normal = (design.T @ design + penalty * sparse.eye_array(shape[1])).tocsr()
+    scale = sparse.diags_array(1 / normal.diagonal())
+    biases, failed = cg(normal, design.T @ (train.stars - mean), rtol=1e-10, M=scale)
+    if failed:
+        raise ArithmeticError(f"conjugate gradients should converge; stopped with code {failed}.")
+    return FactorModel(mean, biases[:n_users, np.newaxis], biases[n_users:, np.newaxis])
+
+
+def fit_factors(
+    train: Ratings, n_users: int, n_movies: int, rank: int, penalty: float, seed: int, sweeps: int = 20
+) -> FactorModel:
+    """Fits biases and factors by alternating least squares (Koren et al. 2009, https://doi.org/10.1109/MC.2009.263).
+
+    Args:
+      train: the ratings to fit.
+      n_users: number of users.
+      n_movies: number of movies.
+      rank: number of factors.
+      penalty: L2 penalty on factors and biases, the same whatever the number of ratings.
+      seed: of the movies' initial factors.
+      sweeps: alternations.
+    """
+    mean = float(train.stars.mean())
+    movies = np.random.default_rng(seed).normal(0, 0.1, (n_movies, rank + 1))
+    movies[:, -1] = 0
+    by_user = _Groups.of(train.users, n_users)
+    by_movie = _Groups.of(train.movies, n_movies)
+    targets = train.stars - mean
+    for _ in range(sweeps):
+        users = by_user.ridge(movies[train.movies], targets, penalty)
+        movies = by_movie.ridge(users[train.users], targets, penalty)
+    return FactorModel(mean, users, movies)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Ratings brought together by user, or by movie."""
+
+    order: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, size: int) -> "_Groups":
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=size))])
+        return cls(np.argsort(keys, kind="stable"), offsets)
+
+    def ridge(self, others: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+        """One ridge regression a group: float64 [groups, rank + 1] of factors and bias, 0 for empty groups.
+
+        Args:
+          others: float64 [ratings, rank + 1], factors and bias of the other side of each rating.
+          targets: float64 [ratings], what both sides together should explain.
+          penalty: L2 penalty.
+        """
+        others = others[self.order]
+        residuals = targets[self.order] - others[:, -1]
+        others[:, -1] = 1
+        solutions = np.zeros((len(self.offsets) - 1, others.shape[1]))
+        ridge = penalty * np.eye(others.shape[1])
+        for group, (start, end) in enumerate(zip(self.offsets[:-1], self.offsets[1:], strict=True)):
+            if end > start:
+                features = others[start:end]
+                normal = features.T @ features + ridge
+                solutions[group] = np.linalg.solve(normal, features.T @ residuals[start:end])
+        return solutions

@@ -1,0 +1,85 @@
+"""MovieLens as index arrays, divided exactly as the pipeline divides it."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from components.data.raw_files import MovieLens
+from components.interactions import EVAL, TEST, TRAIN, assign_splits
+from components.splits import SplitConfig
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Some ratings.
+
+    Attributes:
+      users: int64 [ratings], rows of users.dat.
+      movies: int64 [ratings], rows of movies.dat.
+      stars: float64 [ratings], 1 to 5.
+    """
+
+    users: np.ndarray
+    movies: np.ndarray
+    stars: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three splits and the size of the whole catalogue.
+
+    Attributes:
+      train: what models are fitted on.
+      eval: what settings are chosen on; no model is ever fitted on it.
+      test: what is reported; used once, at the end.
+      n_users: users of users.dat.
+      n_movies: movies of movies.dat, rated or not.
+      split_hash: 12 hex digits that differ when any rating is in another split.
+    """
+
+    train: Ratings
+    eval: Ratings
+    test: Ratings
+    n_users: int
+    n_movies: int
+    split_hash: str
+
+    def seen(self) -> sparse.csr_array:
+        """Who rated what in train: float64 [n_users, n_movies] of ones."""
+        ones = np.ones(len(self.train))
+        return sparse.csr_array((ones, (self.train.users, self.train.movies)), shape=(self.n_users, self.n_movies))
+
+
+def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
+    """Splits the ratings.
+
+    Args:
+      movielens: what the files hold.
+      config: the strategy, seed and fractions.
+    """
+    frame = movielens.ratings
+    codes = assign_splits(
+        frame["user_id"].to_numpy(), frame["movie_id"].to_numpy(), frame["timestamp"].to_numpy(), config
+    )
+    users = pd.Index(movielens.users["user_id"]).get_indexer(frame["user_id"])
+    movies = pd.Index(movielens.movies["movie_id"]).get_indexer(frame["movie_id"])
+    stars = frame["rating"].to_numpy(np.float64)
+
+    def part(code: int) -> Ratings:
+        chosen = codes == code
+        return Ratings(users[chosen].astype(np.int64), movies[chosen].astype(np.int64), stars[chosen])
+
+    return Dataset(
+        train=part(TRAIN),
+        eval=part(EVAL),
+        test=part(TEST),
+        n_users=len(movielens.users),
+        n_movies=len(movielens.movies),
+        split_hash=hashlib.sha256(codes.tobytes()).hexdigest()[:12],
+    )

@@ -1,0 +1,67 @@
+"""The reported metrics, in plain NumPy.
+
+They share no code with `trainers.metrics`, so that each checks the other. A rank counts the movies that do not score
+lower than the target: ties count against the model, and so do scores that are not numbers.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from benchmarks.dataset import Ratings
+
+KS = (1, 5, 10, 50, 100)
+
+
+def target_ranks(scores: np.ndarray, users: np.ndarray, movies: np.ndarray, chunk: int = 2048) -> np.ndarray:
+    """Ranks of rated movies among all movies.
+
+    Args:
+      scores: float [n_users, n_movies].
+      users: int64 [ratings], rows of `scores`.
+      movies: int64 [ratings], columns of `scores`.
+      chunk: ratings handled at a time.
+
+    Returns:
+      int64 [ratings], from 1.
+    """
+    ranks = np.empty(len(users), np.int64)
+    for start in range(0, len(users), chunk):
+        part = slice(start, start + chunk)
+        targets = scores[users[part], movies[part]][:, np.newaxis]
+        ranks[part] = scores.shape[1] - np.count_nonzero(scores[users[part]] < targets, axis=1)
+    return ranks
+
+
+def top_k_metrics(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> dict[str, float]:
+    """Means over ratings, each counted as one query with one relevant movie.
+
+    Args:
+      scores: float [n_users, n_movies].
+      ratings: the ratings to find; none of them is in `seen`.
+      seen: [n_users, n_movies], non-zero where the filtered metrics leave a movie out.
+
+    Returns:
+      `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`.
+    """
+    filtered = np.array(scores, np.float32)
+    filtered[seen.nonzero()] = -np.inf
+    values: dict[str, float] = {}
+    for suffix, candidates in (("", scores), ("_filtered", filtered)):
+        ranks = target_ranks(candidates, ratings.users, ratings.movies)
+        values |= {f"recall_at_{k}{suffix}": float(np.mean(ranks <= k)) for k in KS}
+        values[f"ndcg_at_10{suffix}"] = float(np.mean(np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)))
+    return values
+
+
+def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]:
+    """Errors of predicted ratings, brought into the range of 1 to 5 stars first.
+
+    Args:
+      predicted: float [ratings].
+      stars: float [ratings].
+
+    Returns:
+      `rmse` and `mae`, in stars.
+    """
+    errors = np.clip(predicted, 1.0, 5.0).astype(np.float64) - stars
+    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}

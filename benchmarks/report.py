@@ -1,0 +1,138 @@
+"""Rows of results, and how they are written down."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from benchmarks.metrics import KS
+
+_TOP_K = {f"recall_at_{k}": f"recall@{k}" for k in KS} | {"ndcg_at_10": "NDCG@10"}
+RETRIEVAL_COLUMNS = _TOP_K | {f"{key}_filtered": f"{title} filtered" for key, title in _TOP_K.items()}
+RATING_COLUMNS = {"rmse": "RMSE", "mae": "MAE"}
+
+
+class SummaryError(ValueError):
+    """A summary.json that is not one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement.
+
+    Attributes:
+      metrics: value by name.
+      details: what else is worth keeping: seed, seconds, chosen settings.
+    """
+
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+      title: the method's name.
+      source: `measured` here, `reported` by others, or read from the summary of a `pipeline` run.
+      runs: one a seed.
+    """
+
+    title: str
+    source: str
+    runs: list[Run]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the runs, None if a run lacks the metric."""
+        values = self._values(metric)
+        return float(np.mean(values)) if values else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Sample standard deviation over the runs, None with fewer than two."""
+        values = self._values(metric)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def _values(self, metric: str) -> list[float]:
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        return values if len(values) == len(self.runs) else []
+
+    def cell(self, metric: str) -> str:
+        """Mean, with deviation where there is one."""
+        mean, deviation = self.mean(metric), self.deviation(metric)
+        if mean is None:
+            return "-"
+        return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, for JSON."""
+        metrics = [key for key in RETRIEVAL_COLUMNS | RATING_COLUMNS if self.mean(key) is not None]
+        return {
+            "title": self.title,
+            "source": self.source,
+            "mean": {key: self.mean(key) for key in metrics},
+            "deviation": {key: self.deviation(key) for key in metrics},
+            "runs": [{**run.details, "metrics": run.metrics} for run in self.runs],
+        }
+
+
+def table(title: str, columns: dict[str, str], rows: Iterable[Row]) -> Table:
+    """A Markdown table of the rows that have any of the columns.
+
+    Args:
+      title: what the columns are about; heads the first column.
+      columns: title by metric.
+      rows: the rows, in order.
+    """
+    result = Table(box=box.MARKDOWN)
+    result.add_column(title, no_wrap=True)
+    for heading in columns.values():
+        result.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        if any(row.mean(key) is not None for key in columns):
+            result.add_row(row.title, *(row.cell(key) for key in columns))
+    return result
+
+
+def rows_from_summaries(paths: Iterable[Path]) -> list[Row]:
+    """Rows of the pipeline's models, one a model, one run a file.
+
+    Args:
+      paths: `summary.json` files of pipeline runs that differ in their seeds alone.
+
+    Raises:
+      SummaryError: a file is missing, is not JSON or lists no models.
+    """
+    runs: dict[str, list[Run]] = {}
+    for path in paths:
+        try:
+            models = json.loads(path.read_text())["models"]
+            metrics = {name: model["metrics"] for name, model in models.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SummaryError(f"{path}: should be the summary.json of a pipeline run; {error!r}.") from error
+        for name, values in metrics.items():
+            known = {key: float(values[key]) for key in RETRIEVAL_COLUMNS | RATING_COLUMNS if key in values}
+            runs.setdefault(name, []).append(Run(known, {"summary": str(path)}))
+    return [Row(f"**{name}** (this pipeline)", "pipeline", list(group)) for name, group in runs.items()]
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that the numbers come from."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("numpy", "scipy", "tensorflow")},
+    }

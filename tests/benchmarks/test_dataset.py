@@ -1,0 +1,61 @@
+"""The benchmark's data are the pipeline's: same split, whole catalogue."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.dataset import Dataset, divide
+from components.data.raw_files import MovieLens
+from components.interactions import EVAL, TEST, TRAIN, assign_splits
+from components.splits import SplitConfig
+
+
+@pytest.fixture
+def movielens() -> MovieLens:
+    """Every user rates half of the movies; movie 900 is never rated; ids are in no order."""
+    rng = np.random.default_rng(0)
+    user_ids = rng.permutation(np.arange(5, 45))
+    movie_ids = np.append(rng.permutation(np.arange(100, 160)), 900)
+    users, movies = np.nonzero(rng.random((40, 60)) < 0.5)
+    ratings = pd.DataFrame(
+        {
+            "user_id": user_ids[users],
+            "movie_id": movie_ids[movies],
+            "rating": rng.integers(1, 6, len(users)).astype(np.float32),
+            "timestamp": rng.integers(0, 1000, len(users)),
+        }
+    )
+    return MovieLens(ratings, pd.DataFrame({"user_id": user_ids}), pd.DataFrame({"movie_id": movie_ids}), None)
+
+
+def rows(data: Dataset, movielens: MovieLens, name: str) -> list[tuple[int, int, float]]:
+    part = getattr(data, name)
+    user_ids = movielens.users["user_id"].to_numpy()[part.users]
+    movie_ids = movielens.movies["movie_id"].to_numpy()[part.movies]
+    return list(zip(user_ids.tolist(), movie_ids.tolist(), part.stars.tolist(), strict=True))
+
+
+def test_every_rating_is_in_the_pipelines_split_of_it(movielens):
+    config = SplitConfig(seed=3)
+    frame = movielens.ratings
+    user_id, movie_id, timestamp = (frame[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
+    codes = assign_splits(user_id, movie_id, timestamp, config)
+
+    data = divide(movielens, config)
+
+    for name, code in (("train", TRAIN), ("eval", EVAL), ("test", TEST)):
+        expected = frame[codes == code][["user_id", "movie_id", "rating"]].itertuples(index=False, name=None)
+        assert rows(data, movielens, name) == list(expected)
+        assert len(getattr(data, name)) > 0
+
+
+def test_the_whole_catalogue_is_ranked(movielens):
+    data = divide(movielens, SplitConfig())
+    assert (data.n_users, data.n_movies) == (40, 61)
+    assert data.seen().shape == (40, 61)
+    assert data.seen().sum() == len(data.train)
+
+
+def test_the_hash_tells_splits_apart(movielens):
+    hashes = [divide(movielens, SplitConfig(seed=seed)).split_hash for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
