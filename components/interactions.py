@@ -71,7 +71,7 @@ def _leave_last_out(user_id: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
 
 def _uniform_hash(user_id: np.ndarray, movie_id: np.ndarray, seed: int) -> np.ndarray:
     """Numbers in [0, 1) that look random, float64."""
-    mixed = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed], np.uint64)))
+    mixed = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed % 2**64], np.uint64)))
     return (_mix(mixed ^ movie_id.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
 
 
@@ -114,13 +114,22 @@ class Timeline:
             user_end=np.searchsorted(users, users, side="right"),
         )
 
-    def histories(self, length: int) -> Ragged:
-        """For each place in `order`: rows of the user's latest train ratings strictly before it, oldest first."""
-        end = self.before[:-1]
-        count = np.minimum(end - self.before[self.user_start], length)
+    def histories(self, length: int, places: np.ndarray) -> Ragged:
+        """For some places in `order`: rows of the user's latest train ratings strictly before each, oldest first.
+
+        Args:
+          length: the most rows kept, the latest ones.
+          places: int64 [places], indices into `order`.
+        """
+        end = self.before[places]
+        count = np.minimum(end - self.before[self.user_start[places]], length)
         return Ragged.of_slices(end - count, count, self.train)
 
-    def seen(self, places: np.ndarray) -> Ragged:
-        """For some places in `order`: rows of all the user's train ratings."""
-        start = self.before[self.user_start[places]]
-        return Ragged.of_slices(start, self.before[self.user_end[places]] - start, self.train)
+    def seen(self, wanted: np.ndarray) -> Ragged:
+        """For each place in `order`: rows of all the user's train ratings, in order; none where not wanted.
+
+        Args:
+          wanted: bool [ratings], by place in `order`.
+        """
+        start = self.before[self.user_start]
+        return Ragged.of_slices(start, np.where(wanted, self.before[self.user_end] - start, 0), self.train)

@@ -1,10 +1,9 @@
 """TFX ExampleGen for MovieLens: reads the raw files, joins them, splits the ratings and gives each its history.
 
-The files are read once, checked whole, and cut into shards of users; Beam turns each shard into tf.Examples by columns.
-Rows come out in the order of users, so trainers have to shuffle.
+The files are read once, checked whole, and cut into shards of users; Beam workers write a file per shard and split.
+Rows come out in the order of users and time, so trainers have to shuffle.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 from google.protobuf import json_format, struct_pb2
 from tfx import types
@@ -24,22 +21,16 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from components.data.raw_files import MovieLens, read_movielens
-from components.interactions import SPLITS, TRAIN, Timeline, assign_splits
+from components.data.raw_files import read_movielens
+from components.example_rows import Columns, MovieTable, Shard, encode, make_shards
+from components.interactions import SPLITS
 from components.splits import SplitConfig
 
 MOVIES = "movies"
 
-USER_COLUMNS = ("gender", "age", "occupation", "zip_code")
-
-_SHARD_ROWS = 32_768
-_BATCH_ROWS = 1024
-_TEXTS = pa.large_list(pa.large_binary())
-
-Columns = dict[str, pa.Array]
-Shard = dict[str, np.ndarray]
+# The raw files, whether there is a credits.csv or not, but nothing else that lies beside them.
+_FILE_PATTERN = "*.[cd][as][tv]"
 
 
 class MovieLensExampleGen(FileBasedExampleGen):
@@ -57,13 +48,16 @@ class MovieLensExampleGen(FileBasedExampleGen):
           source: fingerprint of the code, so that changed code runs again.
         """
         settings = struct_pb2.Struct()
-        settings.update({"split": split.model_dump(mode="json"), "history_length": history_length, "source": source})
+        # As text, because numbers of a Struct are floating-point: a long seed would lose its last digits.
+        settings.update({"split": split.model_dump_json(), "history_length": history_length, "source": source})
         custom_config = example_gen_pb2.CustomConfig()
         custom_config.custom_config.Pack(settings)
         super().__init__(
             input_base=input_base,
             # One input of all files: a change of any of them changes the fingerprint of the input.
-            input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="files", pattern="*")]),
+            input_config=example_gen_pb2.Input(
+                splits=[example_gen_pb2.Input.Split(name="files", pattern=_FILE_PATTERN)]
+            ),
             output_config=example_gen_pb2.Output(
                 split_config=example_gen_pb2.SplitConfig(
                     # TFX asks for buckets; the executor divides rows by itself.
@@ -78,7 +72,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
 class Executor(BaseBeamExecutor):
     """Reads a folder and writes tf.Examples, a file for each split and shard."""
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],
@@ -91,142 +85,52 @@ class Executor(BaseBeamExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         folder = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
-        settings = _settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        # Here rather than in a worker, so that the error comes out as it is. Workers read again, which takes a second:
-        # a collection made from what was read would travel inside the pipeline's definition.
-        read_movielens(folder)
+        split, history_length = _settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        # Here rather than in a worker, so that the error comes out as it is. A worker reads again, which takes a
+        # second: a collection made from what was read would travel inside the pipeline's definition.
+        data = read_movielens(folder)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names([*SPLITS, MOVIES])
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-        for split in (*SPLITS, MOVIES):
-            tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], split))
+        for name in (*SPLITS, MOVIES):
+            tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], name))
+        _write(_path(examples.uri, MOVIES, 0, 1), MovieTable(data).all())
         with self._make_beam_pipeline() as pipeline:
-            folders = pipeline | "Folder" >> beam.Create([folder])
-            folders | "WriteMovies" >> beam.Map(_write_movies, examples.uri)
             (
-                folders
-                | "ReadShards" >> beam.FlatMap(_read_shards, settings)
+                pipeline
+                | "Folder" >> beam.Create([folder])
+                | "ReadShards" >> beam.FlatMap(_read_shards, split)
                 | "Reshuffle" >> beam.Reshuffle()
-                | "WriteShard" >> beam.Map(_write_shard, examples.uri)
+                | "WriteShard" >> beam.MapTuple(_write_shard, history_length, examples.uri)
             )
 
 
-def _settings(custom_config: str) -> dict[str, Any]:
+def _settings(custom_config: str) -> tuple[SplitConfig, int]:
     message = example_gen_pb2.CustomConfig()
     json_format.Parse(custom_config, message)
     settings = struct_pb2.Struct()
     message.custom_config.Unpack(settings)
-    return json.loads(json_format.MessageToJson(settings))
+    return SplitConfig.model_validate_json(settings["split"]), int(settings["history_length"])
 
 
-def make_shards(data: MovieLens, split: SplitConfig, history_length: int) -> Iterator[tuple[str, Shard]]:
-    """Cuts ratings into shards of whole users.
-
-    Yields:
-      The name of a file, and arrays of about 32,768 ratings sorted by user and time: `codes` (of the split),
-      `movie_rows` (of the movie table), the ratings' and users' columns, and the lists `history_*` and
-      `seen_movie_ids` with their offsets.
-    """
-    ratings, users = data.ratings, data.users
-    user_id, movie_id = ratings["user_id"].to_numpy(), ratings["movie_id"].to_numpy()
-    timestamp = ratings["timestamp"].to_numpy()
-    codes = assign_splits(user_id, movie_id, timestamp, split)
-    timeline = Timeline.of(user_id, timestamp, codes)
-    histories = timeline.histories(history_length)
-    order = timeline.order
-    user_rows = pd.Index(users["user_id"]).get_indexer(user_id[order])
-    movie_rows = pd.Index(data.movies["movie_id"]).get_indexer(movie_id[order])
-    stars = ratings["rating"].to_numpy(np.float32)
-    cuts = list(_cuts(timeline.user_end))
-    for index, (start, end) in enumerate(cuts):
-        places = np.arange(start, end)
-        rows = order[start:end]
-        history = slice(histories.offsets[start], histories.offsets[end])
-        held_out = codes[rows] != TRAIN
-        seen = timeline.seen(places[held_out])
-        seen_lengths = np.zeros(len(rows), np.int64)
-        seen_lengths[held_out] = np.diff(seen.offsets)
-        yield (
-            _file_name(index, len(cuts)),
-            {
-                "codes": codes[rows],
-                "movie_rows": movie_rows[start:end],
-                "user_id": user_id[rows],
-                "timestamp": timestamp[rows],
-                "rating": stars[rows],
-                **{name: users[name].to_numpy()[user_rows[start:end]] for name in USER_COLUMNS},
-                "history_offsets": histories.offsets[start : end + 1] - histories.offsets[start],
-                "history_movie_ids": movie_id[histories.values[history]].astype(np.int32),
-                "history_ratings": stars[histories.values[history]],
-                "seen_offsets": np.concatenate([[0], np.cumsum(seen_lengths)]),
-                "seen_movie_ids": movie_id[seen.values].astype(np.int32),
-            },
-        )
-
-
-def _cuts(user_end: np.ndarray) -> Iterator[tuple[int, int]]:
-    start = 0
-    while start < len(user_end):
-        end = int(user_end[min(start + _SHARD_ROWS, len(user_end)) - 1])
-        yield start, end
-        start = end
-
-
-class MovieTable:
-    """The movies' columns, as lists of no, one or several values."""
-
-    def __init__(self, data: MovieLens):
-        """Takes movies, and directors and stars where known."""
-        movies = data.movies
-        self._columns: Columns = {
-            "movie_id": _single(movies["movie_id"].to_numpy()),
-            "title": _single(movies["title"].to_numpy()),
-            "release_year": _single(movies["release_year"].to_numpy()),
-            "genres": pa.array(movies["genres"].tolist(), pa.large_list(pa.large_string())).cast(_TEXTS),
-        }
-        if data.credits is not None:
-            credits = data.credits.set_index("movie_id").reindex(movies["movie_id"])
-            for name in ("director", "star"):
-                values = [[value] if isinstance(value, str) else None for value in credits[name]]
-                self._columns[name] = pa.array(values, pa.large_list(pa.large_string())).cast(_TEXTS)
-
-    def columns(self, rows: np.ndarray) -> Columns:
-        """The columns of some rows."""
-        index = pa.array(rows)
-        return {name: column.take(index) for name, column in self._columns.items()}
-
-
-def _read_shards(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, Shard, MovieTable]]:
+def _read_shards(folder: Path, split: SplitConfig) -> Iterator[tuple[int, int, Shard, MovieTable]]:
     data = read_movielens(folder)
     movies = MovieTable(data)
-    split = SplitConfig.model_validate(settings["split"])
-    for name, shard in make_shards(data, split, int(settings["history_length"])):
-        yield name, shard, movies
+    shards = make_shards(data, split)
+    for index, shard in enumerate(shards):
+        yield index, len(shards), shard, movies
 
 
-def _write_movies(folder: Path, uri: str) -> None:
-    data = read_movielens(folder)
-    table = MovieTable(data).columns(np.arange(len(data.movies)))
-    _write(os.path.join(uri, f"Split-{MOVIES}", _file_name(0, 1)), table)
-
-
-def _write_shard(element: tuple[str, Shard, MovieTable], uri: str) -> None:
-    name, shard, movies = element
-    columns = movies.columns(shard["movie_rows"])
-    for column in ("user_id", *USER_COLUMNS, "timestamp", "rating"):
-        columns[column] = _single(shard[column])
-    for column, offsets in (
-        ("history_movie_ids", "history_offsets"),
-        ("history_ratings", "history_offsets"),
-        ("seen_movie_ids", "seen_offsets"),
-    ):
-        values = pa.array(shard[column])
-        values = values.cast(pa.int64()) if pa.types.is_integer(values.type) else values
-        columns[column] = pa.LargeListArray.from_arrays(pa.array(shard[offsets]), values)
+def _write_shard(index: int, count: int, shard: Shard, movies: MovieTable, history_length: int, uri: str) -> None:
+    codes, columns = shard.columns(movies, history_length)
     for code, split in enumerate(SPLITS):
-        rows = pa.array(np.flatnonzero(shard["codes"] == code))
-        _write(os.path.join(uri, f"Split-{split}", name), {key: values.take(rows) for key, values in columns.items()})
+        rows = pa.array(np.flatnonzero(codes == code))
+        _write(_path(uri, split, index, count), {name: column.take(rows) for name, column in columns.items()})
+
+
+def _path(uri: str, split: str, index: int, count: int) -> str:
+    return os.path.join(uri, f"Split-{split}", f"data_tfrecord-{index:05d}-of-{count:05d}.gz")
 
 
 def _write(path: str, columns: Columns) -> None:
@@ -235,36 +139,3 @@ def _write(path: str, columns: Columns) -> None:
     with tf.io.TFRecordWriter(path, options) as writer:
         for example in encode(columns):
             writer.write(example)
-
-
-def _file_name(index: int, count: int) -> str:
-    return f"data_tfrecord-{index:05d}-of-{count:05d}.gz"
-
-
-def _single(values: np.ndarray) -> pa.Array:
-    """Lists of one value each."""
-    array = pa.array(values)
-    if values.dtype == object:
-        array = array.cast(pa.large_binary())
-    return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1)), array)
-
-
-def encode(columns: Columns) -> Iterator[bytes]:
-    """Serializes rows as tf.Examples; an empty list becomes no feature at all.
-
-    Args:
-      columns: arrays of lists, by feature name.
-    """
-    encoder = RecordBatchToExamplesEncoder()
-    # The encoder writes a feature without values for an empty list, and none for null.
-    table = pa.RecordBatch.from_arrays([_null_if_empty(column) for column in columns.values()], list(columns))
-    for start in range(0, table.num_rows, _BATCH_ROWS):
-        yield from encoder.encode(table.slice(start, _BATCH_ROWS))
-
-
-def _null_if_empty(column: pa.LargeListArray) -> pa.Array:
-    lengths = pc.list_value_length(column)
-    is_empty = pc.fill_null(pc.equal(lengths, 0), True)
-    if not pc.any(is_empty).as_py():
-        return column
-    return pc.if_else(is_empty, pa.scalar(None, column.type), column)
