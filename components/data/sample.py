@@ -1,0 +1,178 @@
+"""Writes synthetic data in MovieLens 1M's exact layout, with the structure that components.data.planted describes."""
+
+import csv
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from components.data.layout import AGE_CODES, GENDERS, GENRES
+from components.data.planted import NEXT_MOVIE, NOISE, TASTE_IN_CHOICE, World, draw_world
+from components.data.raw_files import CREDIT_FIELDS, CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+
+FILES = (USERS_FILE, MOVIES_FILE, RATINGS_FILE, CREDITS_FILE)
+MIN_RATINGS_PER_USER = 20  # As in MovieLens 1M, where there are enough ratings to go round.
+
+_RATING_SHARES = (0.0562, 0.1075, 0.2611, 0.3489, 0.2263)  # Of 1 to 5, in MovieLens 1M.
+_ACTIVITY_SPREAD = 0.9  # Standard deviation of the logarithm of a user's number of ratings.
+_FIRST_SECOND, _LAST_SECOND = 956_703_932, 1_046_454_590
+_SAME_SECOND, _LATER_SESSION = 0.55, 0.005  # Chances that a rating shares its predecessor's time, or is days later.
+_MEAN_GAP, _MEAN_BREAK, _MEAN_ARRIVAL = 50, 864_000, 12_000_000  # Seconds.
+
+
+def generate_sample(
+    folder: Path, users: int = 600, movies: int = 400, ratings: int = 40_000, seed: int = 0, force: bool = False
+) -> None:
+    """Writes users.dat, movies.dat, ratings.dat and credits.csv; the same arguments give the same bytes.
+
+    The folder appears whole or not at all. One that holds these very bytes already is left as it is.
+
+    Args:
+      folder: where to write; made where missing.
+      users: number of users.
+      movies: number of movies.
+      ratings: number of ratings; at least one for each user, at most one for each user and movie.
+      seed: of all random draws.
+      force: replace other data files that the folder holds.
+
+    Raises:
+      ValueError: a number that cannot be.
+      FileExistsError: the folder holds something else.
+    """
+    if users < 1 or movies < 1 or seed < 0:
+        raise ValueError(f"users, movies should be >= 1, seed >= 0; received {users}, {movies}, {seed}.")
+    if not users <= ratings <= users * movies:
+        raise ValueError(
+            f"ratings should be from {users} (one a user) to {users * movies} (users x movies); received {ratings}."
+        )
+    world = draw_world(users, movies, seed)
+    write_folder(Path(folder), render_files(world, draw_ratings(world, ratings, seed)), force)
+
+
+def draw_ratings(world: World, ratings: int, seed: int) -> np.ndarray:
+    """Draws who watches what, when, and how it is rated.
+
+    Returns:
+      int64 [ratings, 4] of user row, movie row, rating and timestamp, by user. As in MovieLens 1M, a user's rows are
+      not in order of time; those of one second are in the order in which they were watched.
+    """
+    rng = np.random.default_rng([seed, 1])
+    counts = _draw_activity(rng, world, ratings)
+    movies, scores, times, order = [], [], [], []
+    for user, count in enumerate(counts.tolist()):
+        interactions = world.interactions(user)
+        watched = _watch(rng, world, interactions, count)
+        movies.append(watched)
+        scores.append(world.user_bias[user] + world.bias[watched] + interactions[watched])
+        seconds = _draw_times(rng, count)
+        times.append(seconds)
+        order.append(np.lexsort((np.arange(count), rng.permutation(count)[np.searchsorted(seconds, seconds)])))
+    noisy = np.round(np.concatenate(scores) + NOISE * rng.standard_normal(ratings), 6)
+    cuts = np.round(np.cumsum(_RATING_SHARES)[:-1] * ratings).astype(np.int64)
+    stars = np.empty(ratings, np.int64)
+    stars[np.argsort(noisy, kind="stable")] = 1 + np.searchsorted(cuts, np.arange(ratings), side="right")
+    offsets = np.repeat(np.cumsum(counts) - counts, counts)
+    rows = np.column_stack([np.repeat(np.arange(counts.size), counts), np.concatenate(movies), stars, np.hstack(times)])
+    return rows[offsets + np.concatenate(order)]
+
+
+def render_files(world: World, ratings: np.ndarray) -> dict[str, bytes]:
+    """The content of the four files by name; `ratings` as `draw_ratings` returns them."""
+    users = [
+        f"{row + 1}::{GENDERS[world.gender[row]]}::{AGE_CODES[world.age[row]]}::{world.occupation[row]}::{zip_code}\n"
+        for row, zip_code in enumerate(world.zip_codes)
+    ]
+    names = np.array(GENRES)
+    movies = [
+        f"{movie_id}::{title}::{'|'.join(names[genres])}\n"
+        for movie_id, title, genres in zip(world.movie_ids, world.titles, world.genres, strict=True)
+    ]
+    ids = world.movie_ids.tolist()
+    rows = [f"{user + 1}::{ids[movie]}::{stars}::{second}\n" for user, movie, stars, second in ratings.tolist()]
+    credits = io.StringIO()
+    writer = csv.writer(credits)
+    writer.writerow(CREDIT_FIELDS)
+    for row, movie_id in enumerate(ids):
+        director, star = world.director_names[world.director[row]], world.star_names[world.star[row]]
+        credited = world.credited[row]
+        writer.writerow([movie_id, director if credited[0] else "", star if credited[1] else ""])
+    return {
+        USERS_FILE: "".join(users).encode("latin-1"),
+        MOVIES_FILE: "".join(movies).encode("latin-1"),
+        RATINGS_FILE: "".join(rows).encode("latin-1"),
+        CREDITS_FILE: credits.getvalue().encode("utf-8"),
+    }
+
+
+def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> None:
+    """Writes data files into a new folder, all or none.
+
+    Raises:
+      FileExistsError: the folder holds something else; with `force`, something that is no data file.
+    """
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: should be a folder; a file is in its place.")
+    if present == set(files) and all((folder / name).read_bytes() == content for name, content in files.items()):
+        return
+    if present - set(FILES) or (present and not force):
+        found = ", ".join(sorted(present - set(FILES) or present))
+        raise FileExistsError(f"{folder}: should be new or empty; received a folder with {found}.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        new = work / "new"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if present:
+            folder.rename(work / "old")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(work)
+
+
+def _draw_activity(rng: np.random.Generator, world: World, ratings: int) -> np.ndarray:
+    """How many movies each user rates: int64 [users], `ratings` in all."""
+    users, movies = world.gender.size, world.movie_ids.size
+    least = min(MIN_RATINGS_PER_USER, ratings // users, movies)
+    # Where it fits, nobody rates more than half of the movies.
+    most = max(movies // 2, least) if 3 * ratings <= users * movies else movies
+    weights = np.exp(_ACTIVITY_SPREAD * rng.standard_normal(users))
+    counts = np.full(users, least, np.int64)
+    while missing := int(ratings - counts.sum()):
+        free = np.where(counts < most, weights, 0)
+        counts = np.minimum(counts + rng.multinomial(missing, free / free.sum()), most)
+    return counts
+
+
+def _watch(rng: np.random.Generator, world: World, interactions: np.ndarray, count: int) -> np.ndarray:
+    """The rows of the movies that a user watches, in their order: int64 [count]."""
+    # Sorted by these keys, movies are drawn one after the other, without replacement, with chances exp(log_weights).
+    log_weights = world.popularity + TASTE_IN_CHOICE * interactions
+    keys = np.round(log_weights + rng.gumbel(size=log_weights.size), 6)
+    waiting = iter(np.argsort(-keys, kind="stable").tolist())
+    follows = (rng.random(count) < NEXT_MOVIE).tolist()
+    successor = world.successor
+    watched: dict[int, None] = {}
+    last = -1
+    for follow in follows:
+        movie = int(successor[last]) if follow and last >= 0 else -1
+        if movie < 0 or movie in watched:
+            movie = next(candidate for candidate in waiting if candidate not in watched)
+        watched[movie] = None
+        last = movie
+    return np.array(list(watched), np.int64)
+
+
+def _draw_times(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Ascending seconds since 1970, in bursts: int64 [count]."""
+    kind = rng.random(count)
+    gaps = 1 + rng.exponential(_MEAN_GAP, count)
+    gaps += np.where(kind > 1 - _LATER_SESSION, rng.exponential(_MEAN_BREAK, count), 0)
+    gaps[kind < _SAME_SECOND] = 0
+    gaps[0] = rng.exponential(_MEAN_ARRIVAL)
+    seconds = _FIRST_SECOND + np.cumsum(np.floor(gaps)).astype(np.int64)
+    return np.minimum(seconds, _LAST_SECOND)
