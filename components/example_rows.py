@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.data.raw_files import MovieLens
-from components.interactions import TRAIN, Ragged, Timeline, assign_splits
+from components.interactions import EVAL, TEST, TRAIN, Ragged, Timeline, assign_splits
 from components.splits import SplitConfig
 
 SHARD_ROWS = 32_768
@@ -65,33 +65,33 @@ class Shard:
     ratings: pd.DataFrame
     users: pd.DataFrame
 
-    def columns(self, movies: MovieTable, history_length: int) -> tuple[np.ndarray, Columns]:
-        """The features of every rating, in the order of users and time.
+    def columns(self, movies: MovieTable, history_length: int) -> Iterator[Columns]:
+        """The features of the train, of the eval and of the test ratings, each in the order of users and time.
 
         Args:
           movies: the catalogue.
           history_length: most movies in a history.
-
-        Returns:
-          Codes of splits, int8 [ratings], and features.
         """
-        user_id, timestamp = self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy()
         codes = self.ratings["split"].to_numpy()
-        timeline = Timeline.of(user_id, timestamp, codes)
-        ratings = self.ratings.iloc[timeline.order]
-        users = self.users.iloc[pd.Index(self.users["user_id"]).get_indexer(pd.Index(ratings["user_id"]))]
+        timeline = Timeline.of(self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy(), codes)
         movie_id, stars = self.ratings["movie_id"].to_numpy(), self.ratings["rating"].to_numpy()
-        history = timeline.histories(history_length)
-        seen = timeline.seen(ratings["split"].to_numpy() != TRAIN)
-        return ratings["split"].to_numpy(), {
-            **{name: _single(users[name]) for name in users.columns},
-            **movies.of(ratings["movie_id"]),
-            "rating": _single(ratings["rating"]),
-            "timestamp": _single(ratings["timestamp"]),
-            "history_movie_ids": _lists(history, movie_id),
-            "history_ratings": _lists(history, stars),
-            "seen_movie_ids": _lists(seen, movie_id),
-        }
+        user_rows = pd.Index(self.users["user_id"])
+        for code in (TRAIN, EVAL, TEST):
+            places = np.flatnonzero(codes[timeline.order] == code)
+            ratings = self.ratings.iloc[timeline.order[places]]
+            users = self.users.iloc[user_rows.get_indexer(pd.Index(ratings["user_id"]))]
+            history = timeline.histories(history_length, places)
+            columns = {
+                **{name: _single(users[name]) for name in users.columns},
+                **movies.of(ratings["movie_id"]),
+                "rating": _single(ratings["rating"]),
+                "timestamp": _single(ratings["timestamp"]),
+                "history_movie_ids": _lists(history, movie_id),
+                "history_ratings": _lists(history, stars),
+            }
+            if code != TRAIN:
+                columns["seen_movie_ids"] = _lists(timeline.seen(places), movie_id)
+            yield columns
 
 
 def make_shards(data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS) -> list[Shard]:

@@ -125,11 +125,7 @@ class Timeline:
         count = np.minimum(end - self.before[self.user_start[places]], length)
         return Ragged.of_slices(end - count, count, self.train)
 
-    def seen(self, wanted: np.ndarray) -> Ragged:
-        """For each place in `order`: rows of all the user's train ratings, in order; none where not wanted.
-
-        Args:
-          wanted: bool [ratings], by place in `order`.
-        """
-        start = self.before[self.user_start]
-        return Ragged.of_slices(start, np.where(wanted, self.before[self.user_end] - start, 0), self.train)
+    def seen(self, places: np.ndarray) -> Ragged:
+        """For some places in `order`: rows of all the user's train ratings, oldest first."""
+        start = self.before[self.user_start[places]]
+        return Ragged.of_slices(start, self.before[self.user_end[places]] - start, self.train)

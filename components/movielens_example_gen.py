@@ -4,14 +4,11 @@ The files are read once, checked whole, and cut into shards of users; Beam worke
 Rows come out in the order of users and time, so trainers have to shuffle.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from google.protobuf import json_format, struct_pb2
 from tfx import types
@@ -95,14 +92,14 @@ class Executor(BaseBeamExecutor):
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         for name in (*SPLITS, MOVIES):
             tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], name))
-        _write(_path(examples.uri, MOVIES, 0, 1), MovieTable(data).all())
+        _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", MovieTable(data).all())
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline
                 | "Folder" >> beam.Create([folder])
                 | "ReadShards" >> beam.FlatMap(_read_shards, split)
                 | "Reshuffle" >> beam.Reshuffle()
-                | "WriteShard" >> beam.MapTuple(_write_shard, history_length, examples.uri)
+                | "WriteShard" >> beam.Map(_write_shard, history_length, examples.uri)
             )
 
 
@@ -114,23 +111,22 @@ def _settings(custom_config: str) -> tuple[SplitConfig, int]:
     return SplitConfig.model_validate_json(settings["split"]), int(settings["history_length"])
 
 
-def _read_shards(folder: Path, split: SplitConfig) -> Iterator[tuple[int, int, Shard, MovieTable]]:
+def _read_shards(folder: Path, split: SplitConfig) -> Iterator[tuple[str, Shard, MovieTable]]:
     data = read_movielens(folder)
     movies = MovieTable(data)
     shards = make_shards(data, split)
     for index, shard in enumerate(shards):
-        yield index, len(shards), shard, movies
+        yield _file_name(index, len(shards)), shard, movies
 
 
-def _write_shard(index: int, count: int, shard: Shard, movies: MovieTable, history_length: int, uri: str) -> None:
-    codes, columns = shard.columns(movies, history_length)
-    for code, split in enumerate(SPLITS):
-        rows = pa.array(np.flatnonzero(codes == code))
-        _write(_path(uri, split, index, count), {name: column.take(rows) for name, column in columns.items()})
+def _write_shard(element: tuple[str, Shard, MovieTable], history_length: int, uri: str) -> None:
+    file_name, shard, movies = element
+    for split, columns in zip(SPLITS, shard.columns(movies, history_length), strict=True):
+        _write(f"{uri}/Split-{split}/{file_name}", columns)
 
 
-def _path(uri: str, split: str, index: int, count: int) -> str:
-    return os.path.join(uri, f"Split-{split}", f"data_tfrecord-{index:05d}-of-{count:05d}.gz")
+def _file_name(index: int, count: int) -> str:
+    return f"data_tfrecord-{index:05d}-of-{count:05d}.gz"
 
 
 def _write(path: str, columns: Columns) -> None:
