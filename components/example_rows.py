@@ -118,9 +118,12 @@ def _cut(by_user: pd.DataFrame, user_id: np.ndarray, shard_rows: int) -> Iterato
 
 
 def encode(columns: Columns) -> Iterator[bytes]:
-    """Serializes rows as tf.Examples; an empty list becomes no feature at all."""
+    """Serializes rows as tf.Examples; an empty list becomes a feature without a kind, which parses as missing.
+
+    The same rows give equal messages, though not always equal bytes: protobuf writes features in any order.
+    """
     encoder = RecordBatchToExamplesEncoder()
-    # The encoder writes a feature without values for an empty list, and none for null.
+    # An empty list would become a list without values: a feature that is there.
     table = pa.RecordBatch.from_arrays([_null_if_empty(column) for column in columns.values()], list(columns))
     for start in range(0, table.num_rows, _BATCH_ROWS):
         yield from encoder.encode(table.slice(start, _BATCH_ROWS))

@@ -1,0 +1,156 @@
+"""What ExampleGen should have written, worked out again from the raw files with pandas and a loop over the ratings."""
+
+import bisect
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import tensorflow as tf
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+RATING_SPLITS = ("train", "eval", "test")
+USER_FEATURES = ("gender", "age", "occupation", "zip_code")
+MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
+HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
+
+
+def read_split(uri: str, split: str) -> pa.Table:
+    """The features of all rows: lists, null where a row does not have the feature."""
+    files = sorted(str(path) for path in Path(uri, f"Split-{split}").glob("*.gz"))
+    assert files
+    decoder = ExamplesToRecordBatchDecoder()
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(8192)
+    batches = [decoder.DecodeBatch(batch) for batch in records.as_numpy_iterator()]
+    return pa.concat_tables([pa.Table.from_batches([b]) for b in batches], promote_options="default").combine_chunks()
+
+
+def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
+    """ratings, users and movies (with director and star, None where unknown) as they are in the files."""
+    columns = {
+        "ratings": ["user_id", "movie_id", "rating", "timestamp"],
+        "users": ["user_id", *USER_FEATURES],
+        "movies": ["movie_id", "title", "genres"],
+    }
+    raw = {}
+    for name, names in columns.items():
+        text = (folder / f"{name}.dat").read_text(encoding="latin-1").replace("::", "\t")
+        raw[name] = pd.read_csv(io.StringIO(text), sep="\t", names=names, dtype={"zip_code": str}, quoting=3)
+    movies = raw["movies"]
+    movies["genres"] = movies["genres"].str.split("|")
+    movies["release_year"] = movies["title"].str[-5:-1].astype(np.int64)
+    if (folder / "credits.csv").exists():
+        movies = movies.merge(pd.read_csv(folder / "credits.csv", keep_default_na=False), "left", "movie_id")
+    else:
+        movies = movies.assign(director=None, star=None)
+    raw["movies"] = movies
+    return raw
+
+
+def assert_examples(uri: str, folder: Path, history_length: int) -> pd.DataFrame:
+    """Checks every feature of every row of an artifact against the raw files, except which split a rating is in.
+
+    Returns:
+      The ratings of the file, with the column `split`.
+    """
+    raw = read_raw(folder)
+    tables = {split: read_split(uri, split) for split in RATING_SPLITS}
+    ratings = _with_splits(raw["ratings"], tables)
+    histories, seen = _expected_lists(ratings, history_length)
+    joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
+    for split, table in tables.items():
+        rows = _rows(ratings, table)
+        expected = joined.iloc[rows]
+        for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
+            _assert_values(table, name, expected[name])
+        for name, source in (("history_movie_ids", "movie_id"), ("history_ratings", "rating")):
+            _assert_lists(table, name, [histories[row] for row in rows], ratings[source].to_numpy())
+        if split == "train":
+            assert "seen_movie_ids" not in table.column_names
+        else:
+            _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
+    _assert_movies(read_split(uri, "movies"), raw["movies"])
+    return ratings
+
+
+def _with_splits(ratings: pd.DataFrame, tables: dict[str, pa.Table]) -> pd.DataFrame:
+    written = pd.concat([_keys(table).assign(split=split) for split, table in tables.items()])
+    assert not written.duplicated(["user_id", "movie_id"]).any(), "a (user, movie) pair is in two rows"
+    assert len(written) == len(ratings)
+    merged = ratings.merge(written, "left", ["user_id", "movie_id"], validate="one_to_one")
+    assert merged["split"].notna().all(), "a rating is in no split"
+    return merged
+
+
+def _keys(table: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame({name: _flat(table, name) for name in ("user_id", "movie_id")})
+
+
+def _flat(table: pa.Table, name: str) -> np.ndarray:
+    """The values of a feature that every row has once."""
+    column = _column(table, name)
+    assert column.null_count == 0
+    assert len(column.flatten()) == len(column)
+    return column.flatten().to_numpy(zero_copy_only=False)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
+    """For each written row, its row in the file."""
+    index = pd.MultiIndex.from_frame(ratings[["user_id", "movie_id"]])
+    return index.get_indexer(pd.MultiIndex.from_frame(_keys(table)))
+
+
+def _expected_lists(ratings: pd.DataFrame, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each row of the file, rows of its history and of all that the user has in train."""
+    histories: list[np.ndarray] = [np.array([], np.int64)] * len(ratings)
+    seen = list(histories)
+    for _, group in ratings.groupby("user_id"):
+        of_train = group[group["split"] == "train"]
+        moments = sorted(zip(of_train["timestamp"].tolist(), of_train.index.tolist(), strict=True))
+        rows = np.array([row for _, row in moments], np.int64)
+        for row, time in zip(group.index.tolist(), group["timestamp"].tolist(), strict=True):
+            earlier = bisect.bisect_left(moments, (time, row))
+            histories[row] = rows[max(0, earlier - length) : earlier]
+            seen[row] = rows
+    return histories, seen
+
+
+def _assert_values(table: pa.Table, name: str, expected: pd.Series) -> None:
+    known = [value if isinstance(value, list) else [value] for value in expected]
+    known = [
+        values if values[0] is not None and values[0] == values[0] and values[0] != "" else None for values in known
+    ]
+    if name not in table.column_names:
+        assert not any(known), f"{name} is missing"
+        return
+    written = [None if v is None else [_text(x) for x in v] for v in _column(table, name).to_pylist()]
+    assert written == known, name
+
+
+def _text(value: bytes | float) -> str | float:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _assert_lists(table: pa.Table, name: str, rows: list[np.ndarray], source: np.ndarray) -> None:
+    lengths = np.array([len(part) for part in rows])
+    if not lengths.any():
+        assert name not in table.column_names or _column(table, name).null_count == len(table)
+        return
+    column = _column(table, name)
+    written = np.diff(column.offsets.to_numpy())
+    np.testing.assert_array_equal(written, lengths, err_msg=name)
+    np.testing.assert_array_equal(column.is_null().to_numpy(zero_copy_only=False), lengths == 0, err_msg=name)
+    np.testing.assert_array_equal(column.flatten().to_numpy(), source[np.concatenate(rows)], err_msg=name)
+
+
+def _assert_movies(table: pa.Table, movies: pd.DataFrame) -> None:
+    assert set(table.column_names) <= {"movie_id", *MOVIE_FEATURES}
+    np.testing.assert_array_equal(_flat(table, "movie_id"), movies["movie_id"])
+    for name in MOVIE_FEATURES:
+        _assert_values(table, name, movies[name])

@@ -1,0 +1,148 @@
+"""The ExampleGen component on generated data, through TFX's own driver and metadata."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import v1 as tfx
+from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
+from tfx.types import artifact_utils
+
+from components.data.raw_files import DataError
+from components.data.sample import generate_sample
+from components.movielens_example_gen import MovieLensExampleGen
+from components.splits import Fractions, SplitConfig, Strategy
+from tests.components.examples_oracle import RATING_SPLITS, assert_examples, read_split
+
+pytestmark = pytest.mark.component
+
+BEAM = ["--direct_running_mode=in_memory"]
+SCHEMA = Path(__file__).parents[2] / "transform" / "schema.pbtxt"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    generate_sample(tmp_path / "data", users=60, movies=50, ratings=900, seed=1)
+    return tmp_path / "data"
+
+
+class Runs:
+    """Runs of one pipeline: ExampleGen and what else is asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.connection = sqlite_metadata_connection_config(str(folder / "metadata.db"))
+
+    def __call__(self, data: Path, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: []):
+        """Runs, and returns the latest `examples` artifact."""
+        example_gen = MovieLensExampleGen(str(data), split or SplitConfig(), history_length)
+        pipeline = tfx.dsl.Pipeline(
+            pipeline_name="examples",
+            pipeline_root=str(self.folder / "root"),
+            components=[example_gen, *then(example_gen)],
+            enable_cache=True,
+            metadata_connection_config=self.connection,
+            beam_pipeline_args=BEAM,
+        )
+        tfx.orchestration.LocalDagRunner().run(pipeline)
+        return self.examples()[-1]
+
+    def examples(self):
+        with Metadata(self.connection) as metadata:
+            return sorted(metadata.store.get_artifacts_by_type("Examples"), key=lambda artifact: artifact.id)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runs:
+    folder = tmp_path / "pipeline"
+    folder.mkdir()
+    return Runs(folder)
+
+
+def assert_same_rows(uri: str, other: str) -> None:
+    for split in (*RATING_SPLITS, "movies"):
+        first, second = read_split(uri, split), read_split(other, split)
+        names = sorted(first.column_names)
+        assert first.num_rows > 0
+        assert first.select(names).equals(second.select(sorted(second.column_names)))
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("credits_", [True, False])
+def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_):
+    if not credits_:
+        (data / "credits.csv").unlink()
+    split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+    artifact = run(data, split)
+    ratings = assert_examples(artifact.uri, data, history_length=5)
+    assert set(ratings["split"]) == {"train", "eval", "test"}
+    assert artifact_utils.decode_split_names(artifact.properties["split_names"].string_value) == [
+        "train",
+        "eval",
+        "test",
+        "movies",
+    ]
+    assert artifact.custom_properties["file_format"].string_value == "tfrecords_gzip"
+    assert artifact.custom_properties["payload_format"].string_value == "FORMAT_TF_EXAMPLE"
+
+
+def test_the_same_data_gives_the_same_rows_and_a_second_run_is_cached(data, run, tmp_path):
+    first = run(data)
+    assert run(data).id == first.id
+    (tmp_path / "again").mkdir()
+    assert_same_rows(Runs(tmp_path / "again")(data).uri, first.uri)
+
+
+def test_changed_data_or_settings_run_again(data, run):
+    ids = [run(data).id]
+    # Same length as before: only the time of the change tells.
+    ratings = data / "ratings.dat"
+    later = ratings.stat().st_mtime + 10
+    os.utime(ratings, (later, later))
+    ids.append(run(data).id)
+    ids.append(run(data, SplitConfig(seed=1)).id)
+    ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
+    (data / "credits.csv").unlink()
+    ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
+    assert len(set(ids)) == len(ids)
+    (data / "notes.txt").write_text("Not one of the files that are read.")
+    assert run(data, SplitConfig(seed=1), history_length=6).id == ids[-1]
+
+
+def test_long_seeds_are_told_apart(data, run):
+    tests = [read_split(run(data, SplitConfig(seed=seed)).uri, "test") for seed in (2**60, 2**60 + 1)]
+    assert tests[0].num_rows != tests[1].num_rows or not tests[0]["movie_id"].equals(tests[1]["movie_id"])
+
+
+def test_bad_data_comes_out_as_it_is_and_leaves_nothing(data, run):
+    lines = (data / "ratings.dat").read_bytes().split(b"\n")
+    lines[16] = lines[16].rsplit(b"::", 2)[0] + b"::7::978300760"
+    (data / "ratings.dat").write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=r"^ratings\.dat:17: .*'7'"):
+        run(data)
+    assert not list((run.folder / "root").rglob("*.gz"))
+    assert all(artifact.state != artifact.LIVE for artifact in run.examples())
+
+
+def test_the_curated_schema_finds_nothing_wrong(data, run):
+    def checks(example_gen):
+        statistics = tfx.components.StatisticsGen(
+            examples=example_gen.outputs["examples"], exclude_splits=["test", "movies"]
+        )
+        schema = tfx.components.ImportSchemaGen(schema_file=str(SCHEMA))
+        validator = tfx.components.ExampleValidator(
+            statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+        )
+        return [statistics, schema, validator]
+
+    run(data, then=checks)
+
+    found = {path.parent.name: path for path in (run.folder / "root" / "ExampleValidator").rglob("SchemaDiff.pb")}
+    assert set(found) == {"Split-train", "Split-eval"}
+    for path in found.values():
+        anomalies = anomalies_pb2.Anomalies.FromString(path.read_bytes())
+        assert not anomalies.anomaly_info
+        assert not anomalies.HasField("dataset_anomaly_info")
+        # An empty report would also come of a schema that was not held against anything.
+        assert {feature.name for feature in anomalies.baseline.feature} >= {"rating", "history_movie_ids", "genres"}
