@@ -45,8 +45,8 @@ class BiasModel:
         )
 
     def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Predicted ratings of pairs, float32 [pairs]."""
-        return self.mean + self.users[users] + self.movies[movies]
+        """Predicted ratings of pairs, 1 to 5: float32 [pairs]."""
+        return np.clip(self.mean + self.users[users] + self.movies[movies], 1, 5)
 
 
 def fit_biases(

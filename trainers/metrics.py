@@ -19,7 +19,9 @@ def target_ranks(scores: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
       int64 [batch_size], from 1. A target that is no candidate itself ranks behind all others.
     """
     target_scores = tf.gather(scores, targets, batch_dims=1)[:, tf.newaxis]
-    return tf.math.count_nonzero(scores >= target_scores, axis=1)
+    # Counted from below, so that a score that is not a number counts against the model as well.
+    movies = tf.shape(scores, out_type=tf.int64)[1]
+    return movies - tf.math.count_nonzero(scores < target_scores, axis=1)
 
 
 def without_seen(scores: tf.Tensor, seen: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

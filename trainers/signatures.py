@@ -87,11 +87,10 @@ class RatingHead(tf.Module):
         del raw
         rating = features[transformed_name(LABEL)]
         predicted = self._ratings(features)
-        bias = (
-            self.mean
-            + tf.gather(self.user_biases, features[transformed_name(USER_ID)])
-            + tf.gather(self.movie_biases, features[transformed_name(MOVIE_ID)])
+        biases = tf.gather(self.user_biases, features[transformed_name(USER_ID)]) + tf.gather(
+            self.movie_biases, features[transformed_name(MOVIE_ID)]
         )
+        bias = tf.clip_by_value(self.mean + biases, 1.0, 5.0)
         return {
             "predicted_rating": predicted,
             "bias_predicted_rating": bias,
