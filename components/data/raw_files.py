@@ -63,7 +63,8 @@ def read_movielens(folder: Path) -> MovieLens:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(folder, None, f"should be a folder with {USERS_FILE}, {MOVIES_FILE} and {RATINGS_FILE}")
+        names = f"{USERS_FILE}, {MOVIES_FILE} and {RATINGS_FILE}"
+        raise DataError(folder, None, f"should be a folder with {names}; there is none at {folder.absolute()}")
     for name in (USERS_FILE, MOVIES_FILE, RATINGS_FILE):
         if not (folder / name).exists():
             raise DataError(folder / name, None, f"should be in {folder}; no such file")

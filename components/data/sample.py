@@ -2,17 +2,15 @@
 
 import csv
 import io
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from components.data.layout import AGE_CODES, GENDERS, GENRES
+from components.data.output_folder import write_folder
 from components.data.planted import NEXT_MOVIE, NOISE, TASTE_IN_CHOICE, World, draw_world
 from components.data.raw_files import CREDIT_FIELDS, CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
 
-FILES = (USERS_FILE, MOVIES_FILE, RATINGS_FILE, CREDITS_FILE)
 MIN_RATINGS_PER_USER = 20  # As in MovieLens 1M, where there are enough ratings to go round.
 
 _RATING_SHARES = (0.0562, 0.1075, 0.2611, 0.3489, 0.2263)  # Of 1 to 5, in MovieLens 1M.
@@ -104,34 +102,6 @@ def render_files(world: World, ratings: np.ndarray) -> dict[str, bytes]:
         RATINGS_FILE: "".join(rows).encode("latin-1"),
         CREDITS_FILE: credits.getvalue().encode("utf-8"),
     }
-
-
-def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> None:
-    """Writes data files into a new folder, all or none.
-
-    Raises:
-      FileExistsError: the folder holds something else; with `force`, something that is no data file.
-    """
-    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder}: should be a folder; a file is in its place.")
-    if present == set(files) and all((folder / name).read_bytes() == content for name, content in files.items()):
-        return
-    if present - set(FILES) or (present and not force):
-        found = ", ".join(sorted(present - set(FILES) or present))
-        raise FileExistsError(f"{folder}: should be new or empty; received a folder with {found}.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        new = work / "new"
-        new.mkdir()
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-        if present:
-            folder.rename(work / "old")
-        new.rename(folder)
-    finally:
-        shutil.rmtree(work)
 
 
 def _draw_activity(rng: np.random.Generator, world: World, ratings: int) -> np.ndarray:

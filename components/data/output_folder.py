@@ -1,0 +1,67 @@
+"""Writes a data folder whole or not at all."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+
+README_FILE = "README"
+DATA_FILES = frozenset({USERS_FILE, MOVIES_FILE, RATINGS_FILE, CREDITS_FILE, README_FILE})
+
+
+def check_output_folder(folder: Path, force: bool = False) -> None:
+    """Checks that data can be written to a folder.
+
+    Args:
+      folder: where data are to be written.
+      force: data files that are there may be replaced.
+
+    Raises:
+      FileExistsError: the folder holds something; with `force`, something that is no data file.
+    """
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"{folder}: should be a folder; {path} is a file.")
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    strangers = present - DATA_FILES
+    if strangers:
+        found = ", ".join(sorted(strangers)[:4])
+        raise FileExistsError(f"{folder}: should be new, empty or hold nothing but data; received one with {found}.")
+    if present and not force:
+        found = ", ".join(sorted(present))
+        raise FileExistsError(f"{folder}: should be new or empty, unless forced; received a folder with {found}.")
+
+
+def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> None:
+    """Writes files into a new folder, all or none; one that holds these very bytes is left as it is.
+
+    Args:
+      folder: where to write; made where missing, with its parents.
+      files: contents by name, among DATA_FILES.
+      force: replace data files that are there.
+
+    Raises:
+      FileExistsError: the folder holds something else; with `force`, something that is no data file.
+    """
+    if _holds(folder, files):
+        return
+    check_output_folder(folder, force)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        new = work / "new"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            folder.rename(work / "old")
+        new.rename(folder)
+    finally:
+        shutil.rmtree(work)
+
+
+def _holds(folder: Path, files: dict[str, bytes]) -> bool:
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != set(files):
+        return False
+    return all((folder / name).read_bytes() == content for name, content in files.items())

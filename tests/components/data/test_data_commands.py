@@ -1,0 +1,109 @@
+"""`movielens data`: what it prints and how it exits."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.commands.data import app
+
+
+def _run(*args):
+    result = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def _cells(text):
+    """Cells of a printed table, row by row."""
+    return {row[1].strip(): row[2].strip() for line in text.splitlines() if len(row := line.split("│")) == 4}
+
+
+def test_check_prints_counts(folder):
+    result = _run("check", folder)
+    assert result.exit_code == 0
+    cells = _cells(result.stdout)
+    assert (cells["Ratings"], cells["Users"], cells["Movies"], cells["Movies with a rating"]) == ("5", "3", "4", "4")
+    assert cells["Rated pairs"] == "41.67%"
+    assert cells["First rating (UTC)"] == "2000-12-31 05:37"
+    assert cells["Last rating (UTC)"] == "2000-12-31 22:35"
+    assert [cells[f"Ratings of {value}"].split()[0] for value in range(1, 6)] == ["1"] * 5
+    assert cells["Movies with a director"] == "2 (40.0% of ratings)"
+    assert cells["Movies with a star"] == "2 (40.0% of ratings)"
+
+
+def test_check_without_credits(folder):
+    (folder / "credits.csv").unlink()
+    assert _cells(_run("check", folder).stdout)["Credits"] == "no credits.csv"
+
+
+def test_check_names_the_line_in_one_message(folder, set_line):
+    set_line("ratings.dat", 4, "2::260::7::978298413")
+    result = _run("check", folder)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == "Error: ratings.dat:4: rating should be an integer from 1 to 5; received '7'.\n"
+
+
+def test_check_of_no_folder(tmp_path):
+    result = _run("check", tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert f"there is none at {tmp_path / 'nowhere'}" in result.stderr
+
+
+def test_sample(tmp_path):
+    sizes = ("--users", 10, "--movies", 20, "--ratings", 200, "--seed", 5)
+    result = _run("sample", "--output", tmp_path / "a", *sizes)
+    assert result.exit_code == 0
+    assert _cells(result.stdout)["Ratings"] == "200"
+    assert _run("sample", "--output", tmp_path / "a", *sizes).exit_code == 0
+    refused = _run("sample", "--output", tmp_path / "a", *sizes[:-1], 6)
+    assert refused.exit_code == 2
+    assert "unless forced" in refused.stderr
+    assert _run("sample", "--output", tmp_path / "a", *sizes[:-1], 6, "--force").exit_code == 0
+
+
+def test_sample_of_an_impossible_size(tmp_path):
+    result = _run("sample", "--output", tmp_path / "a", "--users", 10, "--movies", 20, "--ratings", 201)
+    assert result.exit_code == 2
+    assert result.stderr == "Error: ratings should be from 10 (one a user) to 200 (users x movies); received 201.\n"
+
+
+def test_sample_into_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = _run("sample", "--output", tmp_path / "file" / "data")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'file'} is a file." in result.stderr
+
+
+def test_sample_where_nothing_can_be_written():
+    result = _run("sample", "--output", "/proc/nothing/data")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: /proc/nothing/data: cannot be written; No such file or directory.\n"
+
+
+def test_fetch_offline_prints_the_terms_and_fails(tmp_path):
+    # Nothing listens on port 1.
+    result = _run("fetch", "--output", tmp_path / "ml-1m", "--url", "http://127.0.0.1:1/ml-1m.zip")
+    assert result.exit_code == 1
+    assert "may not be redistributed" in result.stdout
+    assert "Harper" in result.stdout
+    assert "no connection" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["sample", "check"])
+def test_no_tensorflow_is_imported(folder, tmp_path, command):
+    args = {"sample": ["sample", "--output", str(tmp_path / "new")], "check": ["check", str(folder)]}[command]
+    code = (
+        "import sys\n"
+        "from pipeline.commands.data import app\n"
+        f"app({args!r}, standalone_mode=False)\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'tf_keras', 'tensorflow_transform'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

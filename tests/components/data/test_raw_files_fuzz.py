@@ -1,0 +1,82 @@
+"""Damaged files are refused with a DataError or read whole; nothing else happens."""
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from components.data.raw_files import DataError, MovieLens, read_movielens
+from components.data.sample import generate_sample
+
+MUTANTS = 60  # Of each file.
+_PIECES = [b"::", b":", b"\n", b"\r", b"\r\n", b"|", b",", b'"', b" ", b"-1", b"0", b"7", b"9" * 25, b"(1995)"]
+_PIECES += [b"\x00", b"\x1c", b"\x85", b"\xb2", b"\xe9", b"\xff", b"\xc2\x85", b"\xc3\xa9", b"\xd9\xa1"]
+
+
+def _mutate(rng: random.Random, data: bytes) -> bytes:
+    """One change to a byte, a field or a line, or a cut."""
+    place = rng.randrange(len(data))
+    end = min(len(data), place + rng.randrange(1, 30))
+    lines = data.splitlines(keepends=True)
+    one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    kind = rng.randrange(9)
+    if kind == 0:
+        return data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
+    if kind == 1:
+        return data[:place] + rng.choice(_PIECES) + data[place:]
+    if kind == 2:
+        return data[:place] + data[end:]
+    if kind == 3:
+        return data[:place]
+    if kind == 4:
+        return b"".join([*lines[:one], lines[other], *lines[one:]])
+    if kind == 5:
+        return b"".join([*lines[:one], *lines[one + 1 :]])
+    if kind == 6:
+        lines[one], lines[other] = lines[other], lines[one]
+        return b"".join(lines)
+    if kind == 7:
+        fields = re.split(rb"(::|,)", lines[one])
+        fields[rng.randrange(0, len(fields), 2)] = rng.choice(_PIECES)
+        return b"".join([*lines[:one], b"".join(fields), *lines[one + 1 :]])
+    return data + rng.choice(_PIECES)
+
+
+def _read(folder: Path) -> tuple[DataError | None, MovieLens | None]:
+    try:
+        return None, read_movielens(folder)
+    except DataError as error:
+        return error, None
+
+
+def _count_rows(data: bytes) -> int:
+    return data.count(b"\n") + (not data.endswith(b"\n"))
+
+
+@pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat", "credits.csv"])
+def test_mutated_files(tmp_path, name):
+    folder = tmp_path / "data"
+    generate_sample(folder, users=12, movies=30, ratings=240, seed=4)
+    # Users and movies without ratings, so that a change of their ids can go unnoticed.
+    ratings = (folder / "ratings.dat").read_bytes().splitlines(keepends=True)[:100]
+    (folder / "ratings.dat").write_bytes(b"".join(ratings))
+    original = (folder / name).read_bytes()
+    rng = random.Random(f"seed of {name}")
+    refused = 0
+    for _ in range(MUTANTS):
+        mutant = _mutate(rng, original)
+        (folder / name).write_bytes(mutant)
+        error, data = _read(folder)
+        if error is not None:
+            refused += 1
+            lines = _count_rows((folder / error.file.name).read_bytes())
+            assert error.line is None or 1 <= error.line <= lines
+            assert error.file.parent == folder
+        if data is not None:
+            assert data.credits is not None
+            frames = {"users.dat": data.users, "movies.dat": data.movies, "ratings.dat": data.ratings}
+            rows = len(frames[name]) if name in frames else 1 + len(data.credits)
+            assert rows == _count_rows(mutant), f"{rows} rows read from {mutant!r}"
+    # Both ends are met: damage that is seen, and damage that leaves the file valid.
+    assert MUTANTS // 4 < refused < MUTANTS
