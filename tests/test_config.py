@@ -175,7 +175,7 @@ def test_a_malformed_override_is_quoted(override):
 def test_a_configuration_cannot_change_after_it_was_checked():
     config = load_config("sample")
     with pytest.raises(ValueError, match="frozen"):
-        config.models.ranking.epochs = 7
+        config.models.ranking.epochs = 7  # type: ignore[misc]
 
 
 def test_loading_a_configuration_imports_neither_tensorflow_nor_tfx():

@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -47,7 +48,7 @@ def test_every_package_has_an_expected_version(name):
         (doctor.check_glibc(None), "2.39"),
         (doctor.check_legacy_keras({}), "export TF_USE_LEGACY_KERAS=1"),
         (doctor.check_legacy_keras({"TF_USE_LEGACY_KERAS": "0"}), "export TF_USE_LEGACY_KERAS=1"),
-        (doctor.check_disk(doctor.Path("/data"), GIB), "/data"),
+        (doctor.check_disk(Path("/data"), GIB), "/data"),
         (doctor.check_memory(3 * GIB), "4 GiB"),
     ],
 )
@@ -63,7 +64,7 @@ def test_a_problem_comes_with_its_fix(check, names):
         doctor.check_glibc("2.39"),
         doctor.check_glibc("2.41"),
         doctor.check_legacy_keras({"TF_USE_LEGACY_KERAS": "1"}),
-        doctor.check_disk(doctor.Path("/data"), 50 * GIB),
+        doctor.check_disk(Path("/data"), 50 * GIB),
         doctor.check_memory(8 * GIB),
     ],
 )
