@@ -51,16 +51,17 @@ class DataError(ValueError):
         self.line = line
         self.value = value
         self.problem = problem
-        place = file.name if line is None else f"{file.name}:{line}"
-        if value is None:
-            received = ""
-        else:
-            shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-            received = f"; received {shown!r}"
+        name = _shorten(file.name)
+        place = name if line is None else f"{name}:{line}"
+        received = "" if value is None else f"; received {_shorten(value)!r}"
         super().__init__(f"{place}: {problem}{received}.")
 
     def __reduce__(self) -> tuple[type, tuple[Path, int | None, str, str | None]]:
         return DataError, (self.file, self.line, self.problem, self.value)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def read_bytes(path: Path) -> bytes:

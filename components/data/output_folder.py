@@ -18,11 +18,15 @@ def check_output_folder(folder: Path, force: bool = False) -> None:
       force: data files that are there may be replaced.
 
     Raises:
-      FileExistsError: the folder holds something; with `force`, something that is no data file.
+      FileExistsError: the folder holds something (with `force`, something that is no data file), or cannot be moved.
     """
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise FileExistsError(f"{folder}: should be a folder; {path} is a file.")
+    resolved = folder.resolve()
+    if resolved.is_mount() or resolved == Path.cwd():
+        what = "a mount point" if resolved.is_mount() else "the current folder"
+        raise FileExistsError(f"{folder}: should be a folder that can be replaced as a whole; received {what}.")
     present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     strangers = present - DATA_FILES
     if strangers:
@@ -30,7 +34,7 @@ def check_output_folder(folder: Path, force: bool = False) -> None:
         raise FileExistsError(f"{folder}: should be new, empty or hold nothing but data; received one with {found}.")
     if present and not force:
         found = ", ".join(sorted(present))
-        raise FileExistsError(f"{folder}: should be new or empty, unless forced; received a folder with {found}.")
+        raise FileExistsError(f"{folder}: should be new or empty; received a folder with {found}.")
 
 
 def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> None:
@@ -54,11 +58,21 @@ def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> 
         new.mkdir()
         for name, content in files.items():
             (new / name).write_bytes(content)
-        if folder.exists():
-            folder.rename(work / "old")
-        new.rename(folder)
+        _replace(folder, new, work / "old")
     finally:
         shutil.rmtree(work)
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    """Puts `new` in place of a folder, which goes to `old`; where that fails, all is as it was."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
 
 
 def _holds(folder: Path, files: dict[str, bytes]) -> bool:

@@ -62,12 +62,10 @@ def read_movielens(folder: Path) -> MovieLens:
       DataError: a file is missing, or has a line that is not as it should be (the first one of the file).
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        names = f"{USERS_FILE}, {MOVIES_FILE} and {RATINGS_FILE}"
-        raise DataError(folder, None, f"should be a folder with {names}; there is none at {folder.absolute()}")
-    for name in (USERS_FILE, MOVIES_FILE, RATINGS_FILE):
-        if not (folder / name).exists():
-            raise DataError(folder / name, None, f"should be in {folder}; no such file")
+    try:
+        _check_files(folder)
+    except OSError as error:
+        raise DataError(folder, None, f"should be a folder that can be read; {error.strerror}") from error
     users = read_users(folder / USERS_FILE)
     movies = read_movies(folder / MOVIES_FILE)
     movie_ids = movies["movie_id"].to_numpy()
@@ -75,6 +73,16 @@ def read_movielens(folder: Path) -> MovieLens:
     credits_ = read_credits(credits_path, movie_ids) if credits_path.exists() else None
     ratings = read_ratings(folder / RATINGS_FILE, users["user_id"].to_numpy(), movie_ids)
     return MovieLens(ratings=ratings, users=users, movies=movies, credits=credits_)
+
+
+def _check_files(folder: Path) -> None:
+    """Raises DataError where the folder or a file is missing, OSError where nobody may look."""
+    if not folder.is_dir():
+        names = f"{USERS_FILE}, {MOVIES_FILE} and {RATINGS_FILE}"
+        raise DataError(folder, None, f"should be a folder with {names}; there is none at {folder.absolute()}")
+    for name in (USERS_FILE, MOVIES_FILE, RATINGS_FILE):
+        if not (folder / name).exists():
+            raise DataError(folder / name, None, f"should be in {folder}; no such file")
 
 
 def read_users(path: Path) -> pd.DataFrame:

@@ -61,7 +61,8 @@ def test_sample(tmp_path):
     assert _run("sample", "--output", tmp_path / "a", *sizes).exit_code == 0
     refused = _run("sample", "--output", tmp_path / "a", *sizes[:-1], 6)
     assert refused.exit_code == 2
-    assert "unless forced" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert "should be new or empty" in refused.stderr
     assert _run("sample", "--output", tmp_path / "a", *sizes[:-1], 6, "--force").exit_code == 0
 
 
@@ -95,13 +96,18 @@ def test_fetch_offline_prints_the_terms_and_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["sample", "check"])
+@pytest.mark.parametrize("command", ["sample", "fetch", "check"])
 def test_no_tensorflow_is_imported(folder, tmp_path, command):
-    args = {"sample": ["sample", "--output", str(tmp_path / "new")], "check": ["check", str(folder)]}[command]
+    new = str(tmp_path / "new")
+    args, exit_code = {
+        "sample": (["sample", "--output", new], None),
+        "fetch": (["fetch", "--output", new, "--url", "http://127.0.0.1:1/ml-1m.zip"], 1),
+        "check": (["check", str(folder)], None),
+    }[command]
     code = (
         "import sys\n"
         "from pipeline.commands.data import app\n"
-        f"app({args!r}, standalone_mode=False)\n"
+        f"assert app({args!r}, standalone_mode=False) == {exit_code}\n"
         "heavy = {'tensorflow', 'tfx', 'apache_beam', 'tf_keras', 'tensorflow_transform'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
     )

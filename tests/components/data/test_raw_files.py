@@ -68,6 +68,12 @@ def test_missing_folder(tmp_path):
         read_movielens(tmp_path / "nowhere")
 
 
+def test_folder_that_cannot_be_looked_into(tmp_path):
+    with pytest.raises(DataError, match=r"…: should be a folder that can be read; File name too long\.$") as caught:
+        read_movielens(tmp_path / ("x" * 5000))
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat", "credits.csv"])
 def test_empty_file(folder, name):
     (folder / name).write_bytes(b"")

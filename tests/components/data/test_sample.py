@@ -1,6 +1,7 @@
 """The synthetic data: its layout, and that what is planted in it can be found again."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_a_folder_is_replaced_only_on_demand(tmp_path):
     stamps = {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()}
     generate_sample(folder, 10, 20, 200, seed=0)
     assert {entry.name: entry.stat().st_mtime_ns for entry in folder.iterdir()} == stamps
-    with pytest.raises(FileExistsError, match=r"new or empty, unless forced; .* with credits\.csv"):
+    with pytest.raises(FileExistsError, match=r"new or empty; .* with credits\.csv"):
         generate_sample(folder, 10, 20, 200, seed=1)
     assert _bytes(folder) == first
     generate_sample(folder, 10, 20, 200, seed=1, force=True)
@@ -148,6 +149,33 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.rename", fail)
     with pytest.raises(OSError, match="No space left"):
         generate_sample(tmp_path / "data", 10, 20, 200, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_replacement_leaves_the_old_files(tmp_path, monkeypatch):
+    generate_sample(tmp_path / "data", 10, 20, 200, seed=0)
+    before = _bytes(tmp_path / "data")
+    rename = Path.rename
+
+    def fail_with_new_files(source, target):
+        if source.name == "new":
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr("pathlib.Path.rename", fail_with_new_files)
+    with pytest.raises(OSError, match="No space left"):
+        generate_sample(tmp_path / "data", 10, 20, 200, seed=1, force=True)
+    assert _bytes(tmp_path / "data") == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+
+
+def test_folders_that_cannot_be_replaced_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), tmp_path):
+        with pytest.raises(FileExistsError, match="replaced as a whole; received the current folder"):
+            generate_sample(folder, 10, 20, 200, seed=0)
+    with pytest.raises(FileExistsError, match="received a mount point"):
+        generate_sample(Path("/proc"), 10, 20, 200, seed=0)
     assert list(tmp_path.iterdir()) == []
 
 
