@@ -1,0 +1,164 @@
+"""Runs a TFX pipeline on this machine, with Local- or BeamDagRunner, and tells an observer about every node."""
+
+import contextlib
+import json
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import apache_beam as beam
+from absl import logging as absl_logging
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.orchestration import metadata
+from tfx.orchestration.beam import beam_dag_runner
+from tfx.orchestration.portable import launcher
+
+from pipeline.errors import NodeFailed, node_failure
+
+RunnerName = Literal["local", "beam"]
+State = Literal["complete", "cached", "resolved", "skipped", "failed"]
+
+# DirectRunner, even told to run in memory, first tries to download and start Beam's Prism.
+_ORCHESTRATOR_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
+_IMPORTER = "tfx.dsl.components.common.importer.Importer"
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """What became of a node.
+
+    Attributes:
+      id: the node.
+      state: complete if it ran, cached if an earlier result was used, resolved for resolvers and importers, skipped if
+        it had nothing to do, failed.
+      seconds: how long it took.
+      execution_id: its execution in the metadata store, if there is one.
+    """
+
+    id: str
+    state: State
+    seconds: float
+    execution_id: int | None = None
+
+
+class Observer(Protocol):
+    """Is told how a run proceeds."""
+
+    def started(self, node_id: str) -> None:
+        """A node starts."""
+
+    def finished(self, node: NodeRun) -> None:
+        """A node has ended, well or not."""
+
+
+def run_pipeline(pipeline: tfx.dsl.Pipeline, runner: RunnerName, observer: Observer) -> list[NodeRun]:
+    """Runs the pipeline to its end, or to its first failure.
+
+    Returns:
+      What became of the nodes, in the order in which they ran.
+
+    Raises:
+      NodeFailed: a node failed; nodes after it did not run.
+    """
+    absl_logging.set_verbosity(absl_logging.INFO)
+    with _watched(observer) as watch:
+        try:
+            if runner == "local":
+                tfx.orchestration.LocalDagRunner().run(pipeline)
+            else:
+                with _beam_without_prism():
+                    beam_dag_runner.BeamDagRunner().run(pipeline)
+        except Exception as error:
+            # Beam hands on errors as text; the one met at the node itself says more.
+            if watch.failure is None or watch.failure is error:
+                raise
+            raise watch.failure from error
+        return watch.nodes
+
+
+class _Watch:
+    """Stands between the runner and TFX's launcher."""
+
+    def __init__(self, observer: Observer):
+        self.nodes: list[NodeRun] = []
+        self.failure: NodeFailed | None = None
+        self._observer = observer
+
+    def launch(self, node_launcher: Any, launch: Any) -> Any:
+        node = node_launcher._pipeline_node.node_info
+        self._observer.started(node.id)
+        start = time.monotonic()
+        try:
+            info = launch(node_launcher)
+            state, execution_id, problem = self._outcome(node_launcher, info, node.type.name)
+        except BaseException as error:
+            self._finish(NodeRun(node.id, "failed", time.monotonic() - start))
+            if not isinstance(error, Exception):
+                raise
+            self.failure = node_failure(node.id, error)
+            raise self.failure from error
+        self._finish(NodeRun(node.id, state, time.monotonic() - start, execution_id))
+        if state == "failed":
+            # TFX writes a failed input resolution down and goes on; what follows would run without its inputs.
+            self.failure = node_failure(node.id, RuntimeError(problem))
+            raise self.failure
+        return info
+
+    def _finish(self, node: NodeRun) -> None:
+        self.nodes.append(node)
+        self._observer.finished(node)
+
+    @staticmethod
+    def _outcome(node_launcher: Any, info: Any, node_type: str) -> tuple[State, int | None, str]:
+        if info is None or not info.execution_id:
+            return "skipped", None, ""
+        with node_launcher._mlmd_connection as store:
+            (execution,) = store.store.get_executions_by_id([info.execution_id])
+        if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
+            result = json.loads(execution.custom_properties["__execution_result__"].string_value or "{}")
+            return "failed", info.execution_id, result.get("resultMessage", "its inputs could not be resolved")
+        if node_type in (_RESOLVER, _IMPORTER):
+            return "resolved", info.execution_id, ""
+        cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        return ("cached" if cached else "complete"), info.execution_id, ""
+
+
+@contextlib.contextmanager
+def _watched(observer: Observer) -> Iterator[_Watch]:
+    watch = _Watch(observer)
+    original = launcher.Launcher.launch
+
+    def launch(self: launcher.Launcher) -> Any:
+        return watch.launch(self, original)
+
+    launcher.Launcher.launch = launch
+    try:
+        yield watch
+    finally:
+        launcher.Launcher.launch = original
+
+
+@contextlib.contextmanager
+def _beam_without_prism() -> Iterator[None]:
+    """Gives BeamDagRunner, which takes no Beam options, the ones it needs."""
+
+    def pipeline() -> beam.Pipeline:
+        return beam.Pipeline(argv=_ORCHESTRATOR_BEAM_ARGS)
+
+    original = beam_dag_runner.beam
+    beam_dag_runner.beam = types.SimpleNamespace(
+        Pipeline=pipeline, Create=beam.Create, ParDo=beam.ParDo, pvalue=beam.pvalue
+    )
+    try:
+        yield
+    finally:
+        beam_dag_runner.beam = original
+
+
+def metadata_config(path: str) -> metadata_store_pb2.ConnectionConfig:
+    """Connection to the SQLite metadata store at a path, made where there is none."""
+    return metadata.sqlite_metadata_connection_config(path)
