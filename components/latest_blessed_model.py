@@ -1,6 +1,8 @@
 """Which model a candidate is measured against: the latest blessed one that is not the candidate itself."""
 
 import ml_metadata as mlmd
+import os
+
 from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -16,7 +18,7 @@ class LatestOtherBlessedModelStrategy(ResolverStrategy):
     TFX's own strategy would, when a pipeline is run again and the Trainer's model comes from the cache, find that very
     model: the Evaluator would then run again, to compare a model with itself, and the model would be pushed again.
 
-    Inputs: `candidate`, the model under test; `model` and `model_blessing`, all models and blessings to choose from.
+    Inputs: `candidate`, the model under test; `model` and `model_blessing`, all models and blessings in the store.
     """
 
     def resolve_artifacts(
@@ -24,8 +26,14 @@ class LatestOtherBlessedModelStrategy(ResolverStrategy):
     ) -> dict[str, list[types.Artifact]]:
         """Gives the chosen model and its blessing, or neither; and the candidate as it came."""
         candidates = {model.id for model in input_dict[CANDIDATE]}
+        # A component keeps all its models in one folder: those beside the candidate are of the same kind.
+        folders = {os.path.dirname(model.uri) for model in input_dict[CANDIDATE]}
         others = {
-            MODEL: [model for model in input_dict[MODEL] if model.id not in candidates],
+            MODEL: [
+                model
+                for model in input_dict[MODEL]
+                if model.id not in candidates and os.path.dirname(model.uri) in folders
+            ],
             MODEL_BLESSING: input_dict[MODEL_BLESSING],
         }
         chosen = LatestBlessedModelStrategy().resolve_artifacts(store, others) or {}

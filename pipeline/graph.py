@@ -162,7 +162,7 @@ def _model_stage(
 
 def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:
     channels = {
-        MODEL: tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=trainer.id, output_key="model"),
+        MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
         MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
     }
     if issubclass(strategy, LatestOtherBlessedModelStrategy):
