@@ -94,14 +94,18 @@ class Shard:
             yield columns
 
 
+def split_codes(data: MovieLens, split: SplitConfig) -> np.ndarray:
+    """The split of every rating, int8 [ratings], in file order."""
+    ratings = data.ratings
+    return assign_splits(
+        ratings["user_id"].to_numpy(), ratings["movie_id"].to_numpy(), ratings["timestamp"].to_numpy(), split
+    )
+
+
 def make_shards(data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS) -> list[Shard]:
     """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (but for the last)."""
-    ratings = data.ratings
-    user_id = ratings["user_id"].to_numpy()
-    ratings = ratings.assign(
-        split=assign_splits(user_id, ratings["movie_id"].to_numpy(), ratings["timestamp"].to_numpy(), split)
-    )
-    by_user = ratings.iloc[np.argsort(user_id, kind="stable")]
+    ratings = data.ratings.assign(split=split_codes(data, split))
+    by_user = ratings.iloc[np.argsort(ratings["user_id"].to_numpy(), kind="stable")]
     return [
         Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())])
         for rows in _cut(by_user, by_user["user_id"].to_numpy(), shard_rows)

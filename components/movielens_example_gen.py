@@ -4,11 +4,13 @@ The files are read once, checked whole, and cut into shards of users; Beam worke
 Rows come out in the order of users and time, so trainers have to shuffle.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format, struct_pb2
 from tfx import types
@@ -19,8 +21,16 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.data.raw_files import read_movielens
-from components.example_rows import Columns, MovieTable, Shard, encode, make_shards
+from components.data.raw_files import (
+    CREDITS_FILE,
+    MOVIES_FILE,
+    RATINGS_FILE,
+    USERS_FILE,
+    DataError,
+    MovieLens,
+    read_movielens,
+)
+from components.example_rows import Columns, MovieTable, Shard, encode, make_shards, split_codes
 from components.interactions import SPLITS
 from components.splits import SplitConfig
 
@@ -77,8 +87,12 @@ class Executor(BaseBeamExecutor):
     ) -> None:
         """Writes the artifact `examples` from the files in `input_base`.
 
+        Its custom properties `rows_train`, `rows_eval`, `rows_test` and `rows_movies` count rows; `data_sha256` is a
+        hash of the files' contents.
+
         Raises:
-          DataError: a file is missing or holds something that it should not; nothing is written then.
+          DataError: a file is missing or holds something that it should not, or a split is left without ratings;
+            nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         folder = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
@@ -86,11 +100,14 @@ class Executor(BaseBeamExecutor):
         # Here rather than in a worker, so that the error comes out as it is. A worker reads again, which takes a
         # second: a collection made from what was read would travel inside the pipeline's definition.
         data = read_movielens(folder)
+        rows = _count_rows(data, split, folder)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        examples.split_names = artifact_utils.encode_split_names([*SPLITS, MOVIES])
+        examples.split_names = artifact_utils.encode_split_names(list(rows))
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-        for name in (*SPLITS, MOVIES):
+        examples.set_string_custom_property("data_sha256", _hash_files(folder))
+        for name, count in rows.items():
+            examples.set_int_custom_property(f"rows_{name}", count)
             tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], name))
         _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", MovieTable(data).all())
         with self._make_beam_pipeline() as pipeline:
@@ -109,6 +126,27 @@ def _settings(custom_config: str) -> tuple[SplitConfig, int]:
     settings = struct_pb2.Struct()
     message.custom_config.Unpack(settings)
     return SplitConfig.model_validate_json(settings["split"]), int(settings["history_length"])
+
+
+def _count_rows(data: MovieLens, split: SplitConfig, folder: Path) -> dict[str, int]:
+    counts = np.bincount(split_codes(data, split), minlength=len(SPLITS)).tolist()
+    rows = dict(zip(SPLITS, counts, strict=True))
+    for name, count in rows.items():
+        if not count:
+            problem = (
+                f"should hold enough ratings for {', '.join(SPLITS)}; the strategy {split.strategy} "
+                f"leaves none of {len(data.ratings)} for {name}"
+            )
+            raise DataError(folder / RATINGS_FILE, None, problem)
+    return {**rows, MOVIES: len(data.movies)}
+
+
+def _hash_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in (folder / name for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE)):
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
 def _read_shards(folder: Path, split: SplitConfig) -> Iterator[tuple[str, Shard, MovieTable]]:

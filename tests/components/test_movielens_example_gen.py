@@ -85,13 +85,17 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
     ]
     assert artifact.custom_properties["file_format"].string_value == "tfrecords_gzip"
     assert artifact.custom_properties["payload_format"].string_value == "FORMAT_TF_EXAMPLE"
+    counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in (*RATING_SPLITS, "movies")}
+    assert counts == {**ratings["split"].value_counts().to_dict(), "movies": 50}
 
 
 def test_the_same_data_gives_the_same_rows_and_a_second_run_is_cached(data, run, tmp_path):
     first = run(data)
     assert run(data).id == first.id
     (tmp_path / "again").mkdir()
-    assert_same_rows(Runs(tmp_path / "again")(data).uri, first.uri)
+    again = Runs(tmp_path / "again")(data)
+    assert_same_rows(again.uri, first.uri)
+    assert again.custom_properties["data_sha256"] == first.custom_properties["data_sha256"]
 
 
 def test_changed_data_or_settings_run_again(data, run):
@@ -123,6 +127,14 @@ def test_bad_data_comes_out_as_it_is_and_leaves_nothing(data, run):
         run(data)
     assert not list((run.folder / "root").rglob("*.gz"))
     assert all(artifact.state != artifact.LIVE for artifact in run.examples())
+
+
+def test_a_split_without_ratings_is_an_error(data, run):
+    lines = (data / "ratings.dat").read_bytes().splitlines(keepends=True)
+    (data / "ratings.dat").write_bytes(b"".join(lines[:1]))
+    with pytest.raises(DataError, match=r"^ratings\.dat: .*leave_last_out leaves none of 1 for eval"):
+        run(data, SplitConfig(strategy=Strategy.LEAVE_LAST_OUT))
+    assert not list((run.folder / "root").rglob("*.gz"))
 
 
 def test_the_curated_schema_finds_nothing_wrong(data, run):
