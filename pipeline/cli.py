@@ -1,16 +1,14 @@
 """The command line, `movielens`."""
 
+import importlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from pipeline.commands.data import app as data
-from pipeline.commands.doctor import doctor
-from pipeline.commands.run import run
 from pipeline.errors import RunError
 
 USAGE = 2
@@ -19,6 +17,29 @@ INTERRUPTED = 130
 _OWN_ERRORS = {
     "pipeline.config": "ConfigError",
     "components.data.raw_files": "DataError",
+}
+
+
+class Command(NamedTuple):
+    """A sub-command: its module is imported only when it is called, so that `movielens --help` stays quick."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "run": Command(
+        "pipeline.commands.run", "run", "Train, measure and push the models, and ask the recommender for a first answer."
+    ),
+    "serve": Command("pipeline.commands.serve", "serve", "Serve pushed models on this machine, over gRPC and REST."),
+    "recommend": Command(
+        "pipeline.commands.recommend", "recommend", "Ask the server which titles a person would like."
+    ),
+    "data": Command("pipeline.commands.data", "app", "Make, fetch and check the data that the pipeline reads."),
+    "doctor": Command(
+        "pipeline.commands.doctor", "doctor", "Show the stack and the machine, and what is wrong with them."
+    ),
 }
 
 
@@ -34,8 +55,25 @@ def exit_code(error: BaseException) -> int | None:
     return None
 
 
-class _OneMessage(TyperGroup):
-    """Turns the project's own errors into one message on standard error and an exit code."""
+def load(name: str) -> Any:
+    """Imports a sub-command, as a command of click's."""
+    command = COMMANDS[name]
+    target = getattr(importlib.import_module(command.module), command.attribute)
+    if not isinstance(target, typer.Typer):
+        wrapped = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+        wrapped.command(name)(target)
+        target = wrapped
+    loaded = typer.main.get_command(target)
+    loaded.name = name
+    return loaded
+
+
+class _Commands(TyperGroup):
+    """Loads sub-commands when they are called; turns the project's errors into one message and an exit code."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -46,15 +84,18 @@ class _OneMessage(TyperGroup):
             code = exit_code(error)
             if code is None:
                 raise
-            Console(stderr=True).print(
-                f"[bold red]Error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False
-            )
+            message = f"[bold red]Error:[/bold red] {escape(str(error))}"
+            Console(stderr=True).print(message, soft_wrap=True, highlight=False)
             raise typer.Exit(code) from error
+
+
+def _placeholder() -> None:
+    """Stands for a sub-command in the list of commands."""
 
 
 app = typer.Typer(
     name="movielens",
-    cls=_OneMessage,
+    cls=_Commands,
     help="A two-stage movie recommender as a TFX production pipeline on MovieLens 1M.",
     no_args_is_help=True,
     add_completion=False,
@@ -62,9 +103,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data, name="data")
-app.command()(run)
-app.command()(doctor)
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.summary)(_placeholder)
 
 
 def main() -> None:

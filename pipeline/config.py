@@ -101,9 +101,9 @@ class BeamConfig(Section):
     direct_num_workers: int = Field(1, ge=0, description="Workers of the direct runner; 0 for one per core.")
 
     def args(self) -> list[str]:
-        """Flags for Beam; the mode is always explicit, else Beam tries to download its Prism runner."""
+        """Flags for Beam; its in-process runner by name, as DirectRunner first tries to download Prism, in any mode."""
         return [
-            "--runner=DirectRunner",
+            "--runner=FnApiRunner",
             f"--direct_running_mode={self.direct_running_mode}",
             f"--direct_num_workers={self.direct_num_workers}",
         ]
