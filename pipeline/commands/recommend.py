@@ -1,0 +1,102 @@
+"""`movielens recommend`: asks a model server for movies."""
+
+import dataclasses
+import json
+import os
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from serving.client import Recommendation, RecommenderClient, ServingClientError
+
+FAILED, BAD_INPUT = 1, 2  # Exit codes.
+
+_GRPC_PORT, _REST_PORT = 8500, 8501
+
+
+def recommend(
+    user: Annotated[int | None, typer.Option(help="A user's id; known users bring their history with them.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="Ids of movies already seen, oldest first, for example 1,260,1196.", metavar="ID,ID,…"),
+    ] = None,
+    ratings: Annotated[
+        str | None, typer.Option(help="Their ratings, 1 to 5, for example 5,4,5; needs --history.", metavar="R,R,…")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many movies.")] = 10,
+    host: Annotated[str, typer.Option(help="Host of the model server.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Its port.", show_default="8500; with --rest 8501"),
+    ] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Ask over REST, which needs no TensorFlow; not gRPC.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
+) -> None:
+    """Ask a model server, such as `movielens serve`, for movies.
+
+    Either for a user (`--user 7`), or for somebody never seen in training (`--history 1,260,1196`), or for a user
+    whose history is replaced (both).
+
+    Exits with 1 if no server answers or it has no recommender, and with 2 if an option cannot be used.
+    """
+    if user is None and history is None:
+        _fail("Either --user or --history should be given.", BAD_INPUT)
+    if user is not None and user < 1:
+        _fail(f"--user should be positive; received {user}.", BAD_INPUT)
+    if ratings is not None and history is None:
+        _fail("--ratings should come with --history.", BAD_INPUT)
+    movie_ids = [_whole(item) for item in _items(history)]
+    stars = [_number(item) for item in _items(ratings)]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with RecommenderClient(
+            host, port or (_REST_PORT if rest else _GRPC_PORT), transport="rest" if rest else "grpc"
+        ) as client:
+            movies = client.recommend(user or 0, movie_ids, stars, k)
+    except ValueError as error:
+        _fail(str(error), BAD_INPUT)
+    except ServingClientError as error:
+        _fail(str(error), FAILED)
+    _print(movies, as_json)
+
+
+def _print(movies: list[Recommendation], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(movie) for movie in movies], indent=1, ensure_ascii=False))
+        return
+    Console().print(recommendations_table(movies))
+
+
+def recommendations_table(movies: list[Recommendation]) -> Table:
+    """Returns a table of rank, title and predicted rating."""
+    table = Table("Rank", "Title", "Predicted rating")
+    table.columns[0].justify = table.columns[2].justify = "right"
+    for rank, movie in enumerate(movies, start=1):
+        table.add_row(str(rank), escape(movie.title), f"{movie.predicted_rating:.2f}")
+    return table
+
+
+def _items(text: str | None) -> list[str]:
+    return [] if text is None else text.split(",")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        _fail(f"--history should be movie ids with commas between them; received {text!r}.", BAD_INPUT)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        _fail(f"--ratings should be numbers with commas between them; received {text!r}.", BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True).print(f"[red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)

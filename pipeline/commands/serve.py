@@ -1,0 +1,88 @@
+"""`movielens serve`: the local model server."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from serving.versions import list_versions, model_directories
+
+FAILED, BAD_INPUT = 1, 2  # Exit codes.
+
+
+def serve(
+    models: Annotated[
+        Path, typer.Option(help="Folder of NAME/VERSION/saved_model.pb, for example output/sample/serving.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; only this machine by default.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC; 0 for a free one.")] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for REST; 0 for a free one.")] = 8501,
+) -> None:
+    """Serve pushed models over TensorFlow Serving's gRPC and REST protocols, until interrupted.
+
+    The newest complete version of every model is served. New versions are picked up while the server runs; a version
+    that is still being copied, or that cannot be loaded, is never served.
+
+    Exits with 0 when told to stop (Ctrl-C, SIGTERM), 1 if no model could be loaded, and 2 if the folder holds no
+    models or a port cannot be used.
+    """
+    _check_models(models)
+    # TensorFlow reads this when it is imported; its notes on processors and drivers help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from serving.server import ModelServer, PortUnavailableError, ServerConfig
+
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
+    )
+    console.print(f"Loading TensorFlow and the models in {models} …", markup=False, highlight=False, soft_wrap=True)
+    server = ModelServer(ServerConfig(models, host, port, rest_port))
+    try:
+        server.start()
+    except PortUnavailableError as error:
+        _fail(str(error), BAD_INPUT)
+    try:
+        served = server.store.served()
+        if not served:
+            _fail(f"{models}: no model could be loaded.", FAILED)
+        server.stop_on_signals()
+        _print_ready(server.config.models, served, host, server.port, server.rest_port)
+        server.wait()
+    finally:
+        server.stop()
+
+
+def _check_models(models: Path) -> None:
+    if not models.is_dir():
+        _fail(f"{models}: should be a folder of models; there is no such folder.", BAD_INPUT)
+    try:
+        found = any(list_versions(directory, settle_seconds=0) for directory in model_directories(models))
+    except OSError as error:
+        _fail(f"{error.filename}: should be readable; {error.strerror}.", BAD_INPUT)
+    if not found:
+        _fail(f"{models}: should hold models as NAME/VERSION/saved_model.pb; received none.", BAD_INPUT)
+
+
+def _print_ready(models: Path, served: dict[str, int], host: str, port: int, rest_port: int) -> None:
+    table = Table("Model", "Version", title=escape(str(models)), title_justify="left")
+    for name, version in served.items():
+        table.add_row(escape(name), str(version))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"gRPC on {host}:{port}, REST on http://{host}:{rest_port}/v1/models/NAME; Ctrl-C ends.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True).print(f"[red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)

@@ -1,0 +1,65 @@
+"""`python -m serving --models DIR`: the local model server on its own, for programs that start one."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from serving.server import DEFAULT_HOST, ModelServer, PortUnavailableError, ServerConfig
+
+_EXIT_SECONDS = 10.0
+
+
+def main() -> int:
+    """Serves until told to stop; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serves the SavedModels of a folder.")
+    parser.add_argument("--models", type=Path, required=True, help="folder of NAME/VERSION/saved_model.pb")
+    parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=0, help="port for gRPC (default: a free one)")
+    parser.add_argument("--rest-port", type=int, default=0, help="port for REST (default: a free one)")
+    parser.add_argument(
+        "--ready-line",
+        action="store_true",
+        help="write the ports as one line of JSON to standard output when ready, and end when standard input closes",
+    )
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if arguments.ready_line:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    server = ModelServer(ServerConfig(arguments.models, arguments.host, arguments.port, arguments.rest_port))
+    try:
+        server.start()
+    except PortUnavailableError as error:
+        parser.error(str(error))
+    server.stop_on_signals()
+    try:
+        if not server.store.served():
+            logging.error("No model could be loaded from %s.", arguments.models)
+            return 1
+        if arguments.ready_line:
+            ready = {"port": server.port, "rest_port": server.rest_port, "models": server.store.served()}
+            sys.stdout.write(json.dumps(ready) + "\n")
+            sys.stdout.flush()
+        server.wait()
+    finally:
+        server.stop()
+    return 0
+
+
+def _end_with_input() -> None:
+    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter at its own end.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    # Should the orderly way out be stuck, nobody is left to notice.
+    threading.Event().wait(_EXIT_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

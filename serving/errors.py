@@ -1,0 +1,32 @@
+"""The one error of the serving layer: a status code of gRPC and a sentence."""
+
+import grpc
+
+
+class ServingError(Exception):
+    """A request that cannot be answered.
+
+    Attributes:
+      code: Status code, as TensorFlow Serving would answer over gRPC.
+      message: What was wrong, in one sentence.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid_argument(message: str) -> ServingError:
+    """Returns an INVALID_ARGUMENT error."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """Returns a NOT_FOUND error."""
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def unimplemented(message: str) -> ServingError:
+    """Returns an UNIMPLEMENTED error."""
+    return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)

@@ -1,0 +1,30 @@
+"""The HTTP server under the REST API: a thread for every connection."""
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+logger = logging.getLogger(__name__)
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one connection, and logs through this project's logger."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        logger.debug("%s: %s", self.address_string(), message % args)
+
+
+def make_rest_server(listener: socket.socket, application: "WSGIApplication") -> BaseWSGIServer:
+    """Returns a server on a socket that listens already; the socket may be closed afterwards.
+
+    Args:
+      listener: The socket.
+      application: What answers the requests.
+    """
+    host, port = listener.getsockname()[:2]
+    return make_server(host, port, application, threaded=True, request_handler=_Handler, fd=listener.fileno())

@@ -1,0 +1,87 @@
+"""Which versions of a model lie on disk, and which of them are complete.
+
+Whoever pushes a model may copy it file by file, and may be killed half-way. A version therefore counts only when
+
+* its directory has a numeric name (a temporary or hidden directory never does),
+* it holds a non-empty `saved_model.pb`, and
+* none of its files has changed for a while.
+
+Whether the files themselves are whole shows when they are loaded.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SAVED_MODEL = "saved_model.pb"
+
+Snapshot = tuple[tuple[str, int, int], ...]
+"""(relative path, bytes, modification time in ns) of every file, in order: the same files make the same snapshot."""
+
+
+@dataclass(frozen=True)
+class VersionDirectory:
+    """A version of a model, as it lies on disk.
+
+    Attributes:
+      version: The directory's name as a number.
+      path: The directory.
+      snapshot: Its files.
+      settled: Whether no file has changed in the last `settle_seconds`.
+    """
+
+    version: int
+    path: Path
+    snapshot: Snapshot
+    settled: bool
+
+
+def model_directories(root: Path) -> list[Path]:
+    """Returns the directories of `root` that can hold a model, by name; hidden ones cannot.
+
+    Raises:
+      OSError: `root` cannot be read.
+    """
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def list_versions(model_directory: Path, settle_seconds: float) -> list[VersionDirectory]:
+    """Returns the versions of a model that have a `saved_model.pb`, newest first.
+
+    Args:
+      model_directory: Directory whose numeric sub-directories are versions.
+      settle_seconds: Time without changes after which a directory counts as settled.
+
+    Raises:
+      OSError: `model_directory` cannot be read.
+    """
+    versions = []
+    for path in model_directory.iterdir():
+        if not (path.name.isascii() and path.name.isdigit() and path.is_dir()):
+            continue
+        try:
+            found = _inspect(path, settle_seconds)
+        except FileNotFoundError:
+            # The directory is being deleted while we look at it.
+            continue
+        if found is not None:
+            versions.append(found)
+    return sorted(versions, key=lambda found: found.version, reverse=True)
+
+
+def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
+    files: list[tuple[str, int, int]] = []
+    last_change = 0.0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            stat = file.stat()
+            files.append((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
+            # The change time, because copying with `cp -a` or `rsync -t` sets the modification time back.
+            last_change = max(last_change, stat.st_ctime)
+    if not any(name == SAVED_MODEL and size > 0 for name, size, _ in files):
+        return None
+    # A change "in the future" comes from a clock that was set back, not from a copy under way.
+    settled = abs(time.time() - last_change) >= settle_seconds
+    return VersionDirectory(int(path.name), path, tuple(sorted(files)), settled)

@@ -1,0 +1,86 @@
+"""Small SavedModels with the signatures of the real ones."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+MOVIES = 6
+CANDIDATES = 4
+
+
+class ToyRecommender(tf.Module):
+    """Movie ids 1 to 6 by falling id, without those in the history; the history is what the recommender is told.
+
+    Args:
+      bonus: Added to every predicted rating, to tell versions apart.
+    """
+
+    def __init__(self, bonus: float = 0.0):
+        super().__init__()
+        self.bonus = tf.Variable(bonus)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int64, name="user_id"),
+            tf.TensorSpec([None, None], tf.int64, name="history_movie_ids"),
+            tf.TensorSpec([None, None], tf.float32, name="history_ratings"),
+        ]
+    )
+    def serve(self, user_id, history_movie_ids, history_ratings):
+        movies = tf.range(MOVIES, 0, -1, dtype=tf.int64)
+        seen = tf.reduce_any(history_movie_ids[:, :, None] == movies, axis=1)
+        scores = tf.where(seen, -1.0, tf.cast(movies, tf.float32))
+        best, index = tf.math.top_k(scores, k=CANDIDATES)
+        movie_id = tf.where(best > 0, tf.gather(movies, index), 0)
+        stars = tf.reduce_sum(history_ratings, axis=1, keepdims=True)
+        known = tf.cast(user_id, tf.float32)[:, None] / 100
+        return {
+            "movie_id": movie_id,
+            "title": tf.where(best > 0, tf.strings.join(["Movie é ", tf.strings.as_string(movie_id)]), ""),
+            "predicted_rating": tf.zeros_like(best) + known + stars / 1000 + self.bonus,
+            "retrieval_score": best,
+        }
+
+
+class ToyRanker(tf.Module):
+    """Two signatures on serialized examples: their length, and twice their length; a table read from an asset."""
+
+    def __init__(self, vocabulary: Path):
+        super().__init__()
+        self.vocabulary = tf.saved_model.Asset(str(vocabulary))
+        initializer = tf.lookup.TextFileInitializer(
+            self.vocabulary,
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        self.table = tf.lookup.StaticHashTable(initializer, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve(self, examples):
+        return {
+            "predicted_rating": tf.cast(tf.strings.length(examples), tf.float32) / 10,
+            "echo_bytes": examples,
+            "index": self.table.lookup(examples),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples):
+        return {"length": tf.strings.length(examples) * 2}
+
+
+def save_recommender(path: Path, bonus: float = 0.0) -> Path:
+    model = ToyRecommender(bonus)
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve})
+    return path
+
+
+def save_ranker(path: Path) -> Path:
+    vocabulary = path.parent / "vocabulary.txt"
+    vocabulary.parent.mkdir(parents=True, exist_ok=True)
+    vocabulary.write_text("comedy\ndrama\n")
+    model = ToyRanker(vocabulary)
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve, "evaluate": model.evaluate})
+    vocabulary.unlink()
+    return path
