@@ -300,6 +300,12 @@ def test_users_have_favourite_directors(data, rows):
         ), name
 
 
+def test_some_movies_are_popular_with_all(rows):
+    world = draw_world(USERS, MOVIES, seed=0)
+    counts = np.bincount(rows["movie"], minlength=MOVIES)
+    assert np.corrcoef(world.popularity, np.log(counts + 1))[0, 1] > 0.5
+
+
 def test_the_next_movie_follows_from_the_last(data, rows):
     world = draw_world(USERS, MOVIES, seed=0)
     np.testing.assert_array_equal(np.sort(world.successor), np.arange(MOVIES))
