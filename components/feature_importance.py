@@ -17,7 +17,8 @@ JSON_FILE, PICTURE_FILE = "importance.json", "importance.png"
 class FeatureImportanceReport(tfx.dsl.Artifact):
     """A folder with importance.json and importance.png."""
 
-    TYPE_NAME = "FeatureImportanceReport"
+    # Kubeflow Pipelines takes names of types with a namespace only.
+    TYPE_NAME = "movielens.FeatureImportanceReport"
 
 
 @tfx.dsl.components.component

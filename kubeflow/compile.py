@@ -1,0 +1,67 @@
+"""Compiles the pipeline for Kubeflow Pipelines v2: writes a pipeline spec that `kfp` or Vertex AI runs.
+
+Example:
+    python kubeflow/compile.py --config ml1m --image REGISTRY/movielens-tfx:latest \\
+        --data gs://BUCKET/ml-1m --root gs://BUCKET/pipeline --serving gs://BUCKET/serving --output movielens.json
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config import load_config
+
+
+def compile_pipeline(config: str, overrides: list[str], image: str, data: str, root: str, serving: str, output: Path):
+    """Writes the pipeline spec, as JSON.
+
+    Args:
+      config: a preset or a YAML file.
+      overrides: `key=value` settings that replace its own.
+      image: container image with this project, which every component runs in.
+      data: folder of the raw files, as the containers see it.
+      root: where artifacts go.
+      serving: where blessed models are pushed.
+      output: the file to write.
+    """
+    from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+    from pipeline.graph import create_pipeline
+
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+            display_name="MovieLens recommender", default_image=image
+        ),
+        output_dir=str(output.parent),
+        output_filename=output.name,
+    )
+    runner.run(
+        create_pipeline(
+            config=load_config(config, overrides),
+            data_dir=data,
+            pipeline_root=root,
+            serving_dir=serving,
+            # Kubeflow Pipelines resolves artifacts by itself, and knows TFX's own strategies only.
+            resolver_strategy=LatestBlessedModelStrategy,
+        ),
+        write_out=True,
+    )
+
+
+def main(
+    image: Annotated[str, typer.Option(help="Container image with this project.")],
+    data: Annotated[str, typer.Option(help="Folder of the raw files, as the containers see it.")],
+    root: Annotated[str, typer.Option(help="Where artifacts go.")],
+    serving: Annotated[str, typer.Option(help="Where blessed models are pushed.")],
+    config: Annotated[str, typer.Option(help="A preset (sample, ml1m) or a YAML file.")] = "ml1m",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; can be repeated.")] = None,
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("movielens.json"),
+) -> None:
+    """Compile the pipeline for Kubeflow Pipelines v2."""
+    compile_pipeline(config, overrides or [], image, data, root, serving, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

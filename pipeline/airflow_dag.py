@@ -1,0 +1,47 @@
+"""The pipeline as an Airflow DAG: put a file into Airflow's DAG folder that imports `DAG` from here.
+
+Settings come from the environment of scheduler and workers:
+
+    MOVIELENS_CONFIG   a preset or a YAML file (ml1m)
+    MOVIELENS_DATA     folder of the raw files
+    MOVIELENS_OUTPUT   folder for artifacts, metadata and pushed models
+    MOVIELENS_SCHEDULE a cron expression; without one the DAG is started by hand
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tfx.orchestration.airflow.airflow_dag_runner import AirflowDagRunner, AirflowPipelineConfig
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+
+from pipeline.config import load_config
+from pipeline.graph import create_pipeline
+
+
+def _setting(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"{name} should be set in Airflow's environment; it is not.")
+    return value
+
+
+_output = Path(_setting("MOVIELENS_OUTPUT"))
+
+DAG = AirflowDagRunner(
+    AirflowPipelineConfig(
+        {
+            "schedule": os.environ.get("MOVIELENS_SCHEDULE") or None,
+            "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+            "catchup": False,
+        }
+    )
+).run(
+    create_pipeline(
+        config=load_config(os.environ.get("MOVIELENS_CONFIG", "ml1m")),
+        data_dir=_setting("MOVIELENS_DATA"),
+        pipeline_root=str(_output / "pipeline"),
+        serving_dir=str(_output / "serving"),
+        metadata_connection_config=sqlite_metadata_connection_config(str(_output / "metadata.sqlite")),
+    )
+)

@@ -1,0 +1,65 @@
+"""The pipeline loads as a DAG in a real Airflow, from the same definition."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.component
+
+LOAD = """
+import json, sys
+from airflow.models import DagBag
+bag = DagBag(sys.argv[1], include_examples=False)
+dags = {name: {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()}
+print("RESULT" + json.dumps({"errors": {str(k): str(v) for k, v in bag.import_errors.items()}, "dags": dags}))
+"""
+
+
+def load(dags, tmp_path, **settings):
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        **settings,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(dags)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.rsplit("RESULT", 1)[1])
+
+
+@pytest.fixture
+def dags(tmp_path):
+    pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "movielens.py").write_text("# An airflow dag.\nfrom pipeline.airflow_dag import DAG as movielens\n")
+    return folder
+
+
+@pytest.mark.timeout(600)
+def test_dag_has_the_components_and_their_order(dags, tmp_path):
+    found = load(
+        dags, tmp_path, MOVIELENS_CONFIG="sample", MOVIELENS_DATA=str(tmp_path), MOVIELENS_OUTPUT=str(tmp_path / "out")
+    )
+    assert found["errors"] == {}
+    tasks = found["dags"]["sample"]
+    assert "MovieLensExampleGen" in tasks["StatisticsGen"]
+    assert {"Trainer.retrieval", "Evaluator.retrieval"} <= set(tasks["Pusher.retrieval"])
+    assert "RecommenderBuilder" in tasks["Pusher.recommender"]
+
+
+@pytest.mark.timeout(600)
+def test_missing_setting_is_named(dags, tmp_path):
+    found = load(dags, tmp_path, MOVIELENS_OUTPUT="")
+    assert "MOVIELENS_OUTPUT should be set" in "".join(found["errors"].values())

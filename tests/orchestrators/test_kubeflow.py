@@ -1,0 +1,45 @@
+"""The pipeline compiles for Kubeflow Pipelines, from the same definition."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+COMPILER = Path(__file__).parents[2] / "kubeflow" / "compile.py"
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    pytest.importorskip("kfp", reason="kfp is not installed; it comes with the extra 'kubeflow'")
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    output = tmp_path_factory.mktemp("kubeflow") / "movielens.json"
+    compile_pipeline = runpy.run_path(str(COMPILER))["compile_pipeline"]
+    compile_pipeline("sample", [], "image:tag", "/data", "/artifacts", "/serving", output)
+    return json_format.ParseDict(json.loads(output.read_text())["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+
+
+def test_has_every_component_of_the_graph(spec):
+    tasks = set(spec.root.dag.tasks)
+    models = ("dcn", "retrieval", "ranking", "joint")
+    for stage in ("Trainer", "Evaluator", "Pusher"):
+        assert {f"{stage}.{model}" for model in models} <= tasks
+    assert {"MovieLensExampleGen", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
+
+
+def test_keeps_the_edges(spec):
+    recommender = spec.root.dag.tasks["RecommenderBuilder"]
+    assert {"Evaluator.retrieval", "Evaluator.ranking", "Transform"} <= set(recommender.dependent_tasks)
+
+
+def test_every_container_runs_the_given_image(spec):
+    from google.protobuf import json_format
+
+    executors = json_format.MessageToDict(spec.deployment_spec)["executors"].values()
+    images = [executor["container"]["image"] for executor in executors if "container" in executor]
+    assert images
+    assert set(images) == {"image:tag"}
