@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-if TYPE_CHECKING:
-    from pipeline.runner import NodeRun
+from pipeline.nodes import NodeRun
 
 TRAINERS_LOGGER = "trainers"
 
@@ -18,7 +17,7 @@ TRAINERS_LOGGER = "trainers"
 class RunProgress:
     """Prints `[5/24] Transform … 41 s` for every node that ends; on a terminal, also a clock beside the running one.
 
-    Use as a context manager, which also shows what the trainers log. Implements `pipeline.runner.Observer`.
+    Use as a context manager, which also shows what the trainers log. Implements `pipeline.nodes.Observer`.
     """
 
     def __init__(self, console: Console, total: int):
@@ -70,7 +69,7 @@ class RunProgress:
         self._noted = True
         self._console.print(f"        [dim]{escape(text)}[/dim]", soft_wrap=True)
 
-    def finished(self, node: "NodeRun") -> None:
+    def finished(self, node: NodeRun) -> None:
         """A node has ended."""
         if self._clock:
             self._clock.update(self._task, visible=False)
@@ -96,7 +95,7 @@ class _Notes(logging.Handler):
 
 def duration(seconds: float) -> str:
     """A duration as one reads it: `0.4 s`, `41 s`, `3 min 5 s`."""
-    if seconds < 1:
+    if seconds < 0.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

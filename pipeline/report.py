@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.table import Table
 
 from pipeline.config import Config
+from pipeline.nodes import NodeRun
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore
-
-    from pipeline.runner import NodeRun
 
 MODELS = ("dcn", "retrieval", "ranking", "joint")
 RECOMMENDER = "recommender"
@@ -40,7 +39,7 @@ class Artifact:
 Outputs = Mapping[str, Mapping[str, Artifact]]
 
 
-def read_outputs(store: "MetadataStore", nodes: Iterable["NodeRun"]) -> Outputs:
+def read_outputs(store: "MetadataStore", nodes: Iterable[NodeRun]) -> Outputs:
     """The outputs of nodes, as {node: {output: artifact}}; of several artifacts of one output, the last."""
     from ml_metadata.proto import metadata_store_pb2
 
@@ -118,7 +117,7 @@ def model_summary(
 
 def summarise(
     config: Config,
-    nodes: list["NodeRun"],
+    nodes: list[NodeRun],
     outputs: Outputs,
     *,
     seconds: float,

@@ -5,8 +5,7 @@ import json
 import time
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import apache_beam as beam
 from absl import logging as absl_logging
@@ -15,44 +14,17 @@ from tfx import v1 as tfx
 from tfx.orchestration import metadata
 from tfx.orchestration.beam import beam_dag_runner
 from tfx.orchestration.portable import launcher
+from tfx.utils import dependency_utils
 
 from pipeline.errors import NodeFailed, node_failure
+from pipeline.nodes import NodeRun, Observer, State
 
 RunnerName = Literal["local", "beam"]
-State = Literal["complete", "cached", "resolved", "skipped", "failed"]
 
 # DirectRunner, even told to run in memory, first tries to download and start Beam's Prism.
 _ORCHESTRATOR_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
 _IMPORTER = "tfx.dsl.components.common.importer.Importer"
-
-
-@dataclass(frozen=True)
-class NodeRun:
-    """What became of a node.
-
-    Attributes:
-      id: the node.
-      state: complete if it ran, cached if an earlier result was used, resolved for resolvers and importers, skipped if
-        it had nothing to do, failed.
-      seconds: how long it took.
-      execution_id: its execution in the metadata store, if there is one.
-    """
-
-    id: str
-    state: State
-    seconds: float
-    execution_id: int | None = None
-
-
-class Observer(Protocol):
-    """Is told how a run proceeds."""
-
-    def started(self, node_id: str) -> None:
-        """A node starts."""
-
-    def finished(self, node: NodeRun) -> None:
-        """A node has ended, well or not."""
 
 
 def run_pipeline(pipeline: tfx.dsl.Pipeline, runner: RunnerName, observer: Observer) -> list[NodeRun]:
@@ -65,13 +37,12 @@ def run_pipeline(pipeline: tfx.dsl.Pipeline, runner: RunnerName, observer: Obser
       NodeFailed: a node failed; nodes after it did not run.
     """
     absl_logging.set_verbosity(absl_logging.INFO)
-    with _watched(observer) as watch:
+    with _suited_to_one_machine(), _watched(observer) as watch:
         try:
             if runner == "local":
                 tfx.orchestration.LocalDagRunner().run(pipeline)
             else:
-                with _beam_without_prism():
-                    beam_dag_runner.BeamDagRunner().run(pipeline)
+                beam_dag_runner.BeamDagRunner().run(pipeline)
         except Exception as error:
             # Beam hands on errors as text; the one met at the node itself says more.
             if watch.failure is None or watch.failure is error:
@@ -135,28 +106,38 @@ def _watched(observer: Observer) -> Iterator[_Watch]:
     def launch(self: launcher.Launcher) -> Any:
         return watch.launch(self, original)
 
-    launcher.Launcher.launch = launch
-    try:
+    with _replaced(launcher.Launcher, "launch", launch):
         yield watch
-    finally:
-        launcher.Launcher.launch = original
 
 
 @contextlib.contextmanager
-def _beam_without_prism() -> Iterator[None]:
-    """Gives BeamDagRunner, which takes no Beam options, the ones it needs."""
+def _suited_to_one_machine() -> Iterator[None]:
+    """Spares a run on one machine what TFX does for workers elsewhere, and gives BeamDagRunner its Beam options.
 
-    def pipeline() -> beam.Pipeline:
+    TFX packs itself into an archive for every Beam component, some seconds each; BeamDagRunner takes no options.
+    """
+
+    def orchestrator() -> beam.Pipeline:
         return beam.Pipeline(argv=_ORCHESTRATOR_BEAM_ARGS)
 
-    original = beam_dag_runner.beam
-    beam_dag_runner.beam = types.SimpleNamespace(
-        Pipeline=pipeline, Create=beam.Create, ParDo=beam.ParDo, pvalue=beam.pvalue
+    known = types.SimpleNamespace(
+        Pipeline=orchestrator, Create=beam.Create, ParDo=beam.ParDo, pvalue=beam.pvalue, DoFn=beam.DoFn
     )
+    with (
+        _replaced(dependency_utils, "make_beam_dependency_flags", lambda flags: flags),
+        _replaced(beam_dag_runner, "beam", known),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        beam_dag_runner.beam = original
+        setattr(owner, name, original)
 
 
 def metadata_config(path: str) -> metadata_store_pb2.ConnectionConfig:

@@ -24,6 +24,7 @@ NOT_BLESSED = 3
 _FREE_MEGABYTES = 200
 _FREE_PER_DATA_BYTE = 20
 _ANSWER_TITLES = 10
+_ANSWER_SECONDS = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -135,9 +136,9 @@ def _run_quietly(
     with quiet_libraries(output.logs) as consoles:
         try:
             summary = _run(config, data, output, runner, cache, start, consoles)
-            consoles.out.print(f"Summary: {output.summary}", f"Log: {consoles.log}", sep="\n", soft_wrap=True)
             if summary["recommender"]["pushed"]:
-                _answer(output, movielens, consoles.out)
+                _answer(config, output, movielens, consoles.out)
+            consoles.out.print(f"Summary: {output.summary}", f"Log: {consoles.log}", sep="\n", soft_wrap=True)
         except KeyboardInterrupt:
             consoles.err.print("Interrupted; the same command goes on from the components that finished.")
             raise
@@ -223,8 +224,22 @@ def _told(error: Exception, log: Path) -> RunError:
     return told
 
 
-def _answer(output: "OutputFolder", movielens: "MovieLens", console: Console) -> None:
-    """Serves the pushed models, and asks for titles for the user with the lowest id."""
+def _answer(config: "Config", output: "OutputFolder", movielens: "MovieLens", console: Console) -> None:
+    """Serves the pushed models, and asks over gRPC for titles for the user with the lowest id."""
+    from pipeline.commands.recommend import recommendations_table
+    from serving.client import RecommenderClient
+    from serving.server import running_server
+
+    user = int(movielens.users["user_id"].min())
+    k = min(_ANSWER_TITLES, config.recommender.candidates, len(movielens.movies))
+    with (
+        running_server(output.serving) as (port, _),
+        RecommenderClient(port=port, deadline_seconds=_ANSWER_SECONDS) as client,
+    ):
+        movies = client.recommend(user, k=k)
+    table = recommendations_table(movies)
+    table.title, table.title_justify = f"For user {user}, from the model server", "left"
+    console.print(table)
 
 
 def _tell_unmet(summary: dict[str, Any]) -> bool:
@@ -233,7 +248,6 @@ def _tell_unmet(summary: dict[str, Any]) -> bool:
 
     names = unmet(summary)
     if names:
-        Console(stderr=True).print(
-            f"[red]Not blessed, so not pushed: {escape(', '.join(names))}.[/red] The other models were.", soft_wrap=True
-        )
+        message = f"[red]Not blessed, so not pushed: {escape(', '.join(names))}.[/red]"
+        Console(stderr=True).print(message, soft_wrap=True, highlight=False)
     return bool(names)

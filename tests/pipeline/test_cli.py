@@ -1,0 +1,133 @@
+"""The command line: help, exit codes and messages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline import cli
+from pipeline.errors import RunError
+
+RUN_OPTIONS = ("--config", "--data", "--output", "--runner", "--set", "--no-cache")
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_lists_every_command() -> None:
+    code, out, _ = invoke("--help")
+    assert code == 0
+    for name in ("run", "serve", "recommend", "data", "doctor"):
+        assert name in out
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_and_option_is_explained(name: str) -> None:
+    code, out, _ = invoke(name, "--help")
+    assert code == 0
+    assert "Usage: " in out
+    commands = [cli.load(name)]
+    while commands:
+        command = commands.pop()
+        assert command.help
+        commands.extend(getattr(command, "commands", {}).values())
+        for parameter in command.params:
+            assert parameter.help, f"{command.name}: {parameter.name} should have a help text"
+
+
+def test_run_has_its_options() -> None:
+    _, out, _ = invoke("run", "--help")
+    for option in RUN_OPTIONS:
+        assert option in out
+
+
+def test_help_is_quick_and_imports_neither_tensorflow_nor_tfx() -> None:
+    code = (
+        "import sys; from pipeline.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'pandas', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+
+
+def test_unknown_command_is_a_usage_error() -> None:
+    code, _, err = invoke("trian")
+    assert code == 2
+    assert "trian" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--config", "nothing"), "nothing: should be a YAML file"),
+        (("--set", "models.ranking.epochs=0"), "models.ranking.epochs"),
+        (("--set", "trainr.epochs=3"), "trainr"),
+        (("--data", "/nonexistent"), "/nonexistent"),
+    ],
+)
+def test_bad_configuration_or_data_exits_with_2_before_anything_is_written(
+    tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    output = tmp_path / "output"
+    code, out, err = invoke("run", "--output", str(output), *arguments)
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+    assert not out
+    assert not output.exists()
+
+
+def test_an_impossible_sample_is_a_configuration_error(tmp_path: Path) -> None:
+    sizes = "data.sample={users: 20, movies: 20, ratings: 1000}"
+    code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
+    assert code == 2
+    assert "data.sample: ratings should be" in err
+
+
+def test_an_output_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    code, _, err = invoke("run", "--output", str(file))
+    assert code == 1
+    assert f"{file}: should be a folder that can be written" in err
+
+
+def test_interrupts_exit_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    _replace_doctor(monkeypatch, interrupted)
+    assert invoke("doctor")[0] == 130
+
+
+def test_own_errors_show_their_message_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RunError("[x] is broken")
+
+    _replace_doctor(monkeypatch, fails)
+    code, _, err = invoke("doctor")
+    assert (code, err) == (1, "Error: [x] is broken\n")
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise LookupError("a defect")
+
+    _replace_doctor(monkeypatch, broken)
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert isinstance(result.exception, LookupError)
+
+
+def _replace_doctor(monkeypatch: pytest.MonkeyPatch, function: object) -> None:
+    app = typer.Typer()
+    app.command("doctor")(function)  # type: ignore[type-var]
+    command = typer.main.get_command(app)
+    monkeypatch.setattr(cli, "load", lambda _: command)
