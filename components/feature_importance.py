@@ -22,7 +22,7 @@ class FeatureImportanceReport(tfx.dsl.Artifact):
 
 
 @tfx.dsl.components.component
-def FeatureImportance(  # noqa: N802
+def FeatureImportance(
     model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     importance: tfx.dsl.components.OutputArtifact[FeatureImportanceReport],
 ) -> None:

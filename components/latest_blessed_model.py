@@ -1,8 +1,8 @@
 """Which model a candidate is measured against: the latest blessed one that is not the candidate itself."""
 
-import ml_metadata as mlmd
 import os
 
+import ml_metadata as mlmd
 from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy

@@ -31,7 +31,7 @@ _BATCH = 4096
 
 
 @tfx.dsl.components.component
-def RecommenderBuilder(  # noqa: N802
+def RecommenderBuilder(
     examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
     transformed_examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],

@@ -1,7 +1,7 @@
-"""Compiles the pipeline for Kubeflow Pipelines v2: writes a pipeline spec that `kfp` or Vertex AI runs.
+r"""Compiles the pipeline for Kubeflow Pipelines v2: writes a pipeline spec that `kfp` or Vertex AI runs.
 
 Example:
-    python kubeflow/compile.py --config ml1m --image REGISTRY/movielens-tfx:latest \\
+    python kubeflow/compile.py --config ml1m --image REGISTRY/movielens-tfx:latest \
         --data gs://BUCKET/ml-1m --root gs://BUCKET/pipeline --serving gs://BUCKET/serving --output movielens.json
 """
 
@@ -13,7 +13,9 @@ import typer
 from pipeline.config import load_config
 
 
-def compile_pipeline(config: str, overrides: list[str], image: str, data: str, root: str, serving: str, output: Path):
+def compile_pipeline(
+    config: str, overrides: list[str], image: str, data: str, root: str, serving: str, output: Path
+) -> None:
     """Writes the pipeline spec, as JSON.
 
     Args:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
@@ -16,6 +16,8 @@ from trainers.signatures import HeadType, export
 _logger = logging.getLogger("trainers")
 
 HYPERPARAMETERS = "hyperparameters"
+
+HyperparametersType = TypeVar("HyperparametersType", bound=Hyperparameters)
 
 
 class Objective(Protocol):
@@ -108,8 +110,8 @@ def fit(
 def run(
     fn_args: FnArgs,
     name: str,
-    hyperparameters: type[Hyperparameters],
-    build: Callable[[Splits, Hyperparameters], tf.keras.Model],
+    hyperparameters: type[HyperparametersType],
+    build: Callable[[Splits, HyperparametersType], tf.keras.Model],
     objective: type[Objective],
     heads: tuple[HeadType, ...],
 ) -> None:
