@@ -1,0 +1,24 @@
+"""Biases against the exact solution of the same ridge problem."""
+
+import numpy as np
+
+from trainers.baselines import fit_biases, popularity
+
+
+def test_biases_solve_the_ridge_problem():
+    rng = np.random.default_rng(0)
+    users, movies = rng.integers(0, 12, 400), rng.integers(0, 9, 400)
+    ratings = rng.integers(1, 6, 400).astype(np.float32)
+    fitted = fit_biases(users, movies, ratings, user_size=12, movie_size=9, penalty=3.0, sweeps=200)
+    design = np.hstack([np.eye(12)[users], np.eye(9)[movies]])
+    exact = np.linalg.solve(design.T @ design + 3.0 * np.eye(21), design.T @ (ratings - ratings.mean()))
+    np.testing.assert_allclose(np.concatenate([fitted.users, fitted.movies]), exact, atol=1e-5)
+
+
+def test_who_was_never_seen_has_no_bias():
+    fitted = fit_biases(np.array([1, 1]), np.array([2, 1]), np.array([5.0, 3.0]), user_size=4, movie_size=4)
+    assert fitted.predict(np.array([3]), np.array([3])) == fitted.mean
+
+
+def test_popularity_counts():
+    np.testing.assert_array_equal(popularity(np.array([2, 2, 1]), 4), [0, 1, 2, 0])
