@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from transform.legacy_keras import ensure_legacy_keras
+
+# Tests import TensorFlow in any order.
+ensure_legacy_keras()
+
 
 @pytest.fixture(scope="session")
 def ml1m_dir() -> Path:
