@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 RATING_SPLITS = ("train", "eval", "test")
+SPLITS = (*RATING_SPLITS, "movies")
 USER_FEATURES = ("gender", "age", "occupation", "zip_code")
 MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
 HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
@@ -38,7 +40,6 @@ def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
         text = (folder / f"{name}.dat").read_text(encoding="latin-1").replace("::", "\t")
         raw[name] = pd.read_csv(io.StringIO(text), sep="\t", names=names, dtype={"zip_code": str}, quoting=3)
     movies = raw["movies"]
-    movies["genres"] = movies["genres"].str.split("|")
     movies["release_year"] = movies["title"].str[-5:-1].astype(np.int64)
     if (folder / "credits.csv").exists():
         movies = movies.merge(pd.read_csv(folder / "credits.csv", keep_default_na=False), "left", "movie_id")
@@ -48,18 +49,23 @@ def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
     return raw
 
 
-def assert_examples(uri: str, folder: Path, history_length: int) -> pd.DataFrame:
-    """Checks every feature of every row of an artifact against the raw files, except which split a rating is in.
+def assert_examples(tables: dict[str, pa.Table], folder: Path, history_length: int) -> pd.DataFrame:
+    """Checks every feature of every row against the raw files, except which split a rating is in.
+
+    Args:
+      tables: all splits, as read by `read_split`.
+      folder: of the raw files.
+      history_length: most movies in a history.
 
     Returns:
       The ratings of the file, with the column `split`.
     """
     raw = read_raw(folder)
-    tables = {split: read_split(uri, split) for split in RATING_SPLITS}
-    ratings = _with_splits(raw["ratings"], tables)
+    ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
     histories, seen = _expected_lists(ratings, history_length)
     joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
-    for split, table in tables.items():
+    for split in RATING_SPLITS:
+        table = tables[split]
         rows = _rows(ratings, table)
         expected = joined.iloc[rows]
         for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
@@ -70,7 +76,7 @@ def assert_examples(uri: str, folder: Path, history_length: int) -> pd.DataFrame
             assert "seen_movie_ids" not in table.column_names
         else:
             _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
-    _assert_movies(read_split(uri, "movies"), raw["movies"])
+    _assert_movies(tables["movies"], raw["movies"])
     return ratings
 
 
@@ -122,19 +128,19 @@ def _expected_lists(ratings: pd.DataFrame, length: int) -> tuple[list[np.ndarray
 
 
 def _assert_values(table: pa.Table, name: str, expected: pd.Series) -> None:
-    known = [value if isinstance(value, list) else [value] for value in expected]
-    known = [
-        values if values[0] is not None and values[0] == values[0] and values[0] != "" else None for values in known
-    ]
-    if name not in table.column_names:
-        assert not any(known), f"{name} is missing"
+    is_known = (expected.notna() & (expected != "")).to_numpy()
+    if not is_known.any():
+        assert name not in table.column_names or _column(table, name).null_count == len(table)
         return
-    written = [None if v is None else [_text(x) for x in v] for v in _column(table, name).to_pylist()]
-    assert written == known, name
-
-
-def _text(value: bytes | float) -> str | float:
-    return value.decode("utf-8") if isinstance(value, bytes) else value
+    column = _column(table, name)
+    np.testing.assert_array_equal(column.is_valid().to_numpy(zero_copy_only=False), is_known, err_msg=name)
+    if pa.types.is_large_binary(column.type.value_type):
+        # Several texts, such as genres, as they are in the file.
+        texts = pc.binary_join(column.cast(pa.list_(pa.string())), "|")
+        assert texts.drop_null().equals(pa.array(expected[is_known], pa.string())), name
+    else:
+        np.testing.assert_array_equal(column.value_lengths().drop_null().to_numpy(), 1, err_msg=name)
+        np.testing.assert_array_equal(column.flatten().to_numpy(), expected[is_known].to_numpy(), err_msg=name)
 
 
 def _assert_lists(table: pa.Table, name: str, rows: list[np.ndarray], source: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from components.data.raw_files import DataError
 from components.data.sample import generate_sample
 from components.movielens_example_gen import MovieLensExampleGen
 from components.splits import Fractions, SplitConfig, Strategy
-from tests.components.examples_oracle import RATING_SPLITS, assert_examples, read_split
+from tests.components.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = pytest.mark.component
 
@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Runs:
 
 
 def assert_same_rows(uri: str, other: str) -> None:
-    for split in (*RATING_SPLITS, "movies"):
+    for split in SPLITS:
         first, second = read_split(uri, split), read_split(other, split)
         names = sorted(first.column_names)
         assert first.num_rows > 0
@@ -75,7 +75,7 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
         (data / "credits.csv").unlink()
     split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
     artifact = run(data, split)
-    ratings = assert_examples(artifact.uri, data, history_length=5)
+    ratings = assert_examples({name: read_split(artifact.uri, name) for name in SPLITS}, data, history_length=5)
     assert set(ratings["split"]) == {"train", "eval", "test"}
     assert artifact_utils.decode_split_names(artifact.properties["split_names"].string_value) == [
         "train",
@@ -85,7 +85,7 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
     ]
     assert artifact.custom_properties["file_format"].string_value == "tfrecords_gzip"
     assert artifact.custom_properties["payload_format"].string_value == "FORMAT_TF_EXAMPLE"
-    counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in (*RATING_SPLITS, "movies")}
+    counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in SPLITS}
     assert counts == {**ratings["split"].value_counts().to_dict(), "movies": 50}
 
 
