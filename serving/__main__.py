@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from serving.server import DEFAULT_HOST, ModelServer, PortUnavailableError, ServerConfig
+from serving.versions import has_models
 
 _EXIT_SECONDS = 10.0
 
@@ -31,6 +32,11 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if arguments.ready_line:
         threading.Thread(target=_end_with_input, daemon=True).start()
+    try:
+        if not has_models(arguments.models):
+            parser.error(f"{arguments.models} should hold models as NAME/VERSION/saved_model.pb; received none.")
+    except OSError as error:
+        parser.error(f"{arguments.models} should be a readable folder; {error.strerror}.")
     server = ModelServer(ServerConfig(arguments.models, arguments.host, arguments.port, arguments.rest_port))
     try:
         server.start()

@@ -56,6 +56,7 @@ def read_inputs(
     Raises:
       ServingError: INVALID_ARGUMENT, saying which value cannot be used.
     """
+    infos = dict(sorted(infos.items()))
     if "instances" in document and "inputs" in document:
         raise invalid_argument(
             f"JSON Value: {_show(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
@@ -95,7 +96,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
         if len(infos) > 1:
             raise invalid_argument(
                 "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-                f"tensorinfo_map: {','.join(sorted(infos))}"
+                f"tensorinfo_map: {','.join(infos)}"
             )
         name = next(iter(infos))
         return {name: _to_array(instances, name, infos[name])}
@@ -105,7 +106,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
         if set(instance) != set(infos):
             raise invalid_argument(
                 f"Failed to process element: {index} of 'instances' list. JSON object: {_show(instance)} keys must "
-                f"be equal to: {','.join(sorted(infos))}"
+                f"be equal to: {','.join(infos)}"
             )
     return {name: _to_array([row[name] for row in instances], name, info) for name, info in infos.items()}
 
@@ -115,7 +116,7 @@ def _read_columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
         if len(infos) > 1:
             raise invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-                f"tensorinfo_map: {','.join(sorted(infos))}"
+                f"tensorinfo_map: {','.join(infos)}"
             )
         name = next(iter(infos))
         return {name: _to_array(inputs, name, infos[name])}

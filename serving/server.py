@@ -68,8 +68,8 @@ class ModelServer:
       config: What to serve, and where.
 
     Attributes:
-      port: Port for gRPC, once started.
-      rest_port: Port for REST, once started.
+      port: Port for gRPC, once claimed.
+      rest_port: Port for REST, once claimed.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -78,6 +78,7 @@ class ModelServer:
         self.rest_port = config.rest_port
         self._store: ModelStore[LoadedModel] | None = None
         self._grpc: grpc.Server | None = None
+        self._rest_socket: socket.socket | None = None
         self._rest: BaseWSGIServer | None = None
         self._rest_thread: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -89,47 +90,63 @@ class ModelServer:
             raise RuntimeError("The server should be started before its models are asked for.")
         return self._store
 
-    def start(self) -> None:
-        """Claims the ports, loads the models, and begins to answer.
+    def claim_ports(self) -> None:
+        """Claims the ports, before anything that takes long; `start` does this too.
 
         Raises:
           PortUnavailableError: A port is in use or may not be used, or the host is not an address of this machine.
         """
-        # Both ports are claimed before TensorFlow is imported, so that a port in use shows at once.
-        rest_socket = _listen(self.config.host, self.config.rest_port)
+        if self._rest_socket is not None:
+            return
+        self._rest_socket = _listen(self.config.host, self.config.rest_port)
+        self.rest_port = self._rest_socket.getsockname()[1]
+        # gRPC tells only in its own log why it cannot have a port; this tells the caller.
+        _listen(self.config.host, self.config.port).close()
+        self._grpc = grpc.server(
+            futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
+            # Without SO_REUSEPORT a second server on the same port is an error and not a silent share.
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
+        )
+        address = f"{self.config.host}:{self.config.port}"
         try:
-            _listen(self.config.host, self.config.port).close()
-            from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+            self.port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortUnavailableError(f"Cannot listen on {address}: {error}") from error
 
-            from serving.grpc_service import ModelService, PredictionService
-            from serving.loaded_model import load_model
-            from serving.rest_server import make_rest_server
-            from serving.rest_service import RestApplication
+    def start(self) -> None:
+        """Claims the ports, loads the models, and begins to answer.
 
-            self._store = ModelStore(
-                self.config.models,
-                load_model,
-                poll_seconds=self.config.poll_seconds,
-                settle_seconds=self.config.settle_seconds,
-            )
-            self._store.start()
-            self._grpc = grpc.server(
-                futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
-                # Without SO_REUSEPORT a second server on the same port is an error and not a silent share.
-                options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
-            )
-            prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-                PredictionService(self._store), self._grpc
-            )
-            model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._store), self._grpc)
-            self.port = self._claim_grpc_port(self._grpc)
-            self._rest = make_rest_server(rest_socket, RestApplication(self._store))
-            self.rest_port = rest_socket.getsockname()[1]
+        Raises:
+          PortUnavailableError: See `claim_ports`.
+        """
+        try:
+            self._start()
         except BaseException:
             self.stop()
             raise
-        finally:
-            rest_socket.close()
+
+    def _start(self) -> None:
+        self.claim_ports()
+        assert self._grpc is not None
+        assert self._rest_socket is not None
+        logger.info("Loading TensorFlow and the models in %s", self.config.models)
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        from serving.grpc_service import ModelService, PredictionService
+        from serving.loaded_model import load_model
+        from serving.rest_server import make_rest_server
+        from serving.rest_service import RestApplication
+
+        self._store = ModelStore(
+            self.config.models,
+            load_model,
+            poll_seconds=self.config.poll_seconds,
+            settle_seconds=self.config.settle_seconds,
+        )
+        self._store.start()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._store), self._grpc)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._store), self._grpc)
+        self._rest = make_rest_server(self._rest_socket, RestApplication(self._store))
         self._grpc.start()
         self._rest_thread = threading.Thread(target=self._rest.serve_forever, name="rest", daemon=True)
         self._rest_thread.start()
@@ -141,6 +158,8 @@ class ModelServer:
                 self._rest.shutdown()
                 self._rest_thread.join()
             self._rest.server_close()
+        if self._rest_socket is not None:
+            self._rest_socket.close()
         if self._grpc is not None:
             self._grpc.stop(_GRACE_SECONDS).wait()
         if self._store is not None:
@@ -169,16 +188,6 @@ class ModelServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _claim_grpc_port(self, server: grpc.Server) -> int:
-        address = f"{self.config.host}:{self.config.port}"
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise PortUnavailableError(f"Cannot listen on {address}: {error}") from error
-        if port == 0:
-            raise PortUnavailableError(f"Cannot listen on {address}.")
-        return port
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -62,7 +62,8 @@ class RestTransport:
         self._session.trust_env = False
         retry = Retry(
             total=attempts - 1,
-            read=0,
+            # An answer that is late will be late again; False leaves the timeout to be told as such.
+            read=False,
             backoff_factor=_BACKOFF_SECONDS,
             backoff_max=_MAX_BACKOFF_SECONDS,
             status_forcelist=(503,),

@@ -70,6 +70,15 @@ def list_versions(model_directory: Path, settle_seconds: float) -> list[VersionD
     return sorted(versions, key=lambda found: found.version, reverse=True)
 
 
+def has_models(root: Path) -> bool:
+    """Returns whether some model under `root` has a version with a `saved_model.pb`.
+
+    Raises:
+      OSError: `root` cannot be read.
+    """
+    return any(list_versions(directory, settle_seconds=0) for directory in model_directories(root))
+
+
 def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
     files: list[tuple[str, int, int]] = []
     last_change = 0.0

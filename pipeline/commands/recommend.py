@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from typing import Annotated, NoReturn
 
 import typer
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.quiet_tensorflow import import_tensorflow_quietly
 from serving.client import Recommendation, RecommenderClient, ServingClientError
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
@@ -50,7 +50,8 @@ def recommend(
         _fail("--ratings should come with --history.", BAD_INPUT)
     movie_ids = [_whole(item) for item in _items(history)]
     stars = [_number(item) for item in _items(ratings)]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not rest:
+        import_tensorflow_quietly()
     try:
         with RecommenderClient(
             host, port or (_REST_PORT if rest else _GRPC_PORT), transport="rest" if rest else "grpc"

@@ -1,7 +1,6 @@
 """`movielens serve`: the local model server."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,7 +10,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from serving.versions import list_versions, model_directories
+from pipeline.quiet_tensorflow import import_tensorflow_quietly
+from serving.versions import has_models
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
 
@@ -33,27 +33,25 @@ def serve(
     models or a port cannot be used.
     """
     _check_models(models)
-    # TensorFlow reads this when it is imported; its notes on processors and drivers help nobody here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from serving.server import ModelServer, PortUnavailableError, ServerConfig
 
     console = Console(stderr=True)
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
     )
-    console.print(f"Loading TensorFlow and the models in {models} …", markup=False, highlight=False, soft_wrap=True)
     server = ModelServer(ServerConfig(models, host, port, rest_port))
     try:
+        server.claim_ports()
+        import_tensorflow_quietly()
         server.start()
-    except PortUnavailableError as error:
-        _fail(str(error), BAD_INPUT)
-    try:
         served = server.store.served()
         if not served:
             _fail(f"{models}: no model could be loaded.", FAILED)
         server.stop_on_signals()
         _print_ready(server.config.models, served, host, server.port, server.rest_port)
         server.wait()
+    except PortUnavailableError as error:
+        _fail(str(error), BAD_INPUT)
     finally:
         server.stop()
 
@@ -62,7 +60,7 @@ def _check_models(models: Path) -> None:
     if not models.is_dir():
         _fail(f"{models}: should be a folder of models; there is no such folder.", BAD_INPUT)
     try:
-        found = any(list_versions(directory, settle_seconds=0) for directory in model_directories(models))
+        found = has_models(models)
     except OSError as error:
         _fail(f"{error.filename}: should be readable; {error.strerror}.", BAD_INPUT)
     if not found:

@@ -1,0 +1,193 @@
+"""The client's checks and errors, without a model server; and that REST needs no TensorFlow."""
+
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from serving.client import (
+    ModelNotFoundError,
+    Recommendation,
+    RecommenderClient,
+    ServerUnreachableError,
+    ServingClientError,
+    wait_until_available,
+)
+
+
+class FakeTransport:
+    """Answers with three movies, the last a place that no movie takes; remembers what it was asked."""
+
+    def __init__(self):
+        self.inputs = None
+
+    def predict(self, model, inputs, signature_name=""):
+        self.inputs = inputs
+        return {
+            "movie_id": np.array([[5, 9, 0]]),
+            "title": np.array([["Amélie (2001)".encode(), b"Heat (1995)", b""]], dtype=object),
+            "predicted_rating": np.array([[4.5, 4.0, 0.0]]),
+            "retrieval_score": np.array([[0.5, 0.25, -1.0]]),
+        }
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def transport():
+    return FakeTransport()
+
+
+@pytest.fixture
+def client(transport):
+    client = RecommenderClient(transport="rest")
+    client._transport = transport
+    return client
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_recommendations_come_best_first_without_empty_places(client):
+    assert client.recommend(user_id=7, k=3) == [
+        Recommendation(5, "Amélie (2001)", 4.5, 0.5),
+        Recommendation(9, "Heat (1995)", 4.0, 0.25),
+    ]
+    assert [movie.movie_id for movie in client.recommend(user_id=7, k=1)] == [5]
+
+
+def test_what_the_model_is_asked(client, transport):
+    client.recommend(history=[1, 260], ratings=[5, 3.5], k=1)
+    asked = {name: (array.dtype, array.tolist()) for name, array in transport.inputs.items()}
+    assert asked == {
+        "user_id": (np.int64, [0]),
+        "history_movie_ids": (np.int64, [[1, 260]]),
+        "history_ratings": (np.float32, [[5.0, 3.5]]),
+    }
+    client.recommend(history=[1, 260], k=1)
+    assert transport.inputs["history_ratings"].tolist() == [[0.0, 0.0]]
+    client.recommend(user_id=3, k=1)
+    assert transport.inputs["history_movie_ids"].shape == transport.inputs["history_ratings"].shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user_id": -1}, "user_id .* received -1"),
+        ({"k": 0}, "k should be at least 1; received 0"),
+        ({"k": 4}, "k should be at most 3.* received 4"),
+        ({"history": [1, 0]}, "positive; received 0"),
+        ({"history": [2**63]}, "positive; received 9223372036854775808"),
+        ({"history": [1, 2], "ratings": [5]}, "each of the 2 movies.* received 1"),
+        ({"ratings": [5]}, "each of the 0 movies.* received 1"),
+        ({"history": [1], "ratings": [7]}, "Ratings should be 1 to 5.* received 7"),
+        ({"history": [1], "ratings": [float("nan")]}, "received nan"),
+    ],
+)
+def test_arguments_that_cannot_be_used(client, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        client.recommend(**{"k": 1, **arguments})
+
+
+def test_no_server(free_port):
+    with (
+        RecommenderClient(port=free_port, transport="rest", attempts=2) as client,
+        pytest.raises(ServerUnreachableError, match=f"127.0.0.1:{free_port}"),
+    ):
+        client.recommend()
+
+
+def test_a_server_is_tried_again_before_giving_up(monkeypatch):
+    """A server that answers 503 twice and then well."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            body = b'{"model_version_status": [{"version": "3", "state": "AVAILABLE"}]}'
+            self.send_response(503 if len(seen) < 3 else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format, *args):
+            pass
+
+    # A proxy in the environment must not stand between the client and the server.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with RecommenderClient(port=server.server_port, transport="rest") as client:
+            assert client.wait_until_available(10) == 3
+        server.shutdown()
+    assert seen == ["/v1/models/recommender"] * 3
+
+
+def test_another_kind_of_server():
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (
+            RecommenderClient(port=server.server_port, transport="rest") as client,
+            pytest.raises(ServingClientError, match=r"should answer in JSON.*model server's REST port"),
+        ):
+            client.recommend()
+        server.shutdown()
+
+
+def test_a_server_that_does_not_answer_in_time():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with (
+            RecommenderClient(port=silent.getsockname()[1], transport="rest", deadline_seconds=0.2) as client,
+            pytest.raises(ServingClientError, match=r"within 0.2 s"),
+        ):
+            client.recommend()
+
+
+def test_waiting_for_a_model_outlasts_a_server_that_starts():
+    answers = iter(
+        [ServerUnreachableError("no server"), ModelNotFoundError("no model"), {4: "LOADING", 3: "AVAILABLE"}]
+    )
+
+    class Starting(FakeTransport):
+        def states(self, model):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert wait_until_available(Starting(), "recommender", 10) == 3
+
+
+def test_waiting_for_a_model_ends():
+    class Broken(FakeTransport):
+        def states(self, model):
+            return {4: "END"}
+
+    with pytest.raises(ServingClientError, match=r"recommender should be available within 0 s.*END"):
+        wait_until_available(Broken(), "recommender", 0)
+
+
+def test_rest_needs_no_tensorflow(free_port):
+    code = (
+        "import sys; from pipeline.cli import app; from typer.testing import CliRunner\n"
+        f"result = CliRunner().invoke(app, ['recommend', '--user', '1', '--rest', '--port', '{free_port}'])\n"
+        "loaded = {'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)\n"
+        "sys.exit(f'{result.output} {loaded}' if loaded or result.exit_code != 1 else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

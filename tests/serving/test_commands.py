@@ -1,0 +1,163 @@
+"""`movielens serve` and `movielens recommend`."""
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from typer.testing import CliRunner
+
+import pipeline
+from pipeline.cli import app
+
+
+def movielens(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def one_line(result, code):
+    assert result.exit_code == code, result.output
+    assert result.output.count("\n") == 1, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("command", ["serve", "recommend"])
+def test_help_names_every_option(command):
+    result = movielens(command, "--help")
+    assert result.exit_code == 0
+    options = {
+        "serve": ["--models", "--host", "--port", "--rest-port"],
+        "recommend": ["--user", "--history", "--ratings", "--k", "--host", "--port", "--rest", "--json"],
+    }
+    for option in options[command]:
+        assert option in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], ["--user", "--history"]),
+        (["--user", "0"], ["--user", "0"]),
+        (["--user", "1", "--ratings", "5"], ["--ratings", "--history"]),
+        (["--history", "1,two"], ["--history", "'two'"]),
+        (["--history", "1,-2"], ["positive", "-2"]),
+        (["--history", "1,2", "--ratings", "5"], ["each of the 2", "1"]),
+        (["--history", "1", "--ratings", "good"], ["--ratings", "'good'"]),
+        (["--history", "1", "--ratings", "7"], ["1 to 5", "7"]),
+    ],
+)
+def test_recommend_with_options_that_cannot_be_used(options, words):
+    output = one_line(movielens("recommend", "--rest", *options), 2)
+    for word in words:
+        assert word in output
+
+
+def test_serve_without_models(tmp_path):
+    assert "no such folder" in one_line(movielens("serve", "--models", tmp_path / "nowhere"), 2)
+    (tmp_path / "ranking" / "1").mkdir(parents=True)
+    assert "NAME/VERSION/saved_model.pb" in one_line(movielens("serve", "--models", tmp_path), 2)
+
+
+@pytest.fixture
+def restored_logging():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("option", ["--port", "--rest-port"])
+@pytest.mark.usefixtures("restored_logging")
+def test_serve_on_a_port_in_use(tmp_path, option):
+    (tmp_path / "ranking" / "1").mkdir(parents=True)
+    (tmp_path / "ranking" / "1" / "saved_model.pb").write_bytes(b"x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = "--rest-port" if option == "--port" else "--port"
+        result = movielens("serve", "--models", tmp_path, option, port, other, 0)
+    assert f"127.0.0.1:{port}: the port is in use" in one_line(result, 2)
+
+
+@pytest.mark.serving
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_recommend(server, transport):
+    connection = ["--port", server.port] if transport == "grpc" else ["--port", server.rest_port, "--rest"]
+    result = movielens("recommend", "--user", 7, "--k", 3, *connection)
+    assert result.exit_code == 0, result.output
+    rows = re.findall(r"(\d) +│ Movie é (\d) +│ +(\d\.\d\d)", result.output)
+    assert rows == [("1", "6", "0.07"), ("2", "5", "0.07"), ("3", "4", "0.07")]
+
+    result = movielens("recommend", "--history", "6,4", "--ratings", "5,1", "-k", 2, "--json", *connection)
+    assert result.exit_code == 0, result.output
+    movies = json.loads(result.stdout)
+    assert [(movie["movie_id"], movie["title"]) for movie in movies] == [(5, "Movie é 5"), (3, "Movie é 3")]
+    assert movies[0]["predicted_rating"] == pytest.approx(0.006, rel=1e-4)
+    assert movies[0]["retrieval_score"] == 5.0
+
+    output = one_line(movielens("recommend", "--user", 7, "--k", 99, *connection), 2)
+    assert "at most 4" in output
+    assert "99" in output
+
+
+@pytest.mark.serving
+def test_recommend_where_no_server_answers():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        output = one_line(movielens("recommend", "--user", 7, "--port", port), 1)
+    assert f"127.0.0.1:{port}" in output
+
+
+@pytest.mark.serving
+def test_serve_until_told_to_stop(toy_models):
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "serve", "--models", str(toy_models)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--rest-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        lines: list[str] = []
+        while not (match := re.search(r"gRPC on 127.0.0.1:(\d+), REST on http://127.0.0.1:(\d+)", "".join(lines))):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            lines.append(line)
+        table = "".join(lines)
+        assert re.search(r"ranking +│ 7", table)
+        assert re.search(r"recommender +│ 1", table)
+        assert requests.get(f"http://127.0.0.1:{match[2]}/v1/models/ranking", timeout=20).ok
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_tensorflow_is_imported_without_a_word_unless_it_fails(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import os, sys\nos.write(2, b'a note')\nexec(os.environ['THEN'])\n")
+    code = (
+        "import os; from pipeline.quiet_tensorflow import import_tensorflow_quietly as quietly\n"
+        "quietly(); os.write(2, b'after')"
+    )
+    project = Path(pipeline.__file__).parents[1]
+
+    def stderr_of(then):
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{project}", "THEN": then}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+
+    assert stderr_of("class config: list_physical_devices = print") == "after"
+    failed = stderr_of("raise ImportError('libtensorflow is damaged')")
+    assert failed.startswith("a note")
+    assert "libtensorflow is damaged" in failed

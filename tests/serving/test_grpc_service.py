@@ -1,0 +1,188 @@
+"""PredictionService and ModelService over a real connection."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.serving
+
+INPUTS = {
+    "user_id": np.array([7, 0], np.int64),
+    "history_movie_ids": np.array([[6, 5], [0, 0]], np.int64),
+    "history_ratings": np.array([[1, 2], [0, 0]], np.float32),
+}
+
+
+@pytest.fixture(scope="module")
+def calls(server):
+    from tests.serving.grpc_calls import GrpcCalls
+
+    calls = GrpcCalls(server.port)
+    yield calls
+    calls.channel.close()
+
+
+def refused(call):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code(), caught.value.details()
+
+
+def test_predict(calls):
+    import tensorflow as tf
+
+    response = calls.predict("recommender", INPUTS)
+    outputs = {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
+    np.testing.assert_array_equal(outputs["movie_id"], [[4, 3, 2, 1], [6, 5, 4, 3]])
+    assert outputs["title"][0, 0].decode() == "Movie é 4"
+    np.testing.assert_allclose(outputs["predicted_rating"][:, 0], [0.073, 0.0], rtol=1e-6)
+    assert outputs["retrieval_score"].dtype == np.float32
+    spec = response.model_spec
+    assert (spec.name, spec.version.value, spec.signature_name) == ("recommender", 1, "serving_default")
+
+
+def test_outputs_come_in_typed_fields_as_from_tensorflow_serving(calls):
+    response = calls.predict("recommender", INPUTS)
+    assert list(response.outputs["movie_id"].int64_val) == [4, 3, 2, 1, 6, 5, 4, 3]
+    assert len(response.outputs["predicted_rating"].float_val) == 8
+    assert response.outputs["title"].string_val[0] == "Movie é 4".encode()
+
+
+def test_an_empty_history_may_have_no_columns(calls):
+    inputs = {
+        "user_id": np.array([7], np.int64),
+        "history_movie_ids": np.zeros([1, 0], np.int64),
+        "history_ratings": np.zeros([1, 0], np.float32),
+    }
+    assert list(calls.predict("recommender", inputs).outputs["movie_id"].int64_val) == [6, 5, 4, 3]
+
+
+def test_signature_name_and_version(calls):
+    response = calls.predict("ranking", {"examples": [b"abc"]}, signature_name="evaluate", version={"value": 7})
+    assert list(response.outputs["length"].int_val) == [6]
+    assert response.model_spec.signature_name == "evaluate"
+
+
+def test_output_filter(calls):
+    response = calls.predict("ranking", {"examples": [b"drama", b"?"]}, output_filter=["index"])
+    assert set(response.outputs) == {"index"}
+    assert list(response.outputs["index"].int64_val) == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "code", "message"),
+    [
+        ("nothing", {}, "NOT_FOUND", "Servable not found for request: Latest(nothing)"),
+        ("ranking", {"version": {"value": 8}}, "NOT_FOUND", "Servable not found for request: Specific(ranking, 8)"),
+        ("ranking", {"version_label": "stable"}, "INVALID_ARGUMENT", "Unrecognized servable version label: stable"),
+        ("ranking", {"signature_name": "no"}, "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
+        ("", {}, "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    ],
+)
+def test_unknown_model_version_label_or_signature(calls, model, spec, code, message):
+    assert refused(lambda: calls.predict(model, {"examples": [b"x"]}, **spec)) == (grpc.StatusCode[code], message)
+
+
+def test_a_request_without_a_model(calls):
+    from tensorflow_serving.apis import predict_pb2
+
+    code, message = refused(lambda: calls.predict_raw(predict_pb2.PredictRequest()))
+    assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"user_id": np.array([7, 0], np.int32)}, ["user_id", "int64", "int32"]),
+        ({"user_id": np.array([[7, 0]], np.int64)}, ["user_id", "[-1]", "[1,2]"]),
+        ({"user_id": None}, ["Missing but required: {user_id}"]),
+        ({"age": np.array([1])}, ["Sent extra: {age}"]),
+        ({"user_id": None, "user": np.array([7], np.int64)}, ["not found in signature: user"]),
+        # The shapes are allowed, but the model itself cannot add them up.
+        ({"history_movie_ids": np.zeros([3, 2], np.int64)}, ["ncompatible"]),
+    ],
+)
+def test_inputs_that_do_not_fit(calls, changes, words):
+    inputs = {name: value for name, value in (INPUTS | changes).items() if value is not None}
+    code, message = refused(lambda: calls.predict("recommender", inputs))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("output_filter", "message"),
+    [(["nope"], "output tensor alias not found in signature: nope"), (["index", "index"], "duplicate output tensor")],
+)
+def test_outputs_that_cannot_be_had(calls, output_filter, message):
+    code, details = refused(lambda: calls.predict("ranking", {"examples": [b"x"]}, output_filter=output_filter))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message in details
+
+
+def test_a_tensor_that_contradicts_itself(calls):
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest(model_spec={"name": "ranking"})
+    request.inputs["examples"].dtype = 7
+    request.inputs["examples"].tensor_shape.dim.add(size=3)
+    request.inputs["examples"].string_val.extend([b"a", b"b", b"c", b"d"])
+    code, message = refused(lambda: calls.predict_raw(request))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("tensor parsing error: examples")
+
+
+def test_metadata(calls):
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+    response = calls.metadata("ranking")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "evaluate"} <= set(signatures.signature_def)
+    assert set(signatures.signature_def["evaluate"].outputs) == {"length"}
+    assert (response.model_spec.name, response.model_spec.version.value) == ("ranking", 7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [((), "must specify at least one metadata_field"), (("weights",), "weights is not supported")],
+)
+def test_metadata_that_cannot_be_had(calls, fields, message):
+    code, details = refused(lambda: calls.metadata("ranking", fields))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message in details
+
+
+def test_status(calls):
+    from tensorflow_serving.apis import get_model_status_pb2
+
+    (status,) = calls.status("ranking").model_version_status
+    assert status.version == 7
+    assert status.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert status.status.error_code == 0
+    assert calls.status("ranking", version={"value": 7}).model_version_status[0] == status
+    assert refused(lambda: calls.status("ranking", version={"value": 8}))[0] == grpc.StatusCode.NOT_FOUND
+    assert refused(lambda: calls.status("nothing"))[0] == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference", "HandleReloadConfigRequest"])
+def test_unimplemented_methods_say_so(calls, method):
+    code, message = refused(calls.unimplemented()[method])
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert method in message
+
+
+def test_calls_at_the_same_time_get_their_own_answers(calls):
+    def ask(user_id):
+        inputs = {
+            "user_id": np.array([user_id], np.int64),
+            "history_movie_ids": np.zeros([1, 0], np.int64),
+            "history_ratings": np.zeros([1, 0], np.float32),
+        }
+        return calls.predict("recommender", inputs).outputs["predicted_rating"].float_val[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(100)))
+    np.testing.assert_allclose(answers, np.arange(100) / 100, rtol=1e-6)
