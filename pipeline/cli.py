@@ -30,7 +30,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command(
-        "pipeline.commands.run", "run", "Train, measure and push the models, and ask the recommender for a first answer."
+        "pipeline.commands.run",
+        "run",
+        "Train, measure and push the models, and ask the recommender for a first answer.",
     ),
     "serve": Command("pipeline.commands.serve", "serve", "Serve pushed models on this machine, over gRPC and REST."),
     "recommend": Command(

@@ -89,8 +89,7 @@ def read_refusals(uri: str) -> list[str]:
 
 
 def _refusal(name: str, failure: dict[str, Any]) -> str:
-    value = failure.get("metricValue", {}).get("doubleValue", {})
-    number = value.get("value", value) if isinstance(value, dict) else value
+    number = failure.get("metricValue", {}).get("doubleValue")
     if not isinstance(number, int | float):
         return f"{name}: {failure.get('message') or 'no value'}"
     threshold = failure.get("metricThreshold", {})
