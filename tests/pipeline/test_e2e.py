@@ -1,0 +1,144 @@
+"""The whole graph, from the command line, on a tiny sample: three runs in one output folder."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ("dcn", "joint", "ranking", "retrieval")
+RESOLVERS = {f"Resolver.{name}" for name in MODELS}
+NODES = {
+    *("MovieLensExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "Transform"),
+    *(f"{stage}.{name}" for stage in ("Trainer", "Resolver", "Evaluator", "Pusher") for name in MODELS),
+    *("FeatureImportance", "RecommenderBuilder", "Pusher.recommender"),
+}
+DEPENDS_ON_RANKING = {
+    *("Trainer.ranking", "Evaluator.ranking", "Pusher.ranking", "RecommenderBuilder", "Pusher.recommender")
+}
+SETTINGS = [
+    "data.sample={users: 150, movies: 100, ratings: 6000}",
+    *(f"models.{name}.epochs=2" for name in MODELS),
+]
+ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 4, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left: its streams, summary, and the metadata store's counts after it."""
+
+    stdout: str
+    stderr: str
+    summary: dict[str, Any]
+    executions: Counter[str]
+    artifacts: Counter[str]
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {component["id"]: component["state"] for component in self.summary["components"]}
+
+
+def run(output: Path, *settings: str) -> Run:
+    arguments = [argument for setting in (*SETTINGS, *settings) for argument in ("--set", setting)]
+    completed = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--output", str(output), *arguments],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr + completed.stdout
+    summary = json.loads((output / "summary.json").read_text())
+    return Run(completed.stdout, completed.stderr, summary, *counts(output))
+
+
+def counts(output: Path) -> tuple[Counter[str], Counter[str]]:
+    """Executions by state, and artifacts by type, in the metadata store."""
+    import ml_metadata as mlmd
+    from ml_metadata.proto import metadata_store_pb2
+
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(output / "metadata.sqlite")
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    store = mlmd.MetadataStore(config)
+    states = metadata_store_pb2.Execution.State
+    types = {kind.id: kind.name for kind in store.get_artifact_types()}
+    return (
+        Counter(states.Name(execution.last_known_state) for execution in store.get_executions()),
+        Counter(types[artifact.type_id] for artifact in store.get_artifacts()),
+    )
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="module")
+def first(output: Path) -> Run:
+    return run(output)
+
+
+@pytest.fixture(scope="module")
+def second(output: Path, first: Run) -> Run:
+    return run(output)
+
+
+@pytest.fixture(scope="module")
+def changed(output: Path, second: Run) -> Run:
+    return run(output, "models.ranking.epochs=3")
+
+
+def test_every_component_runs_once(first: Run) -> None:
+    assert first.states == {name: "resolved" if name in RESOLVERS else "complete" for name in NODES}
+    assert first.executions == Counter(COMPLETE=len(NODES))
+    assert {name: first.artifacts[name] for name in ARTIFACTS} == ARTIFACTS
+
+
+def test_all_models_are_measured_blessed_and_pushed(first: Run) -> None:
+    models = first.summary["models"]
+    assert set(models) == set(MODELS)
+    for name, entry in models.items():
+        assert entry["blessed"], entry["reasons"]
+        assert (Path(entry["pushed"]) / "saved_model.pb").is_file()
+        assert set(entry["baseline"]) <= set(entry["metrics"])
+        if name != "retrieval":
+            assert 0.5 < entry["metrics"]["rmse"] < entry["baseline"]["rmse"]
+        if name in ("retrieval", "joint"):
+            assert entry["baseline"]["recall_at_10_filtered"] < entry["metrics"]["recall_at_10_filtered"] < 1
+    assert (Path(first.summary["recommender"]["pushed"]) / "saved_model.pb").is_file()
+    assert first.summary["peak_rss_mb"] > 500
+
+
+def test_ends_with_ten_titles_from_the_server(first: Run) -> None:
+    _, answer = first.stdout.split("from the model server")
+    assert sum("(" in line and ")" in line for line in answer.splitlines()) >= 10
+    for name in NODES:
+        assert f"] {name} … " in first.stderr
+    assert "dcn epoch 2/2" in first.stderr
+
+
+def test_a_second_run_executes_nothing(first: Run, second: Run) -> None:
+    assert second.states == {name: "resolved" if name in RESOLVERS else "cached" for name in NODES}
+    again = Counter(COMPLETE=len(RESOLVERS), CACHED=len(NODES) - len(RESOLVERS))
+    assert second.executions == first.executions + again
+    assert second.artifacts == first.artifacts
+    for name in MODELS:
+        assert second.summary["models"][name] == first.summary["models"][name]
+
+
+def test_a_changed_hyper_parameter_reruns_only_what_depends_on_it(second: Run, changed: Run) -> None:
+    reran = {name for name, state in changed.states.items() if state == "complete"}
+    assert reran == DEPENDS_ON_RANKING
+    new = changed.artifacts - second.artifacts
+    assert (new["Model"], new["ModelEvaluation"], new["PushedModel"], new["Examples"]) == (2, 1, 2, 0)
