@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainers import training
+from trainers import baselines, training
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import JointHyperparameters
@@ -74,7 +74,7 @@ class MovielensModel(tfrs.Model):
         self.query_model = QueryModel(splits, hparams)
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
-        self._movie_bias = self.add_weight("movie_bias", shape=[splits.movie_size], initializer="zeros")
+        self._movie_bias = tf.Variable(baselines.log_popularity(splits), name="movie_bias")
         self._biases = FittedBiases(splits)
         self._history = TargetAttention(splits, hparams.embedding_dim, hparams.l2, self._biases.movie_means)
         self._rating = MLP(hparams.rating_hidden_units, hparams.dropout, hparams.max_norm)

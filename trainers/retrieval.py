@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainers import training
+from trainers import baselines, training
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import RetrievalHyperparameters
@@ -27,7 +27,7 @@ class RetrievalModel(tfrs.Model):
         self._temperature = hparams.temperature
         self.candidate_model = FeatureEncoder(splits, (Role.MOVIE,), hparams.embedding_dim, hparams.l2)
         self.query_model = QueryTower(splits, hparams.embedding_dim, hparams.hidden_units, hparams.dropout, hparams.l2)
-        self._bias = self.add_weight("movie_bias", shape=[splits.movie_size], initializer="zeros")
+        self._bias = tf.Variable(baselines.log_popularity(splits), name="movie_bias")
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""

@@ -24,7 +24,8 @@ DEPENDS_ON_RANKING = {
 }
 SETTINGS = [
     "data.sample={users: 150, movies: 100, ratings: 6000}",
-    *(f"models.{name}.epochs=2" for name in MODELS),
+    # Small batches, so that a few thousand ratings make steps enough to beat the baselines.
+    *(f"models.{name}.{setting}" for name in MODELS for setting in ("epochs=3", "batch_size=64")),
 ]
 ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 4, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
 
@@ -96,7 +97,7 @@ def second(output: Path, first: Run) -> Run:
 
 @pytest.fixture(scope="module")
 def changed(output: Path, second: Run) -> Run:
-    return run(output, "models.ranking.epochs=3")
+    return run(output, "models.ranking.epochs=4")
 
 
 def test_every_component_runs_once(first: Run) -> None:
