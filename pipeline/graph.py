@@ -58,7 +58,7 @@ def create_pipeline(
         input_base=data_dir,
         split=config.data.split,
         history_length=config.data.history_length,
-        source=fingerprint("components"),
+        source=fingerprint("components", "components.data"),
     )
 
     # Describes the data, and holds it against the schema kept in the repository.
@@ -73,6 +73,8 @@ def create_pipeline(
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
+        # Statistics of the transformed features would take longer than the features, and nothing reads them.
+        disable_statistics=True,
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
         custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
     )

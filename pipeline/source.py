@@ -5,7 +5,7 @@ from importlib import resources
 
 
 def fingerprint(*packages: str) -> str:
-    """A hash of the Python files of top-level packages; it changes whenever one of them does."""
+    """A hash of the Python files of packages, sub-packages apart; it changes whenever one of them does."""
     digest = hashlib.sha256()
     for package in packages:
         folder = resources.files(package)
