@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from components.splits import Strategy
 from pipeline.config import Config, ConfigError, load_config, preset_names
+from trainers.hyperparameters import DCNHyperparameters
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
@@ -52,7 +53,7 @@ def test_the_keys_that_others_rely_on_exist():
 def test_a_file_sets_only_what_it_names(tmp_path):
     config = load_config(write(tmp_path, "name: mine\nmodels:\n  ranking:\n    epochs: 3\n"))
     assert (config.name, config.models.ranking.epochs) == ("mine", 3)
-    assert config.models.dcn == load_config("sample").models.dcn
+    assert config.models.dcn == DCNHyperparameters()
 
 
 def test_overrides_replace_what_the_file_says_and_the_last_one_wins(tmp_path):
