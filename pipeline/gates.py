@@ -46,7 +46,11 @@ def eval_config(model: str, evaluation: EvaluationConfig) -> config_pb2.EvalConf
 
 
 def _mean(output: str, threshold: config_pb2.MetricThreshold | None = None) -> config_pb2.MetricsSpec:
-    metric = config_pb2.MetricConfig(class_name="MeanPrediction", threshold=threshold)
+    metric = config_pb2.MetricConfig(class_name="MeanPrediction")
+    if threshold is not None:
+        # On all test rows alone: a threshold without slices holds for each slice, and small ones are noisy.
+        overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
+        metric.per_slice_thresholds.append(overall)
     return config_pb2.MetricsSpec(output_names=[output], metrics=[metric])
 
 

@@ -23,9 +23,9 @@ DEPENDS_ON_RANKING = {
     *("Trainer.ranking", "Evaluator.ranking", "Pusher.ranking", "RecommenderBuilder", "Pusher.recommender")
 }
 SETTINGS = [
-    "data.sample={users: 150, movies: 100, ratings: 6000}",
+    "data.sample={users: 300, movies: 150, ratings: 15000}",
     # Small batches, so that a few thousand ratings make steps enough to beat the baselines.
-    *(f"models.{name}.{setting}" for name in MODELS for setting in ("epochs=3", "batch_size=64")),
+    *(f"models.{name}.{setting}" for name in MODELS for setting in ("epochs=3", "batch_size=128")),
 ]
 ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 4, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
 
@@ -126,7 +126,7 @@ def test_ends_with_ten_titles_from_the_server(first: Run) -> None:
     assert sum("(" in line and ")" in line for line in answer.splitlines()) >= 10
     for name in NODES:
         assert f"] {name} … " in first.stderr
-    assert "dcn epoch 2/2" in first.stderr
+    assert "dcn epoch 3/3" in first.stderr
 
 
 def test_a_second_run_executes_nothing(first: Run, second: Run) -> None:
