@@ -47,7 +47,7 @@ class Run:
         return {component["id"]: component["state"] for component in self.summary["components"]}
 
 
-def run(output: Path, *settings: str) -> Run:
+def run(output: Path, *settings: str, codes: tuple[int, ...] = (0,)) -> Run:
     arguments = [argument for setting in (*SETTINGS, *settings) for argument in ("--set", setting)]
     completed = subprocess.run(
         [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--output", str(output), *arguments],
@@ -58,7 +58,7 @@ def run(output: Path, *settings: str) -> Run:
         timeout=1800,
         check=False,
     )
-    assert completed.returncode == 0, completed.stderr + completed.stdout
+    assert completed.returncode in codes, completed.stderr + completed.stdout
     summary = json.loads((output / "summary.json").read_text())
     return Run(completed.stdout, completed.stderr, summary, *counts(output))
 
@@ -97,7 +97,8 @@ def second(output: Path, first: Run) -> Run:
 
 @pytest.fixture(scope="module")
 def changed(output: Path, second: Run) -> Run:
-    return run(output, "models.ranking.epochs=4")
+    # 3: whether the other ranker is as good as the first is not at stake here.
+    return run(output, "models.ranking.epochs=4", codes=(0, 3))
 
 
 def test_every_component_runs_once(first: Run) -> None:
