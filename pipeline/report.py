@@ -193,11 +193,11 @@ def models_table(summary: Mapping[str, Any]) -> Table:
     """The models of a summary: test metrics beside the trivial baseline's, verdict and pushed version."""
     table = Table(title="Test split", title_justify="left")
     for column in ("model", "metric"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("test", "baseline"):
         table.add_column(column, justify="right")
     table.add_column("blessed", overflow="fold")
-    table.add_column("pushed version")
+    table.add_column("pushed version", no_wrap=True)
     for name, entry in summary["models"].items():
         shown = [metric for metric in _TABLE_METRICS if metric in entry["metrics"]]
         baselines = [entry["baseline"].get(metric) for metric in shown]

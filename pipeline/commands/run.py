@@ -159,7 +159,7 @@ def _run(
     consoles: "Consoles",
 ) -> dict[str, Any]:
     from pipeline.memory import PeakMemory
-    from pipeline.progress import RunProgress
+    from pipeline.progress import RunProgress, duration
 
     consoles.err.print(
         f"{config.name}: {data} to {output.root}; loading TensorFlow and TFX …", markup=False, soft_wrap=True
@@ -197,6 +197,7 @@ def _run(
         )
     write_summary(summary, output.summary)
     consoles.out.print(models_table(summary))
+    consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
     return summary
 
 
