@@ -9,7 +9,6 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.output import OutputFolder
-from pipeline.runner import metadata_config
 
 _logger = logging.getLogger(__name__)
 
@@ -17,6 +16,14 @@ _UNFINISHED = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RU
 _FAILED = metadata_store_pb2.Execution.FAILED
 _PUSHER = "tfx.components.pusher.component.Pusher"
 _SAVED_MODEL = "saved_model.pb"
+
+
+def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
+    """Connection to the SQLite metadata store at a path, which is made where there is none."""
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(path)
+    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    return config
 
 
 def recover(output: OutputFolder) -> int:
@@ -30,7 +37,7 @@ def recover(output: OutputFolder) -> int:
     """
     if not output.metadata.exists():
         return 0
-    store = mlmd.MetadataStore(metadata_config(str(output.metadata)))
+    store = mlmd.MetadataStore(metadata_config(output.metadata))
     executions = store.get_executions()
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     broken = {execution.id for execution in executions if execution.last_known_state == _FAILED}

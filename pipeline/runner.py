@@ -11,7 +11,6 @@ import apache_beam as beam
 from absl import logging as absl_logging
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
-from tfx.orchestration import metadata
 from tfx.orchestration.beam import beam_dag_runner
 from tfx.orchestration.portable import launcher
 from tfx.utils import dependency_utils
@@ -138,8 +137,3 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, original)
-
-
-def metadata_config(path: str) -> metadata_store_pb2.ConnectionConfig:
-    """Connection to the SQLite metadata store at a path, made where there is none."""
-    return metadata.sqlite_metadata_connection_config(path)

@@ -168,14 +168,14 @@ def _run(
         import ml_metadata as mlmd
 
         from pipeline.graph import create_pipeline
-        from pipeline.recovery import recover
+        from pipeline.recovery import metadata_config, recover
         from pipeline.report import models_table, read_outputs, summarise, write_summary
-        from pipeline.runner import metadata_config, run_pipeline
+        from pipeline.runner import run_pipeline
 
         recovered = recover(output)
         if recovered:
             consoles.err.print(f"An earlier run was cut off; going on from what it finished ({recovered} to do again).")
-        connection = metadata_config(str(output.metadata))
+        connection = metadata_config(output.metadata)
         pipeline = create_pipeline(
             config=config,
             data_dir=str(data),
