@@ -176,10 +176,16 @@ def _pushed(outputs: Outputs, name: str) -> str | None:
     return str(model.properties["pushed_destination"])
 
 
-def unmet(summary: Mapping[str, Any]) -> list[str]:
-    """The models, the recommender among them, that were not pushed."""
-    models = [name for name, entry in summary["models"].items() if entry["pushed"] is None]
-    return models if summary[RECOMMENDER]["pushed"] else [*models, RECOMMENDER]
+def unmet(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The models, the recommender among them, that were not pushed, and why."""
+    reasons = {
+        name: "; ".join(entry["reasons"]) or "it was not pushed"
+        for name, entry in summary["models"].items()
+        if entry["pushed"] is None
+    }
+    if summary[RECOMMENDER]["pushed"] is None:
+        reasons[RECOMMENDER] = "retrieval and ranking should both be blessed"
+    return reasons
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
@@ -192,26 +198,22 @@ def write_summary(summary: Mapping[str, Any], path: Path) -> None:
 def models_table(summary: Mapping[str, Any]) -> Table:
     """The models of a summary: test metrics beside the trivial baseline's, verdict and pushed version."""
     table = Table(title="Test split", title_justify="left")
-    for column in ("model", "metric"):
-        table.add_column(column, no_wrap=True)
-    for column in ("test", "baseline"):
-        table.add_column(column, justify="right")
-    table.add_column("blessed", overflow="fold")
-    table.add_column("pushed version", no_wrap=True)
+    for column in ("model", "metric", "test", "baseline", "blessed", "pushed"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("test", "baseline") else "left")
     for name, entry in summary["models"].items():
         shown = [metric for metric in _TABLE_METRICS if metric in entry["metrics"]]
         baselines = [entry["baseline"].get(metric) for metric in shown]
         table.add_row(
             name,
-            "\n".join(shown),
+            "\n".join(metric.replace("_at_", "@").replace("_", " ") for metric in shown),
             "\n".join(f"{entry['metrics'][metric]:.4f}" for metric in shown),
             "\n".join("" if value is None else f"{value:.4f}" for value in baselines),
-            "yes" if entry["blessed"] else "no: " + "; ".join(entry["reasons"]),
+            "yes" if entry["blessed"] else "no",
             _version(entry["pushed"]),
             end_section=True,
         )
     pushed = summary[RECOMMENDER]["pushed"]
-    table.add_row(RECOMMENDER, "", "", "", "yes" if pushed else "no: both its parts should be", _version(pushed))
+    table.add_row(RECOMMENDER, "", "", "", "yes" if pushed else "no", _version(pushed))
     return table
 
 

@@ -244,11 +244,12 @@ def _answer(config: "Config", output: "OutputFolder", movielens: "MovieLens", co
 
 
 def _tell_unmet(summary: dict[str, Any]) -> bool:
-    """Says on standard error which models were not pushed; whether there are any."""
+    """Says on standard error which models were not pushed, and why; whether there are any."""
     from pipeline.report import unmet
 
-    names = unmet(summary)
-    if names:
-        message = f"[red]Not blessed, so not pushed: {escape(', '.join(names))}.[/red]"
-        Console(stderr=True).print(message, soft_wrap=True, highlight=False)
-    return bool(names)
+    console = Console(stderr=True)
+    reasons = unmet(summary)
+    for name, reason in reasons.items():
+        message = f"[red]{name} was not blessed, so it was not pushed:[/red] {escape(reason)}."
+        console.print(message, soft_wrap=True, highlight=False)
+    return bool(reasons)
