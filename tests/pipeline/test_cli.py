@@ -131,3 +131,17 @@ def _replace_doctor(monkeypatch: pytest.MonkeyPatch, function: object) -> None:
     app.command("doctor")(function)  # type: ignore[type-var]
     command = typer.main.get_command(app)
     monkeypatch.setattr(cli, "load", lambda _: command)
+
+
+def test_a_run_whose_models_were_refused_exits_with_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.commands import run
+
+    refused = {"reasons": ["squared_error_gain is 0.0000; should be at least 0.0100"], "pushed": None}
+    summary = {"models": {"dcn": refused}, "recommender": {"pushed": "/serving/recommender/1"}}
+    monkeypatch.setattr(run, "_run_quietly", lambda *_: summary)
+    sizes = "data.sample={users: 20, movies: 30, ratings: 300}"
+    code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
+    assert code == 3
+    assert err == (
+        "dcn was not blessed, so it was not pushed: squared_error_gain is 0.0000; should be at least 0.0100.\n"
+    )
