@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, Role, of_role, transformed_name
+from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, transformed_name
 
 Arrays = dict[str, np.ndarray]
 
@@ -173,11 +173,6 @@ def smoke_test(directory: str, users: Users, movies: Movies) -> None:
             raise ValueError(f"user {users.ids[row]}: should be recommended unseen movies; received {ids}.")
         if not ((ratings[returned] >= 1) & (ratings[returned] <= 5)).all():
             raise ValueError(f"user {users.ids[row]}: predicted ratings should be 1 to 5; received {ratings}.")
-
-
-def person_feature_names() -> list[str]:
-    """Names of the transformed features that describe a person, rather than a movie."""
-    return [transformed_name(feature.name) for feature in of_role(Role.USER, Role.CONTEXT, Role.HISTORY)]
 
 
 def _constant(values: np.ndarray, name: str) -> tf.Variable:

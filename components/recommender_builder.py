@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.recommender import Arrays, Movies, Recommender, Users, save, smoke_test
+from trainers.datasets import narrow
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -20,8 +21,8 @@ from transform.features import (
     MOVIE_ID,
     USER_ID,
     Role,
-    of_role,
     transformed_name,
+    transformed_names,
 )
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ _BATCH = 4096
 @tfx.dsl.components.component
 def RecommenderBuilder(
     examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
-    transformed_examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
     retrieval_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     retrieval_blessing: tfx.dsl.components.InputArtifact[standard_artifacts.ModelBlessing],
@@ -48,9 +48,8 @@ def RecommenderBuilder(
 
     Args:
       examples: raw examples; every rating in them, whatever its split, counts as seen and as history.
-      transformed_examples: for the movies' transformed features.
       transform_graph: the Transform output.
-      retrieval_model: with a function `scores`.
+      retrieval_model: with a function `scores` and the catalogue.
       retrieval_blessing: the Evaluator's verdict on it.
       ranking_model: with a function `ratings`.
       ranking_blessing: the Evaluator's verdict on it.
@@ -67,10 +66,11 @@ def RecommenderBuilder(
         _write_blessing(blessing, model, blessed=False)
         return
     transform = tft.TFTransformOutput(transform_graph.uri)
-    movies = _read_movies(examples.uri, transformed_examples.uri, transform)
+    retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
+    movies = _read_movies(examples.uri, retrieval)
     users = _read_users(examples.uri, transform, movies)
     recommender = Recommender(
-        retrieval=tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri)),
+        retrieval=retrieval,
         ranking=tf.saved_model.load(path_utils.serving_model_path(ranking_model.uri)),
         movies=movies,
         users=users,
@@ -101,28 +101,14 @@ def _columns(batches: list[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _read_movies(examples_uri: str, transformed_uri: str, transform: tft.TFTransformOutput) -> Movies:
-    raw_spec = {
-        MOVIE_ID: tf.io.FixedLenFeature([], tf.int64),
-        "title": tf.io.FixedLenFeature([], tf.string),
-    }
-    raw = _columns([_parse(rows, raw_spec) for rows in _records(examples_uri, "movies")])
-    names = [transformed_name(feature.name) for feature in of_role(Role.MOVIE)]
-    spec = {name: transform.transformed_feature_spec()[name] for name in names}
-    transformed = _columns([_parse(rows, spec) for rows in _records(transformed_uri, "movies")])
-    # Examples and transformed examples come in different orders; the vocabulary joins them.
-    vocabulary = transform.vocabulary_by_name("movie_id_vocabulary")
-    size = len(vocabulary) + 2
-    ids = np.zeros(size, np.int64)
-    ids[1:-1] = [int(movie) for movie in vocabulary]
-    titles = np.full(size, b"", object)
+def _read_movies(examples_uri: str, retrieval: tf.Module) -> Movies:
+    """The catalogue that the retriever was trained on; the titles, which it does not know, from the raw examples."""
+    spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64), "title": tf.io.FixedLenFeature([], tf.string)}
+    raw = _columns([_parse(rows, spec) for rows in _records(examples_uri, "movies")])
+    ids = retrieval.heads[0].raw_ids.numpy()
+    titles = np.full(len(ids), b"", object)
     titles[_positions(ids, raw[MOVIE_ID])] = raw["title"]
-    features = {}
-    for name in names:
-        table = np.zeros((size, *transformed[name].shape[1:]), transformed[name].dtype)
-        table[transformed[transformed_name(MOVIE_ID)]] = transformed[name]
-        features[name] = _narrow(table)
-    return Movies(ids, titles, features)
+    return Movies(ids, titles, {name: values.numpy() for name, values in retrieval.catalogue.features.items()})
 
 
 def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Movies) -> Users:
@@ -150,26 +136,17 @@ def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Mov
 
     layer, raw_spec = transform.transform_features_layer(), transform.raw_feature_spec()
     serialized = [representatives[int(user)] for user in ids]
-    names = [
-        transformed_name(feature.name) for feature in of_role(Role.USER, Role.CONTEXT, Role.HISTORY)
-    ] + _normalized_names(transform)
+    names = transformed_names(Role.USER, Role.CONTEXT, Role.HISTORY)
     transformed = _columns(
         [
-            {
-                name: _narrow(value.numpy())
-                for name, value in layer(tf.io.parse_example(part, raw_spec)).items()
-                if name in names
-            }
+            {name: features[name].numpy() for name in names}
             for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH))
+            for features in [narrow(layer(tf.io.parse_example(part, raw_spec)))]
         ]
     )
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in transformed.items()}
     features |= _latest(seen, columns[LABEL][order], offsets, features[transformed_name(HISTORY_MOVIES)].shape[1])
     return Users(np.concatenate([[0], ids]), features, offsets, seen)
-
-
-def _normalized_names(transform: tft.TFTransformOutput) -> list[str]:
-    return [name for name in transform.transformed_feature_spec() if name.endswith("_normalized_xf")]
 
 
 def _latest(movies: np.ndarray, ratings: np.ndarray, offsets: np.ndarray, length: int) -> Arrays:
@@ -191,7 +168,3 @@ def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _parse(rows: tf.Tensor, spec: dict[str, tf.io.FixedLenFeature]) -> Arrays:
     return {name: value.numpy() for name, value in tf.io.parse_example(rows, spec).items()}
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.int32) if values.dtype == np.int64 else values

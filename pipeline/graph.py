@@ -93,7 +93,6 @@ def create_pipeline(
     # One model that retrieves, drops what was seen and ranks; blessed only if both its parts are.
     recommender = RecommenderBuilder(
         examples=examples.outputs["examples"],
-        transformed_examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         retrieval_model=stages["retrieval"].trainer.outputs["model"],
         retrieval_blessing=stages["retrieval"].evaluator.outputs["blessing"],

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name, vocabulary_name
+from transform.features import MOVIE_ID, USER_ID, transformed_name, vocabulary_name
 
 Arrays = dict[str, np.ndarray]
 
@@ -68,14 +68,14 @@ def _read(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
     dataset = (
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
         .batch(_PARSE_BATCH)
-        .map(lambda rows: _narrow(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
+        .map(lambda rows: narrow(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
         .prefetch(2)
     )
     batches = list(dataset.as_numpy_iterator())
     return {name: np.concatenate([batch[name] for batch in batches]) for name in spec}
 
 
-def _narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Indices as int32: half the memory, and enough for any vocabulary."""
     return {name: tf.cast(x, tf.int32) if x.dtype == tf.int64 else x for name, x in features.items()}
 
@@ -95,11 +95,6 @@ def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) ->
         .map(lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}, num_parallel_calls=1)
         .prefetch(2)
     )
-
-
-def select(arrays: Arrays, names: Sequence[str]) -> Arrays:
-    """The named features, and the label."""
-    return {name: arrays[name] for name in {*names, transformed_name(LABEL)}}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import baselines, metrics
-from trainers.datasets import Splits
+from trainers.datasets import Splits, narrow
 from trainers.towers import Tensors
 from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, transformed_name, vocabulary_name
 
@@ -120,7 +120,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
     def parse(examples: tf.Tensor) -> tuple[Tensors, Raw]:
         raw = tf.io.parse_example(examples, raw_spec)
-        return _narrow(module.transform(raw)), raw
+        return narrow(module.transform(raw)), raw
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serving_default(examples: tf.Tensor) -> Tensors:
@@ -142,7 +142,3 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
             setattr(module, function, tf.function(getattr(model, function), input_signature=[row]))
     signatures = {"serving_default": serving_default, "evaluate": evaluate}
     tf.saved_model.save(module, directory, signatures=signatures)
-
-
-def _narrow(features: Tensors) -> Tensors:
-    return {name: tf.cast(x, tf.int32) if x.dtype == tf.int64 else x for name, x in features.items()}

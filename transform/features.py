@@ -93,6 +93,13 @@ def normalized_name(name: str) -> str:
     return f"{name}_normalized_xf"
 
 
+def transformed_names(*roles: Role) -> list[str]:
+    """The names of all that preprocessing makes of the features of some roles."""
+    features = of_role(*roles)
+    names = [transformed_name(feature.name) for feature in features if feature.kind is not Kind.NONE]
+    return names + [normalized_name(feature.name) for feature in features if feature.also_normalized]
+
+
 def vocabulary_name(name: str) -> str:
     """The name of a feature's vocabulary in the Transform output."""
     return f"{name}_vocabulary"
