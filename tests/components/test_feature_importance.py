@@ -23,7 +23,7 @@ def test_strongest_pairs_come_first_in_either_direction(kernel):
     pairs = ranked_pairs(FEATURES, pair_strengths(kernel, np.ones(3)))
     assert [pair["features"] for pair in pairs] == [["a", "c"], ["a", "b"], ["b", "c"]]
     assert pairs[2]["strength"] == 0.0
-    np.testing.assert_allclose(pairs[0]["strength"], DIM / np.sqrt(2))
+    assert pairs[0]["strength"] == pytest.approx(DIM / np.sqrt(2))
 
 
 def test_rescaling_an_embedding_and_its_weights_changes_nothing(kernel):

@@ -1,5 +1,7 @@
 """The Transform graph on a few rows whose features can be told by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from transform.features import FEATURES, Kind, transformed_names
 
 pytestmark = pytest.mark.component
 
-ROWS = [
+ROWS: list[dict[str, list[Any]]] = [
     {
         "user_id": [1],
         "gender": ["F"],
