@@ -1,6 +1,7 @@
 """The whole graph, from the command line, on a tiny sample: three runs in one output folder."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -144,3 +145,69 @@ def test_a_changed_hyper_parameter_reruns_only_what_depends_on_it(second: Run, c
     assert reran == DEPENDS_ON_RANKING
     new = changed.artifacts - second.artifacts
     assert (new["Model"], new["ModelEvaluation"], new["PushedModel"], new["Examples"]) == (2, 1, 2, 0)
+
+
+CALL_MODEL = """
+import json, sys
+import tensorflow as tf
+
+folder, files = sys.argv[1:]
+model = tf.saved_model.load(folder)
+records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(files)), compression_type="GZIP")
+rows = list(records.take(50).as_numpy_iterator())
+nobody = tf.train.Example.FromString(rows[0])
+for name in set(nobody.features.feature) - {"movie_id"}:
+    del nobody.features.feature[name]
+
+def call(signature, examples):
+    outputs = model.signatures[signature](examples=tf.constant(examples, tf.string))
+    return {name: value.numpy().tolist() for name, value in outputs.items()}
+
+print("RESULT" + json.dumps({
+    "signatures": sorted(model.signatures),
+    "served": call("serving_default", rows),
+    "measured": call("evaluate", rows),
+    "reversed": call("evaluate", rows[::-1]),
+    "alone": call("evaluate", rows[7:8]),
+    "no rows": call("serving_default", []),
+    "nobody": call("serving_default", [nobody.SerializeToString()]),
+}))
+"""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exported_models_keep_one_contract(first: Run, output: Path, name: str) -> None:
+    """In a fresh process: the two signatures, a finite value for each row, and rows that do not see each other."""
+    (examples,) = output.glob("pipeline/MovieLensExampleGen/examples/*/Split-test")
+    completed = subprocess.run(
+        [sys.executable, "-c", CALL_MODEL, first.summary["models"][name]["pushed"], f"{examples}/*"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    answers = json.loads(completed.stdout.rsplit("RESULT", 1)[1])
+    assert answers["signatures"] == ["evaluate", "serving_default"]
+    measured = answers["measured"]
+    for key, values in measured.items():
+        assert len(values) == 50
+        assert all(math.isfinite(value) for value in values)
+        assert answers["reversed"][key] == pytest.approx(values[::-1], abs=1e-4)
+        assert answers["alone"][key] == pytest.approx(values[7:8], abs=1e-4)
+    served = answers["served"]
+    assert set(served) == {"retrieval": {"movie_id", "score"}, "joint": {"movie_id", "score", "predicted_rating"}}.get(
+        name, {"predicted_rating"}
+    )
+    for key, values in served.items():
+        assert len(values) == 50
+        assert answers["no rows"][key] == []
+        assert len(answers["nobody"][key]) == 1
+    if "predicted_rating" in served:
+        assert all(1 <= value <= 5 for value in (*served["predicted_rating"], *answers["nobody"]["predicted_rating"]))
+        assert len({round(value, 3) for value in served["predicted_rating"]}) > 10
+    if "movie_id" in served:
+        for movies, scores in zip(served["movie_id"], served["score"], strict=True):
+            assert len(set(movies)) == len(movies)
+            assert 0 not in movies
+            assert scores == sorted(scores, reverse=True)
