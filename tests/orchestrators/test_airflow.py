@@ -43,7 +43,9 @@ def dags(tmp_path):
     pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
     folder = tmp_path / "dags"
     folder.mkdir()
-    (folder / "movielens.py").write_text("# An airflow dag.\nfrom pipeline.airflow_dag import DAG as movielens\n")
+    (folder / "movielens.py").write_text(
+        "# An airflow dag.\nfrom pipeline.airflow_dag import create_dag\n\nmovielens = create_dag()\n"
+    )
     return folder
 
 
