@@ -21,8 +21,8 @@ from transform.features import (
     MOVIE_ID,
     USER_ID,
     Role,
+    columns,
     transformed_name,
-    transformed_names,
 )
 
 _logger = logging.getLogger(__name__)
@@ -97,14 +97,14 @@ def _records(uri: str, split: str) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH)
 
 
-def _columns(batches: list[Arrays]) -> Arrays:
+def _joined(batches: list[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _read_movies(examples_uri: str, retrieval: tf.Module) -> Movies:
     """The catalogue that the retriever was trained on; the titles, which it does not know, from the raw examples."""
     spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64), "title": tf.io.FixedLenFeature([], tf.string)}
-    raw = _columns([_parse(rows, spec) for rows in _records(examples_uri, "movies")])
+    raw = _joined([_parse(rows, spec) for rows in _records(examples_uri, "movies")])
     ids = retrieval.heads[0].raw_ids.numpy()
     titles = np.full(len(ids), b"", object)
     titles[_positions(ids, raw[MOVIE_ID])] = raw["title"]
@@ -128,16 +128,17 @@ def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Mov
             records = rows.numpy()
             for user, position in zip(*first, strict=True):
                 representatives.setdefault(int(user), records[position])
-    columns = _columns(rated)
-    order = np.lexsort((columns["timestamp"], columns[USER_ID]))
-    ids, counts = np.unique(columns[USER_ID], return_counts=True)
-    seen = _positions(movies.ids, columns[MOVIE_ID][order]).astype(np.int32)
+    ratings = _joined(rated)
+    order = np.lexsort((ratings["timestamp"], ratings[USER_ID]))
+    ids, counts = np.unique(ratings[USER_ID], return_counts=True)
+    seen = _positions(movies.ids, ratings[MOVIE_ID][order]).astype(np.int32)
     offsets = np.concatenate([[0, 0], np.cumsum(counts)])
 
     layer, raw_spec = transform.transform_features_layer(), transform.raw_feature_spec()
     serialized = [representatives[int(user)] for user in ids]
-    names = transformed_names(Role.USER, Role.CONTEXT, Role.HISTORY)
-    transformed = _columns(
+    known = columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=transform.transformed_feature_spec())
+    names = [column.name for column in known]
+    transformed = _joined(
         [
             {name: features[name].numpy() for name in names}
             for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH))
@@ -145,7 +146,7 @@ def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Mov
         ]
     )
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in transformed.items()}
-    features |= _latest(seen, columns[LABEL][order], offsets, features[transformed_name(HISTORY_MOVIES)].shape[1])
+    features |= _latest(seen, ratings[LABEL][order], offsets, features[transformed_name(HISTORY_MOVIES)].shape[1])
     return Users(np.concatenate([[0], ids]), features, offsets, seen)
 
 

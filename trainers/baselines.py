@@ -5,17 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainers.datasets import Splits
-from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
+from transform.features import LABEL, MOVIE_ID, USER_ID, Kind, transformed_name
 
 
-def popularity(movies: np.ndarray, size: int) -> np.ndarray:
-    """Number of ratings of each movie: float32 [size].
-
-    Args:
-      movies: int [ratings], movie indices.
-      size: number of movie indices.
-    """
-    return np.bincount(movies, minlength=size).astype(np.float32)
+def popularity(splits: Splits) -> np.ndarray:
+    """Number of train ratings of each movie, as Transform counted them: float32 [movie indices]."""
+    counts = np.zeros(splits.movie_size, np.float32)
+    counts[splits.movies[transformed_name(MOVIE_ID)]] = splits.movies[transformed_name(MOVIE_ID, Kind.FREQUENCY)]
+    return counts
 
 
 def log_popularity(splits: Splits) -> np.ndarray:
@@ -23,7 +20,7 @@ def log_popularity(splits: Splits) -> np.ndarray:
 
     As a bias of logits it makes the softmax predict popularity, a better place to start from than chance.
     """
-    counts = popularity(splits.train[transformed_name(MOVIE_ID)], splits.movie_size) + 1
+    counts = popularity(splits) + 1
     return np.log(counts / counts.sum()).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from transform.features import MOVIE_ID, USER_ID, transformed_name, vocabulary_name
+from transform.features import MOVIE_ID, USER_ID, Column, Kind, transformed_name, vocabulary_name
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,6 +43,15 @@ class Splits:
     def size(self, name: str) -> int:
         """Number of indices of a category, padding and out-of-vocabulary included."""
         return self.transform.vocabulary_size_by_name(vocabulary_name(name)) + 2
+
+    def index_count(self, column: Column) -> int:
+        """Number of indices of a column that holds indices."""
+        if column.kind is Kind.MULTI_HOT:
+            return column.feature.width + 2
+        if column.kind is Kind.BUCKETS:
+            return len(column.feature.boundaries) + 2
+        fixed = {Kind.HOUR: 25, Kind.WEEKDAY: 8}
+        return fixed.get(column.kind) or self.size(column.feature.name)
 
 
 def read_splits(fn_args: FnArgs) -> Splits:

@@ -14,11 +14,9 @@ from trainers.evaluation import RootMeanSquaredError
 from trainers.hyperparameters import DCNHyperparameters
 from trainers.signatures import RatingHead
 from trainers.towers import MLP, FeatureEncoder, Tensors
-from transform.features import LABEL, Kind, Role, of_role, transformed_name
+from transform.features import LABEL, Kind, Role, columns, transformed_name
 
-CROSSED_FEATURES = tuple(
-    feature.name for feature in of_role(Role.USER, Role.MOVIE) if feature.kind in (Kind.CATEGORY, Kind.MULTI_HOT)
-)
+_CROSSED_KINDS = (Kind.CATEGORY, Kind.BUCKETS, Kind.MULTI_HOT)
 
 # Rows from which the scale of embeddings is taken.
 _SCALE_ROWS = 16_384
@@ -32,14 +30,14 @@ class DCNModel(tfrs.Model):
       cross: the cross layers.
     """
 
-    features = CROSSED_FEATURES
-
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         super().__init__()
         dim, l2 = hparams.embedding_dim, hparams.l2
-        others = {feature.name for feature in of_role(Role.USER, Role.MOVIE)}
+        known = columns(Role.USER, Role.MOVIE, among=splits.train)
+        self.features = [column.feature.name for column in known if column.kind in _CROSSED_KINDS]
+        names = {column.feature.name for column in known}
         self._encoders = [
-            FeatureEncoder(splits, (Role.USER, Role.MOVIE), dim, l2, without=tuple(others - {name}))
+            FeatureEncoder(splits, (Role.USER, Role.MOVIE), dim, l2, without=tuple(names - {name}))
             for name in self.features
         ]
         self.cross = [

@@ -46,7 +46,7 @@ class RetrievalHead(tf.Module):
         self.index = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(raw_ids[1:-1], np.arange(1, len(movies) + 1)), default_value=0
         )
-        counts = baselines.popularity(splits.train[transformed_name(MOVIE_ID)], splits.movie_size)
+        counts = baselines.popularity(splits)
         counts[[0, -1]] = -np.inf
         self.popularity = tf.Variable(counts, trainable=False, name="popularity")
 

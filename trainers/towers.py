@@ -6,12 +6,12 @@ from trainers.datasets import Splits
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
+    INDICES,
     MOVIE_ID,
-    Feature,
+    Column,
     Kind,
     Role,
-    normalized_name,
-    of_role,
+    columns,
     transformed_name,
 )
 
@@ -32,39 +32,33 @@ class FeatureEncoder(tf.keras.layers.Layer):
     """
 
     def __init__(self, splits: Splits, roles: tuple[Role, ...], dim: int, l2: float, without: tuple[str, ...] = ()):
-        """Args: splits gives vocabulary sizes; features named in `without` are left out."""
+        """Args: splits gives vocabulary sizes; what is made of features named in `without` is left out."""
         super().__init__()
-        self._features = tuple(feature for feature in of_role(*roles) if feature.name not in without)
-        self._dim = dim
-        self._tables = {
-            feature.name: embedding(_index_count(feature, splits), dim, l2)
-            for feature in self._features
-            if feature.kind in (Kind.CATEGORY, Kind.TOKENS, Kind.MULTI_HOT)
-        }
-        numbers = [transformed_name(f.name) for f in self._features if f.kind is Kind.NORMALIZED]
-        self._numbers = numbers + [normalized_name(f.name) for f in self._features if f.also_normalized]
+        read = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
+        self._columns = [column for column in read if column.kind in INDICES]
+        self._tables = {column.name: embedding(splits.index_count(column), dim, l2) for column in self._columns}
+        self._numbers = [column.name for column in read if column.kind is Kind.NORMALIZED]
         self._dense = tf.keras.layers.Dense(dim, use_bias=False) if self._numbers else None
 
     def call(self, features: Tensors) -> tf.Tensor:
-        vectors = [self._encode(feature, features) for feature in self._features if feature.name in self._tables]
+        vectors = [self._encode(column, features) for column in self._columns]
         if self._dense is not None:
             vectors.append(self._dense(tf.stack([features[name] for name in self._numbers], axis=1)))
         return tf.add_n(vectors)
 
-    def _encode(self, feature: Feature, features: Tensors) -> tf.Tensor:
-        values = features[transformed_name(feature.name)]
-        table = self._tables[feature.name]
-        if feature.kind is Kind.CATEGORY:
-            return table(values)
-        if feature.kind is Kind.TOKENS:
+    def _encode(self, column: Column, features: Tensors) -> tf.Tensor:
+        values, table = features[column.name], self._tables[column.name]
+        if column.kind is Kind.TOKENS:
             present = tf.cast(values > 0, tf.float32)[..., tf.newaxis]
             return tf.math.divide_no_nan(
                 tf.reduce_sum(table(values) * present, axis=1), tf.sqrt(tf.reduce_sum(present, axis=1))
             )
-        hot = tf.cast(values, tf.float32)
-        # Looking up every index gives the table itself, as [width + 2, dim].
-        weights = table(tf.range(feature.width + 2))
-        return tf.math.divide_no_nan(hot @ weights, tf.sqrt(tf.reduce_sum(hot, axis=1, keepdims=True)))
+        if column.kind is Kind.MULTI_HOT:
+            hot = tf.cast(values, tf.float32)
+            # Looking up every index gives the table itself, as [width + 2, dim].
+            weights = table(tf.range(values.shape[1]))
+            return tf.math.divide_no_nan(hot @ weights, tf.sqrt(tf.reduce_sum(hot, axis=1, keepdims=True)))
+        return table(values)
 
 
 def embedding(size: int, dim: int, l2: float, initial: float = 0.05) -> tf.keras.layers.Embedding:
@@ -75,10 +69,6 @@ def embedding(size: int, dim: int, l2: float, initial: float = 0.05) -> tf.keras
         embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=initial),
         activity_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
     )
-
-
-def _index_count(feature: Feature, splits: Splits) -> int:
-    return feature.width + 2 if feature.kind is Kind.MULTI_HOT else splits.size(feature.name)
 
 
 class HistoryEncoder(tf.keras.layers.Layer):
@@ -202,8 +192,7 @@ class Catalogue(tf.Module):
         super().__init__()
         index = splits.movies[transformed_name(MOVIE_ID)]
         self.features: Tensors = {}
-        for feature in of_role(Role.MOVIE):
-            name = transformed_name(feature.name)
+        for name in (column.name for column in columns(Role.MOVIE, among=splits.movies)):
             values = splits.movies[name]
             table = tf.zeros((splits.movie_size, *values.shape[1:]), values.dtype).numpy()
             table[index] = values

@@ -1,10 +1,14 @@
-"""Every feature of a row, once: its name, type, role and how it becomes a number.
+"""Every feature of a row, once: its name, type, role, how it becomes numbers, and what values it may take.
 
-A raw feature may be missing from any row (it then parses as an empty list). Transformed features carry the suffix
-`_xf` and are dense. Indices into a vocabulary are 1, 2, ... in order of falling frequency; 0 stands for missing
-and padding, and the index after the last word for words that the vocabulary does not know.
+Preprocessing, the towers, the serving signatures and the schema follow from this list: a new feature is one line here,
+and `python -m transform.schema`, which writes the schema anew.
+
+A raw feature may be missing from any row (it then parses as an empty list), and an optional one from the data as a
+whole. Transformed features are dense. Indices into a vocabulary are 1, 2, ... in order of falling frequency; 0 stands
+for missing and padding, and the index after the last word for words that the vocabulary does not know.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,16 +25,30 @@ class Role(Enum):
 
 
 class Kind(Enum):
-    """How preprocessing turns a feature into numbers."""
+    """How preprocessing turns a feature into numbers, and what it gives for a missing or an unknown value."""
 
-    CATEGORY = "category"  # one vocabulary index, int64 []
-    TOKENS = "tokens"  # vocabulary indices of words, int64 [width], padded with 0
-    MULTI_HOT = "multi_hot"  # int64 [width + 2] of 0 and 1, by vocabulary index
-    NORMALIZED = "normalized"  # z-score, float32 []; 0 where missing
-    NUMBER = "number"  # as it is, float32 []; 0 where missing
-    MOVIES = "movies"  # indices of the movie_id vocabulary, newest first, int64 [history_length]
-    RATINGS = "ratings"  # beside MOVIES, float32 [history_length]
-    NONE = "none"  # not a model input
+    CATEGORY = "category"  # vocabulary index, int64 []; missing: 0, unknown: the last index
+    BUCKETS = "buckets"  # 1 + number of boundaries up to the value, int64 []; missing: 0
+    HOUR = "hour"  # of a time in seconds, UTC: 1 to 24, int64 []; missing: 0
+    WEEKDAY = "weekday"  # of a time in seconds, UTC: 1 (Monday) to 7, int64 []; missing: 0
+    TOKENS = "tokens"  # vocabulary indices of words, int64 [width]; padded with 0
+    MULTI_HOT = "multi_hot"  # int64 [width + 2] of 0 and 1, by vocabulary index; missing: all 0
+    NORMALIZED = "normalized"  # z-score, float32 []; missing: 0, the mean
+    FREQUENCY = "frequency"  # number of train ratings with the value, float32 []; missing, unknown: 0
+    NUMBER = "number"  # as it is, float32 []; missing: 0
+    MOVIES = "movies"  # indices of the movie_id vocabulary, newest first, int64 [history_length]; unknown: left out
+    RATINGS = "ratings"  # beside MOVIES, float32 [history_length]; missing: 0
+
+
+_SUFFIXES = {
+    Kind.HOUR: "_hour",
+    Kind.WEEKDAY: "_weekday",
+    Kind.NORMALIZED: "_normalized",
+    Kind.FREQUENCY: "_frequency",
+}
+
+# Kinds that are an index, or several.
+INDICES = (Kind.CATEGORY, Kind.BUCKETS, Kind.HOUR, Kind.WEEKDAY, Kind.TOKENS, Kind.MULTI_HOT)
 
 
 @dataclass(frozen=True)
@@ -41,38 +59,75 @@ class Feature:
       name: its key in a raw tf.Example.
       dtype: `int64`, `float32` or `string`.
       role: what it describes.
-      kind: how it is preprocessed.
+      kinds: what preprocessing makes of it; nothing for a feature that no model reads.
+      optional: whether rows, or all the data, may do without it.
+      values: the texts that are allowed; none for any.
+      range: the smallest and the largest number allowed; None for no bound.
+      max_values: most values in a row; None for any number.
+      skew: largest difference allowed between the distributions of train and eval, and of one span and the next: for
+        texts the largest difference of a share, for numbers the Jensen-Shannon divergence. None for any.
       width: for TOKENS the most words kept, for MULTI_HOT the largest vocabulary.
-      also_normalized: whether a CATEGORY is given as a z-score as well.
+      boundaries: for BUCKETS, where the second bucket and those after it begin.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
     """
 
     name: str
     dtype: str
     role: Role
-    kind: Kind
+    kinds: tuple[Kind, ...] = ()
+    optional: bool = False
+    values: tuple[str, ...] = ()
+    range: tuple[float | None, float | None] = (None, None)
+    max_values: int | None = 1
+    skew: float | None = None
     width: int = 0
-    also_normalized: bool = False
+    boundaries: tuple[int, ...] = ()
     prefix: int | None = None
 
 
+@dataclass(frozen=True)
+class Column:
+    """A transformed feature: one kind of a raw one.
+
+    Attributes:
+      feature: the raw feature.
+      kind: how it was preprocessed.
+    """
+
+    feature: Feature
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """Its key among transformed features."""
+        return transformed_name(self.feature.name, self.kind)
+
+
+_GENRES = (
+    *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+
+# Ages are codes of MovieLens, the first year of a bracket, and 1 for under 18.
+_AGES = (18, 25, 35, 45, 50, 56)
+
 FEATURES = (
-    Feature("user_id", "int64", Role.USER, Kind.CATEGORY),
-    Feature("gender", "string", Role.USER, Kind.CATEGORY),
-    Feature("age", "int64", Role.USER, Kind.CATEGORY, also_normalized=True),
-    Feature("occupation", "int64", Role.USER, Kind.CATEGORY),
-    Feature("zip_code", "string", Role.USER, Kind.CATEGORY, prefix=3),
-    Feature("timestamp", "int64", Role.CONTEXT, Kind.NORMALIZED),
-    Feature("movie_id", "int64", Role.MOVIE, Kind.CATEGORY),
-    Feature("title", "string", Role.MOVIE, Kind.TOKENS, width=8),
-    Feature("release_year", "int64", Role.MOVIE, Kind.NORMALIZED),
-    Feature("genres", "string", Role.MOVIE, Kind.MULTI_HOT, width=18),
-    Feature("director", "string", Role.MOVIE, Kind.CATEGORY),
-    Feature("star", "string", Role.MOVIE, Kind.CATEGORY),
-    Feature("history_movie_ids", "int64", Role.HISTORY, Kind.MOVIES),
-    Feature("history_ratings", "float32", Role.HISTORY, Kind.RATINGS),
-    Feature("rating", "float32", Role.LABEL, Kind.NUMBER),
-    Feature("seen_movie_ids", "int64", Role.EVALUATION, Kind.NONE),
+    Feature("user_id", "int64", Role.USER, (Kind.CATEGORY,), range=(1, None)),
+    Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=("F", "M")),
+    Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), range=(1, 56), boundaries=_AGES),
+    Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), range=(0, 20)),
+    Feature("zip_code", "string", Role.USER, (Kind.CATEGORY,), prefix=3),
+    Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None)),
+    Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
+    Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
+    Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(1880, 2100)),
+    Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=_GENRES, max_values=18, width=18),
+    Feature("director", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
+    Feature("star", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
+    Feature("history_movie_ids", "int64", Role.HISTORY, (Kind.MOVIES,), True, range=(1, None), max_values=None),
+    Feature("history_ratings", "float32", Role.HISTORY, (Kind.RATINGS,), True, range=(1, 5), max_values=None),
+    Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=(1, 5)),
+    Feature("seen_movie_ids", "int64", Role.EVALUATION, (), True, range=(1, None), max_values=None),
 )
 
 LABEL = "rating"
@@ -83,33 +138,24 @@ HISTORY_RATINGS = "history_ratings"
 SEEN_MOVIES = "seen_movie_ids"
 
 
-def transformed_name(name: str) -> str:
-    """The name of a feature after preprocessing."""
-    return f"{name}_xf"
+def columns(*roles: Role, among: Container[str] | None = None) -> tuple[Column, ...]:
+    """What preprocessing makes of the features of some roles, in order of declaration.
+
+    Args:
+      roles: the roles; none for all.
+      among: names of the transformed features that there are; None for all.
+    """
+    every = (
+        Column(feature, kind) for feature in FEATURES if not roles or feature.role in roles for kind in feature.kinds
+    )
+    return tuple(column for column in every if among is None or column.name in among)
 
 
-def normalized_name(name: str) -> str:
-    """The name of the z-score that stands beside a category."""
-    return f"{name}_normalized_xf"
-
-
-def transformed_names(*roles: Role) -> list[str]:
-    """The names of all that preprocessing makes of the features of some roles."""
-    features = of_role(*roles)
-    names = [transformed_name(feature.name) for feature in features if feature.kind is not Kind.NONE]
-    return names + [normalized_name(feature.name) for feature in features if feature.also_normalized]
+def transformed_name(name: str, kind: Kind | None = None) -> str:
+    """The name of a feature after preprocessing; the kind tells apart what else is made of it."""
+    return f"{name}{_SUFFIXES.get(kind, '') if kind else ''}_xf"
 
 
 def vocabulary_name(name: str) -> str:
     """The name of a feature's vocabulary in the Transform output."""
     return f"{name}_vocabulary"
-
-
-def of_role(*roles: Role) -> tuple[Feature, ...]:
-    """The features of some roles, in order of declaration."""
-    return tuple(feature for feature in FEATURES if feature.role in roles)
-
-
-def of_kind(*kinds: Kind) -> tuple[Feature, ...]:
-    """The features of some kinds, in order of declaration."""
-    return tuple(feature for feature in FEATURES if feature.kind in kinds)

@@ -7,44 +7,48 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from transform.features import (
-    FEATURES,
     HISTORY_MOVIES,
     HISTORY_RATINGS,
+    LABEL,
     MOVIE_ID,
     Feature,
     Kind,
-    normalized_name,
-    transformed_name,
+    columns,
     vocabulary_name,
 )
 
 # Titles hold some five thousand distinct words; rarer ones than these tell little.
 TITLE_VOCABULARY_SIZE = 2000
 
+_HOUR, _DAY = 3600, 86_400
+_FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday.
 
-def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
+Inputs = dict[str, tf.SparseTensor]
+
+
+def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
     """Computes the transformed features of a batch.
 
     Args:
-      inputs: raw features by name, sparse [batch_size, None].
+      inputs: raw features by name, sparse [batch_size, None]; what is made of an optional feature that is not among
+        them is not among the outputs either.
       custom_config: `history_length`, the number of movies kept in a history.
 
     Returns:
       Dense features by transformed name; shapes by kind are in `transform.features.Kind`, behind [batch_size].
     """
+    history = _history(inputs, custom_config["history_length"])
     outputs: dict[str, tf.Tensor] = {}
-    for feature in FEATURES:
-        if feature.kind not in _TRANSFORMS:
-            continue
-        raw = inputs[feature.name]
-        outputs[transformed_name(feature.name)] = _TRANSFORMS[feature.kind](feature, raw)
-        if feature.also_normalized:
-            outputs[normalized_name(feature.name)] = _normalized(feature, raw)
-    movies, ratings = _history(
-        inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS], inputs[MOVIE_ID], custom_config["history_length"]
-    )
-    outputs[transformed_name(HISTORY_MOVIES)] = movies
-    outputs[transformed_name(HISTORY_RATINGS)] = ratings
+    for column in columns():
+        feature = column.feature
+        if column.kind in history:
+            outputs[column.name] = history[column.kind]
+        elif column.kind is Kind.FREQUENCY:
+            outputs[column.name] = _frequency(inputs[feature.name], inputs[LABEL])
+        elif feature.name in inputs:
+            outputs[column.name] = _TRANSFORMS[column.kind](feature, inputs[feature.name])
+        elif not feature.optional:
+            raise ValueError(f"The schema should have the feature {feature.name}; received {sorted(inputs)}.")
     return outputs
 
 
@@ -53,6 +57,22 @@ def _category(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
         raw = raw.with_values(tf.strings.substr(raw.values, 0, feature.prefix))
     indices = tft.compute_and_apply_vocabulary(raw, num_oov_buckets=1, vocab_filename=vocabulary_name(feature.name))
     return _first(indices.with_values(indices.values + 1), default=0)
+
+
+def _buckets(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    values = tf.cast(raw.values, tf.float32)
+    bucket = tf.searchsorted(tf.constant(feature.boundaries, tf.float32), values, side="right", out_type=tf.int64)
+    return _first(raw.with_values(bucket + 1), default=0)
+
+
+def _hour(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    del feature
+    return _first(raw.with_values(raw.values % _DAY // _HOUR + 1), default=0)
+
+
+def _weekday(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    del feature
+    return _first(raw.with_values((raw.values // _DAY + _FIRST_WEEKDAY) % 7 + 1), default=0)
 
 
 def _tokens(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
@@ -93,6 +113,9 @@ def _number(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 
 _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
     Kind.CATEGORY: _category,
+    Kind.BUCKETS: _buckets,
+    Kind.HOUR: _hour,
+    Kind.WEEKDAY: _weekday,
     Kind.TOKENS: _tokens,
     Kind.MULTI_HOT: _multi_hot,
     Kind.NORMALIZED: _normalized,
@@ -100,11 +123,25 @@ _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
 }
 
 
-def _history(
-    movies: tf.SparseTensor, ratings: tf.SparseTensor, movie_id: tf.SparseTensor, length: int
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
+    """Counts rows that have a label: rows of the catalogue are no ratings."""
+    is_rated = tf.scatter_nd(label.indices[:, :1], tf.ones_like(label.values, tf.bool), raw.dense_shape[:1])
+    rated = tf.boolean_mask(raw.values, tf.gather(is_rated, raw.indices[:, 0]))
+    keys, counts = tft.count_per_key(rated)
+    # A last key that no value has, so that every position that a search may give is one of a key.
+    keys = tf.concat([keys, [keys.dtype.max]], axis=0)
+    counts = tf.concat([tf.cast(counts, tf.float32), [0.0]], axis=0)
+    order = tf.argsort(keys)
+    keys, counts = tf.gather(keys, order), tf.gather(counts, order)
+    place = tf.searchsorted(keys, raw.values)
+    found = tf.where(tf.equal(tf.gather(keys, place), raw.values), tf.gather(counts, place), 0.0)
+    return _first(raw.with_values(found), default=0.0)
+
+
+def _history(inputs: Inputs, length: int) -> dict[Kind, tf.Tensor]:
     """Newest first, so that a position means how long ago; movies outside the vocabulary are left out."""
-    vocabulary = tft.vocabulary(movie_id, vocab_filename=vocabulary_name(MOVIE_ID))
+    movies, ratings = inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS]
+    vocabulary = tft.vocabulary(inputs[MOVIE_ID], vocab_filename=vocabulary_name(MOVIE_ID))
     indices = tft.apply_vocabulary(movies, vocabulary, default_value=-1)
     known = indices.values >= 0
     row_ids = tf.boolean_mask(movies.indices[:, 0], known)
@@ -113,7 +150,12 @@ def _history(
         rows = tf.RaggedTensor.from_value_rowids(tf.boolean_mask(values, known), row_ids, nrows=movies.dense_shape[0])
         return _to_width(tf.reverse(rows, axis=[1]), length)
 
-    return dense(indices.values + 1), dense(ratings.values)
+    # A request may give fewer ratings than movies, or none: those movies' ratings are 0, not known.
+    by_place = tf.RaggedTensor.from_sparse(ratings).to_tensor(shape=movies.dense_shape)
+    return {
+        Kind.MOVIES: dense(indices.values + 1),
+        Kind.RATINGS: dense(tf.gather_nd(by_place, movies.indices)),
+    }
 
 
 def _first(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:

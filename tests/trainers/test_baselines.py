@@ -1,5 +1,7 @@
 """Biases against the exact solution of the same ridge problem."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from trainers.baselines import fit_biases, popularity
@@ -20,5 +22,7 @@ def test_who_was_never_seen_has_no_bias():
     assert fitted.predict(np.array([3]), np.array([3])) == fitted.mean
 
 
-def test_popularity_counts():
-    np.testing.assert_array_equal(popularity(np.array([2, 2, 1]), 4), [0, 1, 2, 0])
+def test_popularity_is_what_the_catalogue_says():
+    movies = {"movie_id_xf": np.array([2, 1]), "movie_id_frequency_xf": np.array([7.0, 3.0], np.float32)}
+    splits = SimpleNamespace(movies=movies, movie_size=4)
+    np.testing.assert_array_equal(popularity(splits), [0, 3, 7, 0])

@@ -1,11 +1,16 @@
 """The Transform graph on a few rows whose features can be told by hand."""
 
+import calendar
+import time
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
 
-from transform.features import FEATURES, Kind, transformed_names
+from tests.transform import transform_graph
+from transform.features import Kind, columns
 
 pytestmark = pytest.mark.component
 
@@ -44,47 +49,32 @@ LENGTH = 4
 
 
 @pytest.fixture(scope="module")
-def transformed(tmp_path_factory):
-    import apache_beam as beam
-    import tensorflow as tf
-    import tensorflow_transform as tft
-    import tensorflow_transform.beam as tft_beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+def graph(tmp_path_factory):
+    return transform_graph.analyze(ROWS, tmp_path_factory.mktemp("transform"), LENGTH)
 
-    from transform.preprocessing import preprocessing_fn
 
-    spec = {feature.name: tf.io.VarLenFeature(tf.as_dtype(feature.dtype)) for feature in FEATURES}
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    rows = [{name: row.get(name, []) for name in spec} for row in ROWS]
-    output = str(tmp_path_factory.mktemp("transform"))
-    options = PipelineOptions(["--runner=FnApiRunner", "--direct_running_mode=in_memory"])
-    with beam.Pipeline(options=options) as pipeline, tft_beam.Context(temp_dir=f"{output}/temporary"):
-        analyzed = (pipeline | beam.Create(rows), metadata) | tft_beam.AnalyzeDataset(
-            lambda inputs: preprocessing_fn(inputs, {"history_length": LENGTH})
-        )
-        analyzed | tft_beam.WriteTransformFn(f"{output}/graph")
-    graph = tft.TFTransformOutput(f"{output}/graph")
-    sparse = {
-        name: tf.RaggedTensor.from_row_lengths(
-            tf.constant([value for row in rows for value in row[name]], spec[name].dtype),
-            [len(row[name]) for row in rows],
-        ).to_sparse()
-        for name in spec
-    }
-    return {name: value.numpy() for name, value in graph.transform_features_layer()(sparse).items()}
+@pytest.fixture(scope="module")
+def transformed(graph):
+    return apply(graph, ROWS)
+
+
+def apply(graph, rows):
+    """Transformed features of rows, as a served model computes them."""
+    output = tft.TFTransformOutput(str(graph))
+    raw = tf.io.parse_example([transform_graph.serialize(row) for row in rows], output.raw_feature_spec())
+    return {name: value.numpy() for name, value in output.transform_features_layer()(raw).items()}
 
 
 def test_every_feature_but_those_for_evaluation_is_there(transformed):
-    assert set(transformed) == set(transformed_names(*{feature.role for feature in FEATURES}))
+    assert set(transformed) == {column.name for column in columns()}
     assert all(len(values) == len(ROWS) for values in transformed.values())
 
 
 def test_missing_categories_are_zero_and_others_are_not(transformed):
-    for feature in FEATURES:
-        if feature.kind is Kind.CATEGORY:
-            present = [feature.name in row for row in ROWS]
-            np.testing.assert_array_equal(transformed[f"{feature.name}_xf"] > 0, present)
+    for column in columns():
+        if column.kind in (Kind.CATEGORY, Kind.BUCKETS, Kind.HOUR, Kind.WEEKDAY):
+            present = [column.feature.name in row for row in ROWS]
+            np.testing.assert_array_equal(transformed[column.name] > 0, present)
 
 
 def test_equal_values_share_an_index(transformed):
@@ -115,6 +105,63 @@ def test_genres_are_marked_once_each(transformed):
 
 
 def test_numbers_are_scores_of_the_rows_that_have_them(transformed):
-    np.testing.assert_allclose(transformed["timestamp_xf"], [-1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(transformed["timestamp_normalized_xf"], [-1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(transformed["age_normalized_xf"], [-1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(transformed["rating_xf"], [4, 2, 0])
+
+
+def test_ages_fall_into_brackets_also_those_that_are_no_code(graph):
+    rows = [{"age": [age]} for age in (1, 17, 18, 24, 30, 56, 99)]
+    np.testing.assert_array_equal(apply(graph, rows)["age_xf"], [1, 1, 2, 2, 3, 7, 7])
+
+
+def test_times_have_an_hour_and_a_weekday(graph):
+    times = ["2000-12-31T22:12:40", "2001-01-01T00:00:00", "1996-02-29T23:59:59"]
+    rows = [{"timestamp": [calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))]} for text in times]
+    found = apply(graph, rows)
+    np.testing.assert_array_equal(found["timestamp_hour_xf"], [23, 1, 24])
+    np.testing.assert_array_equal(found["timestamp_weekday_xf"], [7, 1, 4])  # Sunday, Monday, Thursday
+
+
+def test_frequency_counts_ratings_and_not_rows_of_the_catalogue(tmp_path):
+    rows = [*ROWS, {**ROWS[0], "user_id": [3]}, {"movie_id": [10], "title": ["Toy Story (1995)"]}]
+    found = apply(transform_graph.analyze(rows, tmp_path, LENGTH), [*ROWS, {"movie_id": [999]}, {}])
+    np.testing.assert_array_equal(found["movie_id_frequency_xf"], [2, 1, 0, 0, 0])
+
+
+def test_a_history_may_come_without_its_ratings_or_with_fewer(graph):
+    movies = apply(graph, ROWS)["movie_id_xf"]
+    history = {"history_movie_ids": [10, 20, 30]}
+    found = apply(graph, [history, {**history, "history_ratings": [4.0]}])
+    np.testing.assert_array_equal(found["history_movie_ids_xf"], [[*movies[[2, 1, 0]], 0]] * 2)
+    np.testing.assert_array_equal(found["history_ratings_xf"], [[0, 0, 0, 0], [0, 0, 4, 0]])
+
+
+def test_a_history_keeps_the_newest(graph):
+    movies = apply(graph, ROWS)["movie_id_xf"]
+    rows = [{"history_movie_ids": [10, 10, 20, 30, 20], "history_ratings": [1.0, 2.0, 3.0, 4.0, 5.0]}]
+    found = apply(graph, rows)
+    np.testing.assert_array_equal(found["history_movie_ids_xf"], [movies[[1, 2, 1, 0]]])
+    np.testing.assert_array_equal(found["history_ratings_xf"], [[5, 4, 3, 2]])
+
+
+def test_unknown_words_have_an_index_of_their_own(graph):
+    found = apply(graph, [{"user_id": [77], "gender": ["X"], "title": ["Quux"], "genres": ["Noir"]}])
+    known = apply(graph, ROWS)
+    for name in ("user_id_xf", "gender_xf"):
+        assert found[name][0] == known[name].max() + 1
+    assert found["title_xf"][0, 0] == known["title_xf"].max() + 1
+    assert found["genres_xf"].sum() == 1
+    assert np.argmax(found["genres_xf"]) == np.flatnonzero(known["genres_xf"].any(axis=0)).max() + 1
+
+
+def test_data_without_an_optional_feature_gives_none_of_its_columns(tmp_path):
+    rows = [{name: values for name, values in row.items() if name != "director"} for row in ROWS]
+    graph = transform_graph.analyze(rows, tmp_path, LENGTH, without=("director", "star"))
+    every = {column.name for column in columns()}
+    assert set(apply(graph, rows)) == every - {"director_xf", "star_xf"}
+
+
+def test_data_without_a_feature_that_is_not_optional_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="should have the feature gender"):
+        transform_graph.analyze(ROWS, tmp_path, LENGTH, without=("gender",))

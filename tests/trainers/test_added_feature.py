@@ -1,0 +1,71 @@
+"""A feature is declared in one place: what is added there reaches the schema, Transform, the towers and requests."""
+
+import importlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from tests.transform import transform_graph
+from trainers import hyperparameters, signatures
+from trainers.datasets import Splits, narrow
+from transform import features
+from transform.features import Feature, Kind, Role
+from transform.schema import curated_schema
+
+pytestmark = pytest.mark.component
+
+MODELS = {
+    "dcn": ("DCNModel", hyperparameters.DCNHyperparameters, signatures.RatingHead),
+    "retrieval": ("RetrievalModel", hyperparameters.RetrievalHyperparameters, signatures.RetrievalHead),
+    "ranking": ("RankingModel", hyperparameters.RankingHyperparameters, signatures.RatingHead),
+    "joint": ("MovielensModel", hyperparameters.JointHyperparameters, signatures.RatingHead),
+}
+
+
+def movie(number):
+    row = {"movie_id": [number], "title": [f"Film {number} (1990)"], "release_year": [1980 + number]}
+    return row | {"genres": [("Drama", "War")[number % 2]]}
+
+
+def rating(number):
+    person = {"user_id": [1 + number % 7], "gender": ["FM"[number % 2]], "age": [25], "occupation": [number % 21]}
+    person |= {"zip_code": ["02139"], "country": [("FR", "NO")[number % 2]], "timestamp": [10**9 + number]}
+    return movie(1 + number % 12) | person | {"rating": [float(1 + number % 5)], "history_movie_ids": [2, 3]}
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        added = Feature("country", "string", Role.USER, (Kind.CATEGORY,))
+        patch.setattr(features, "FEATURES", (*features.FEATURES, added))
+        ratings, movies = [rating(n) for n in range(60)], [movie(n) for n in range(1, 13)]
+        without = ("director", "star")
+        graph = transform_graph.analyze([*ratings, *movies], tmp_path_factory.mktemp("graph"), 4, without)
+        output = tft.TFTransformOutput(str(graph))
+
+        def transformed(rows):
+            raw = tf.io.parse_example([transform_graph.serialize(row) for row in rows], output.raw_feature_spec())
+            return {name: x.numpy() for name, x in narrow(output.transform_features_layer()(raw)).items()}
+
+        yield Splits(transformed(ratings), transformed(ratings[:9]), transformed(movies), output)
+
+
+def test_it_is_in_the_schema(splits):
+    assert "country" in {feature.name for feature in curated_schema().feature}
+    assert "country_xf" in splits.train
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predictions_depend_on_it(splits, name, tmp_path):
+    class_name, hparams, head = MODELS[name]
+    model = getattr(importlib.import_module(f"trainers.{name}"), class_name)(splits, hparams())
+    model.compute_loss({key: tf.constant(value) for key, value in splits.train.items()})
+    signatures.export(model, splits, str(tmp_path), (head,))
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    requests = [{**rating(1), "country": [country]} for country in ("FR", "NO", "FR")]
+    answer = serve(tf.constant([transform_graph.serialize(request) for request in requests]))
+    values = answer["score" if name == "retrieval" else "predicted_rating"].numpy()
+    assert np.array_equal(values[0], values[2])
+    assert not np.array_equal(values[0], values[1])
