@@ -65,7 +65,7 @@ class Feature:
       range: the smallest and the largest number allowed; None for no bound.
       max_values: most values in a row; None for any number.
       skew: largest difference allowed between the distributions of train and eval, and of one span and the next: for
-        texts the largest difference of a share, for numbers the Jensen-Shannon divergence. None for any.
+        texts and codes the largest difference of a share, for numbers the Jensen-Shannon divergence. None for any.
       width: for TOKENS the most words kept, for MULTI_HOT the largest vocabulary.
       boundaries: for BUCKETS, where the second bucket and those after it begin.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
@@ -113,20 +113,20 @@ _AGES = (18, 25, 35, 45, 50, 56)
 
 FEATURES = (
     Feature("user_id", "int64", Role.USER, (Kind.CATEGORY,), range=(1, None)),
-    Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=("F", "M")),
-    Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), range=(1, 56), boundaries=_AGES),
-    Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), range=(0, 20)),
+    Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=("F", "M"), skew=0.1),
+    Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), range=(1, 56), boundaries=_AGES, skew=0.1),
+    Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), range=(0, 20), skew=0.1),
     Feature("zip_code", "string", Role.USER, (Kind.CATEGORY,), prefix=3),
     Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None)),
     Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
     Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
-    Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(1880, 2100)),
-    Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=_GENRES, max_values=18, width=18),
+    Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(1880, 2100), skew=0.05),
+    Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=_GENRES, max_values=18, width=18, skew=0.1),
     Feature("director", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("star", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("history_movie_ids", "int64", Role.HISTORY, (Kind.MOVIES,), True, range=(1, None), max_values=None),
     Feature("history_ratings", "float32", Role.HISTORY, (Kind.RATINGS,), True, range=(1, 5), max_values=None),
-    Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=(1, 5)),
+    Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=(1, 5), skew=0.05),
     Feature("seen_movie_ids", "int64", Role.EVALUATION, (), True, range=(1, None), max_values=None),
 )
 

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from transform import features
-from transform.features import Feature, Role
+from transform.features import Feature, Kind, Role
 
 PATH = Path(__file__).with_name("schema.pbtxt")
 TRAINING, MOVIES, SERVING = "TRAINING", "MOVIES", "SERVING"
@@ -59,7 +59,7 @@ def _feature(feature: Feature) -> schema_pb2.Feature:
     _set_domain(feature, result)
     if feature.skew is not None:
         for comparator in (result.skew_comparator, result.drift_comparator):
-            if feature.dtype == "string":
+            if feature.dtype == "string" or result.int_domain.is_categorical:
                 comparator.infinity_norm.threshold = feature.skew
             else:
                 comparator.jensen_shannon_divergence.threshold = feature.skew
@@ -73,6 +73,9 @@ def _set_domain(feature: Feature, result: schema_pb2.Feature) -> None:
     bounds = {name: bound for name, bound in (("min", low), ("max", high)) if bound is not None}
     if bounds and feature.dtype == "int64":
         result.int_domain.CopyFrom(schema_pb2.IntDomain(**{name: int(bound) for name, bound in bounds.items()}))
+        # Numbers that are names, and few: statistics count each.
+        is_code = Kind.CATEGORY in feature.kinds or Kind.BUCKETS in feature.kinds
+        result.int_domain.is_categorical = is_code and len(bounds) == 2
     elif bounds:
         result.float_domain.CopyFrom(schema_pb2.FloatDomain(**bounds))
 

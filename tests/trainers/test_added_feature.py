@@ -1,6 +1,7 @@
 """A feature is declared in one place: what is added there reaches the schema, Transform, the towers and requests."""
 
 import importlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from transform.schema import curated_schema
 
 pytestmark = pytest.mark.component
 
-MODELS = {
+MODELS: dict[str, tuple[str, Any, signatures.HeadType]] = {
     "dcn": ("DCNModel", hyperparameters.DCNHyperparameters, signatures.RatingHead),
     "retrieval": ("RetrievalModel", hyperparameters.RetrievalHyperparameters, signatures.RetrievalHead),
     "ranking": ("RankingModel", hyperparameters.RankingHyperparameters, signatures.RatingHead),

@@ -1,10 +1,12 @@
 """Biases against the exact solution of the same ridge problem."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
 from trainers.baselines import fit_biases, popularity
+from trainers.datasets import Splits
 
 
 def test_biases_solve_the_ridge_problem():
@@ -24,5 +26,5 @@ def test_who_was_never_seen_has_no_bias():
 
 def test_popularity_is_what_the_catalogue_says():
     movies = {"movie_id_xf": np.array([2, 1]), "movie_id_frequency_xf": np.array([7.0, 3.0], np.float32)}
-    splits = SimpleNamespace(movies=movies, movie_size=4)
+    splits = cast(Splits, SimpleNamespace(movies=movies, movie_size=4))
     np.testing.assert_array_equal(popularity(splits), [0, 3, 7, 0])

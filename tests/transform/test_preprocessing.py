@@ -156,7 +156,9 @@ def test_unknown_words_have_an_index_of_their_own(graph):
 
 
 def test_data_without_an_optional_feature_gives_none_of_its_columns(tmp_path):
-    rows = [{name: values for name, values in row.items() if name != "director"} for row in ROWS]
+    rows: list[transform_graph.Row] = [
+        {name: values for name, values in row.items() if name != "director"} for row in ROWS
+    ]
     graph = transform_graph.analyze(rows, tmp_path, LENGTH, without=("director", "star"))
     every = {column.name for column in columns()}
     assert set(apply(graph, rows)) == every - {"director_xf", "star_xf"}
