@@ -1,4 +1,4 @@
-"""What a MovieLens 1M file looks like, and the error that says where one does not."""
+"""What a MovieLens 1M file looks like, and the errors that say where one does not."""
 
 import re
 from collections.abc import Sequence
@@ -44,20 +44,43 @@ class DataError(ValueError):
       file: the file (or folder) at fault.
       line: its line, counted from 1; None where the file as a whole is at fault.
       value: the text that was found there; None where there is none.
+      report: the message, where more than this place is at fault; None where it is the only one.
     """
 
-    def __init__(self, file: Path, line: int | None, problem: str, value: str | None = None) -> None:
+    def __init__(
+        self, file: Path, line: int | None, problem: str, value: str | None = None, report: str | None = None
+    ) -> None:
+        super().__init__(report or describe(file, line, problem, value))
         self.file = file
         self.line = line
-        self.value = value
         self.problem = problem
-        name = _shorten(file.name)
-        place = name if line is None else f"{name}:{line}"
-        received = "" if value is None else f"; received {_shorten(value)!r}"
-        super().__init__(f"{place}: {problem}{received}.")
+        self.value = value
+        self.report = report
 
-    def __reduce__(self) -> tuple[type, tuple[Path, int | None, str, str | None]]:
-        return DataError, (self.file, self.line, self.problem, self.value)
+    def __reduce__(self) -> tuple[type, tuple[Path, int | None, str, str | None, str | None]]:
+        return DataError, (self.file, self.line, self.problem, self.value, self.report)
+
+
+class RowError(ValueError):
+    """What is wrong with a row, whatever file and line it comes from.
+
+    Attributes:
+      kind: a few words by which rows are counted, such as "bad rating".
+      expected: what should be there.
+      value: what is there instead.
+    """
+
+    def __init__(self, kind: str, expected: str, value: str) -> None:
+        super().__init__(expected)
+        self.kind, self.expected, self.value = kind, expected, value
+
+
+def describe(file: Path, line: int | None, problem: str, value: str | None) -> str:
+    """`file:line: problem; received 'value'.`, with long names and values cut."""
+    name = _shorten(file.name)
+    place = name if line is None else f"{name}:{line}"
+    received = "" if value is None else f"; received {_shorten(value)!r}"
+    return f"{place}: {problem}{received}."
 
 
 def _shorten(text: str) -> str:
@@ -89,53 +112,59 @@ def split_lines(data: bytes) -> list[bytes]:
     return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
 
-def split_row(path: Path, line: int, row: bytes, names: Sequence[str]) -> list[str]:
-    """The fields of a `::`-separated latin-1 row.
-
-    Args:
-      path: the file, for messages.
-      line: the row's line, from 1.
-      row: the row without its line end.
-      names: the names of the fields that it should have.
+def split_row(row: bytes, names: Sequence[str]) -> list[str]:
+    """The fields of a `::`-separated latin-1 row, given without its line end.
 
     Raises:
-      DataError: a blank line, another number of fields, UTF-8 or control characters.
+      RowError: a blank line, another number of fields than `names`, UTF-8 or control characters.
     """
-    if not row.strip():
-        raise DataError(path, line, "should be a row; the line is blank", row.decode("latin-1"))
+    check_not_blank(row)
     if not row.isascii():
-        _refuse_utf8(path, line, row)
+        _refuse_utf8(row)
     text = row.decode("latin-1")
     if _CONTROL.search(text):
-        raise DataError(path, line, "a row should be printable latin-1 text", text)
+        raise RowError("unprintable text", "a row should be printable latin-1 text", text)
     fields = text.split(SEPARATOR)
-    if len(fields) != len(names):
-        layout = SEPARATOR.join(names)
-        raise DataError(path, line, f"a row should have {len(names)} fields, {layout}, but has {len(fields)}", text)
+    check_field_count(fields, names, SEPARATOR, text)
     return fields
 
 
-def parse_integer(path: Path, line: int, name: str, text: str, low: int, high: int, expected: str = "") -> int:
+def check_not_blank(row: bytes) -> None:
+    """Raises RowError for a row of white space."""
+    if not row.strip():
+        raise RowError("blank line", "should be a row; the line is blank", row.decode("latin-1"))
+
+
+def check_field_count(fields: Sequence[str], names: Sequence[str], separator: str, text: str) -> None:
+    """Raises RowError for a row with more or fewer fields than names."""
+    if len(fields) != len(names):
+        expected = f"a row should have {len(names)} fields, {separator.join(names)}, but has {len(fields)}"
+        raise RowError("wrong number of fields", expected, text)
+
+
+def parse_integer(name: str, text: str, low: int, high: int, expected: str = "") -> int:
     """A whole number in plain decimal digits, from `low` to `high`.
 
     Raises:
-      DataError: other characters, or out of range; the message says `expected`, or the range.
+      RowError: other characters, or out of range; it says `expected`, or the range.
     """
     number = int(text) if _DIGITS.fullmatch(text) else None
     if number is None or not low <= number <= high:
-        raise DataError(path, line, f"{name} should be {expected or f'an integer from {low} to {high}'}", text)
+        kind = f"{name} not a number" if number is None else f"{name} out of range"
+        raise RowError(kind, f"{name} should be {expected or f'an integer from {low} to {high}'}", text)
     return number
 
 
-def parse_id(path: Path, line: int, name: str, text: str) -> int:
+def parse_id(name: str, text: str) -> int:
     """A positive 64-bit integer; 0 is kept for "nobody" and for padding."""
-    return parse_integer(path, line, name, text, 1, MAX_ID, "a positive integer")
+    return parse_integer(name, text, 1, MAX_ID, "a positive integer")
 
 
-def _refuse_utf8(path: Path, line: int, row: bytes) -> None:
-    """Raises DataError where a row with accents is UTF-8: accented latin-1 text is not valid UTF-8."""
+def _refuse_utf8(row: bytes) -> None:
+    """Raises RowError where a row with accents is UTF-8: accented latin-1 text is not valid UTF-8."""
     try:
         text = row.decode("utf-8")
     except UnicodeDecodeError:
         return
-    raise DataError(path, line, "text should be latin-1 but is UTF-8 (iconv -f UTF-8 -t LATIN1 converts it)", text)
+    expected = "text should be latin-1 but is UTF-8 (iconv -f UTF-8 -t LATIN1 converts it)"
+    raise RowError("text in UTF-8", expected, text)

@@ -1,7 +1,7 @@
 """Reads ratings.dat: `user_id::movie_id::rating::timestamp`.
 
-A million rows are parsed and checked with NumPy, straight on the bytes of the file. Where that finds anything out of
-the ordinary, the rows are read again one by one: slower, but it finds the first line at fault and says what is wrong.
+A million rows are parsed and checked with NumPy, straight on the bytes of the file. Only rows that are out of the
+ordinary are read one by one, to say what is wrong with them.
 """
 
 from pathlib import Path
@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.data.bad_rows import BadRow
 from components.data.layout import (
     HIGHEST_RATING,
     LOWEST_RATING,
     MAX_TIMESTAMP,
-    DataError,
+    SEPARATOR,
+    RowError,
     parse_id,
     parse_integer,
     read_bytes,
-    split_lines,
     split_row,
 )
 
@@ -26,7 +27,7 @@ _COLONS = 2 * (len(FIELDS) - 1)
 _MAX_DIGITS = 18  # A number of 18 digits always fits int64.
 
 
-def read_ratings(path: Path, user_ids: np.ndarray, movie_ids: np.ndarray) -> pd.DataFrame:
+def read_ratings(path: Path, user_ids: np.ndarray, movie_ids: np.ndarray) -> tuple[pd.DataFrame, list[BadRow]]:
     """Reads and checks the ratings.
 
     Args:
@@ -35,98 +36,152 @@ def read_ratings(path: Path, user_ids: np.ndarray, movie_ids: np.ndarray) -> pd.
       movie_ids: int64 [movies], the known movies.
 
     Returns:
-      One row per line, in file order: user_id, movie_id and timestamp (int64, seconds since 1970), rating (float32).
+      The good rows, in file order: user_id, movie_id and timestamp (int64, seconds since 1970), rating (float32). And
+      the bad rows: of another layout, with a value out of range, with an unknown user or movie, or with a (user, movie)
+      pair that an earlier good row has.
 
     Raises:
-      DataError: the first line with another layout, a value out of range, an unknown user or movie, or a (user, movie)
-        pair that an earlier line has.
+      DataError: the file cannot be read or is empty.
     """
-    data = read_bytes(path)
-    columns = parse_columns(data)
-    if columns is None or not _valid(columns, user_ids, movie_ids):
-        columns = scan_columns(path, data, user_ids, movie_ids)
-    users, movies, ratings, timestamps = columns
-    return pd.DataFrame(
-        {"user_id": users, "movie_id": movies, "rating": ratings.astype(np.float32), "timestamp": timestamps}
+    lines = Lines(path, read_bytes(path))
+    columns, is_ordinary = parse_columns(lines)
+    bad = _read_others(lines, columns, is_ordinary & _in_range(columns))
+    is_good = np.ones(lines.count, bool)
+    is_good[[row.line - 1 for row in bad]] = False
+
+    user_rows = pd.Index(user_ids).get_indexer(pd.Index(columns[0]))
+    movie_rows = pd.Index(movie_ids).get_indexer(pd.Index(columns[1]))
+    for field, kind, found in ((0, "user", user_rows), (1, "movie", movie_rows)):
+        unknown = np.flatnonzero((found < 0) & is_good)
+        is_good[unknown] = False
+        expected = f"{kind}_id should be in {kind}s.dat"
+        bad += [lines.bad_row(row, f"unknown {kind}", expected, slice(field, field + 1)) for row in unknown.tolist()]
+
+    good = np.flatnonzero(is_good)
+    repeats, firsts = _find_repeats(user_rows[good].astype(np.int64) * movie_ids.size + movie_rows[good])
+    is_good[good[repeats]] = False
+    for row, first in zip(good[repeats].tolist(), good[firsts].tolist(), strict=True):
+        expected = f"a user should rate a movie once, and line {first + 1} has this pair"
+        bad.append(lines.bad_row(row, "duplicate pair", expected, slice(2)))
+
+    users, movies, ratings, timestamps = columns[:, is_good] if bad else columns
+    table = {"user_id": users, "movie_id": movies, "rating": ratings.astype(np.float32), "timestamp": timestamps}
+    return pd.DataFrame(table), sorted(bad, key=lambda row: row.line)
+
+
+class Lines:
+    """The lines of a file, as places in its bytes.
+
+    Attributes:
+      buffer: uint8 [bytes], the file, with LF at the end of every line.
+      starts, ends: int64 [count], where each line begins, and where its LF is.
+      count: number of lines.
+    """
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        if not data.endswith(b"\n"):
+            data = data.removesuffix(b"\r") + b"\n"
+        self._path, self._data = path, data
+        self.buffer = np.frombuffer(data, np.uint8)
+        self.ends = np.flatnonzero(self.buffer == ord("\n"))
+        self.starts = np.concatenate(([0], self.ends[:-1] + 1))
+        self.count = self.ends.size
+
+    def __getitem__(self, row: int) -> bytes:
+        return self._data[self.starts[row] : self.ends[row]]
+
+    def bad_row(self, row: int, kind: str, expected: str, fields: slice) -> BadRow:
+        """A row whose fields can be read but are not as expected; the report quotes `fields`."""
+        text = self[row].decode("latin-1")
+        return BadRow(self._path, row + 1, kind, expected, SEPARATOR.join(text.split(SEPARATOR)[fields]), text)
+
+    def unreadable_row(self, row: int, error: RowError) -> BadRow:
+        """A row that could not be read."""
+        return BadRow.of(self._path, row + 1, error, self[row].decode("latin-1"))
+
+
+def parse_columns(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
+    """Parses the rows that are digits and `::` throughout.
+
+    Returns:
+      int64 [4, rows], the columns, 0 where a row is of another kind; and bool [rows], which ones are not.
+    """
+    buffer, starts, ends = lines.buffer, lines.starts, lines.ends
+    colons = np.flatnonzero(buffer == ord(":"))
+    colons_before = np.searchsorted(colons, ends)
+    is_ordinary = np.diff(colons_before, prepend=0) == _COLONS
+    others = np.flatnonzero((buffer > ord(":")) | ((buffer < ord("0")) & (buffer != ord("\n"))))
+    is_ordinary[np.searchsorted(ends, others)] = False
+
+    rows = np.flatnonzero(is_ordinary)
+    places = colons[(colons_before[rows] - _COLONS)[:, np.newaxis] + np.arange(_COLONS)].reshape(-1, _COLONS // 2, 2)
+    firsts = np.column_stack([starts[rows], places[..., 1] + 1])
+    lengths = np.column_stack([places[..., 0], ends[rows]]) - firsts
+    fits = (places[..., 1] == places[..., 0] + 1).all(axis=1) & ((lengths >= 1) & (lengths <= _MAX_DIGITS)).all(axis=1)
+    is_ordinary[rows] = fits
+    columns = np.zeros((len(FIELDS), lines.count), np.int64)
+    for column, first, length in zip(columns, firsts[fits].T, lengths[fits].T, strict=True):
+        column[is_ordinary] = _parse_numbers(buffer, first, length)
+    return columns, is_ordinary
+
+
+def parse_row(row: bytes) -> tuple[int, int, int, int]:
+    """User, movie, rating and timestamp of one row.
+
+    Raises:
+      RowError: it has another layout, or a value out of range.
+    """
+    user_text, movie_text, rating_text, time_text = split_row(row, FIELDS)
+    seconds = "seconds since 1970, a positive integer"
+    return (
+        parse_id("user_id", user_text),
+        parse_id("movie_id", movie_text),
+        parse_integer("rating", rating_text, LOWEST_RATING, HIGHEST_RATING),
+        parse_integer("timestamp", time_text, 1, MAX_TIMESTAMP, seconds),
     )
 
 
-def parse_columns(data: bytes) -> list[np.ndarray] | None:
-    """The four columns, int64 [rows] each, of rows that are digits and `::` throughout; None where any row is not."""
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    if not data.endswith(b"\n"):
-        data += b"\n"
-    buffer = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(buffer == ord("\n"))
-    colons = np.flatnonzero(buffer == ord(":"))
-    if colons.size != _COLONS * ends.size or np.any(
-        (buffer > ord(":")) | ((buffer < ord("0")) & (buffer != ord("\n")))
-    ):
-        return None
-    pairs = colons.reshape(ends.size, len(FIELDS) - 1, 2)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if np.any(pairs[..., 1] != pairs[..., 0] + 1):
-        return None
-    columns = []
-    for field in range(len(FIELDS)):
-        first = starts if field == 0 else pairs[:, field - 1, 1] + 1
-        last = ends if field == len(FIELDS) - 1 else pairs[:, field, 0]
-        length = last - first
-        if length.min() < 1 or length.max() > _MAX_DIGITS:
-            return None
-        columns.append(_parse_numbers(buffer, first, length))
-    return columns
+def _read_others(lines: Lines, columns: np.ndarray, is_read: np.ndarray) -> list[BadRow]:
+    """Fills in the columns of rows that are not read yet, and returns those that cannot be read."""
+    bad = []
+    for row in np.flatnonzero(~is_read).tolist():
+        try:
+            columns[:, row] = parse_row(lines[row])
+        except RowError as error:
+            bad.append(lines.unreadable_row(row, error))
+    return bad
 
 
-def scan_columns(path: Path, data: bytes, user_ids: np.ndarray, movie_ids: np.ndarray) -> list[np.ndarray]:
-    """The same columns, read row by row and fully checked.
-
-    Raises:
-      DataError: the first line that is not as it should be.
-    """
-    known_users, known_movies = set(user_ids.tolist()), set(movie_ids.tolist())
-    first_lines: dict[tuple[int, int], int] = {}
-    rows = []
-    for line, row in enumerate(split_lines(data), start=1):
-        user_text, movie_text, rating_text, time_text = split_row(path, line, row, FIELDS)
-        user = parse_id(path, line, "user_id", user_text)
-        movie = parse_id(path, line, "movie_id", movie_text)
-        rating = parse_integer(path, line, "rating", rating_text, LOWEST_RATING, HIGHEST_RATING)
-        seconds = parse_integer(
-            path, line, "timestamp", time_text, 1, MAX_TIMESTAMP, "seconds since 1970, a positive integer"
-        )
-        if user not in known_users:
-            raise DataError(path, line, "user_id should be in users.dat", user_text)
-        if movie not in known_movies:
-            raise DataError(path, line, "movie_id should be in movies.dat", movie_text)
-        earlier = first_lines.setdefault((user, movie), line)
-        if earlier != line:
-            pair = f"{user_text}::{movie_text}"
-            raise DataError(path, line, f"a user should rate a movie once, and line {earlier} has this pair", pair)
-        rows.append((user, movie, rating, seconds))
-    return list(np.array(rows, np.int64).reshape(-1, len(FIELDS)).T)
+def _in_range(columns: np.ndarray) -> np.ndarray:
+    users, movies, ratings, timestamps = columns
+    return (
+        (users >= 1)
+        & (movies >= 1)
+        & (ratings >= LOWEST_RATING)
+        & (ratings <= HIGHEST_RATING)
+        & (timestamps >= 1)
+        & (timestamps <= MAX_TIMESTAMP)
+    )
 
 
 def _parse_numbers(buffer: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
     """The numbers written in digits at `first`, of `length` digits: int64 [rows]."""
     numbers = np.zeros(first.size, np.int64)
-    for place in range(int(length.max())):
+    for place in range(int(length.max(initial=0))):
         present = place < length
         digits = buffer[np.where(present, first + place, first)] - ord("0")
         numbers = np.where(present, numbers * 10 + digits, numbers)
     return numbers
 
 
-def _valid(columns: list[np.ndarray], user_ids: np.ndarray, movie_ids: np.ndarray) -> bool:
-    users, movies, ratings, timestamps = columns
-    if ratings.min() < LOWEST_RATING or ratings.max() > HIGHEST_RATING:
-        return False
-    if timestamps.min() < 1 or timestamps.max() > MAX_TIMESTAMP:
-        return False
-    user_rows = pd.Index(user_ids).get_indexer(pd.Index(users))
-    movie_rows = pd.Index(movie_ids).get_indexer(pd.Index(movies))
-    if user_rows.min() < 0 or movie_rows.min() < 0:
-        return False
-    pairs = np.sort(user_rows.astype(np.int64) * movie_ids.size + movie_rows)
-    return not np.any(pairs[1:] == pairs[:-1])
+def _find_repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the keys that came before, and of where each came first."""
+    in_order = np.sort(keys)
+    if not np.any(in_order[1:] == in_order[:-1]):
+        return np.array([], np.int64), np.array([], np.int64)
+    _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    first_of_each = firsts[inverse]
+    repeats = np.flatnonzero(first_of_each != np.arange(keys.size))
+    return repeats, first_of_each[repeats]

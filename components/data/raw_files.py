@@ -1,19 +1,26 @@
 """Reads a folder in MovieLens 1M's layout: users.dat, movies.dat, ratings.dat and, where there is one, credits.csv."""
 
+import codecs
 import csv
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from components.data.bad_rows import BadRow, check_any_good, check_tolerance
 from components.data.layout import (
     AGE_CODES,
     GENDERS,
     GENRES,
     OCCUPATIONS,
     DataError,
+    RowError,
+    check_field_count,
+    check_not_blank,
     parse_id,
     parse_integer,
     read_bytes,
@@ -37,6 +44,8 @@ _AGE_TEXTS = tuple(str(code) for code in AGE_CODES)
 _TITLE = re.compile(r"[^\s:].*\(([12][0-9]{3})\)")
 _ZIP_CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z -]*")
 
+_Table = tuple[pd.DataFrame, list[BadRow]]
+
 
 @dataclass(frozen=True)
 class MovieLens:
@@ -47,32 +56,48 @@ class MovieLens:
       users: user_id, age (code of a bucket), occupation (0 to 20) (int64), gender (M or F), zip_code (str).
       movies: movie_id, release_year (int64), title (str, with the year, as in the file), genres (list of str).
       credits: movie_id (int64), director, star (str, or None where unknown); None where there is no credits.csv.
+      bad_rows: rows of the files that were left out, file by file.
     """
 
     ratings: pd.DataFrame
     users: pd.DataFrame
     movies: pd.DataFrame
     credits: pd.DataFrame | None
+    bad_rows: tuple[BadRow, ...] = ()
 
 
-def read_movielens(folder: Path) -> MovieLens:
+def read_movielens(folder: Path, tolerance: float = 0.0) -> MovieLens:
     """Reads and checks a folder; 1M ratings take about a second.
 
+    A row is bad if it is not as it should be in itself, if an earlier good row has its id or its pair of user and
+    movie, or if it refers to a user or a movie that has no good row.
+
+    Args:
+      folder: where the files are.
+      tolerance: share of a file's rows, 0 to 1, that may be bad; they are left out. With 0 there should be none.
+
     Raises:
-      DataError: a file is missing, or has a line that is not as it should be (the first one of the file).
+      DataError: a file is missing, has more bad rows or not a good one; the message counts all bad rows by kind, and
+        shows the first of each.
     """
     folder = Path(folder)
     try:
         _check_files(folder)
     except OSError as error:
         raise DataError(folder, None, f"should be a folder that can be read; {error.strerror}") from error
-    users = read_users(folder / USERS_FILE)
-    movies = read_movies(folder / MOVIES_FILE)
-    movie_ids = movies["movie_id"].to_numpy()
+    users, bad_users = read_users(folder / USERS_FILE)
+    movies, bad_movies = read_movies(folder / MOVIES_FILE)
+    user_ids, movie_ids = users["user_id"].to_numpy(), movies["movie_id"].to_numpy()
     credits_path = folder / CREDITS_FILE
-    credits_ = read_credits(credits_path, movie_ids) if credits_path.exists() else None
-    ratings = read_ratings(folder / RATINGS_FILE, users["user_id"].to_numpy(), movie_ids)
-    return MovieLens(ratings=ratings, users=users, movies=movies, credits=credits_)
+    credits_, bad_credits = read_credits(credits_path, movie_ids) if credits_path.exists() else (None, [])
+    ratings, bad_ratings = read_ratings(folder / RATINGS_FILE, user_ids, movie_ids)
+
+    bad_rows = (*bad_users, *bad_movies, *bad_credits, *bad_ratings)
+    tables = {USERS_FILE: users, MOVIES_FILE: movies, RATINGS_FILE: ratings}
+    good = {folder / name: len(table) for name, table in tables.items()}
+    check_tolerance(bad_rows, good | ({} if credits_ is None else {credits_path: len(credits_)}), tolerance)
+    check_any_good(bad_rows, good)
+    return MovieLens(ratings=ratings, users=users, movies=movies, credits=credits_, bad_rows=bad_rows)
 
 
 def _check_files(folder: Path) -> None:
@@ -85,99 +110,111 @@ def _check_files(folder: Path) -> None:
             raise DataError(folder / name, None, f"should be in {folder}; no such file")
 
 
-def read_users(path: Path) -> pd.DataFrame:
-    """Reads users.dat: `user_id::gender::age::occupation::zip_code`."""
-    rows = []
-    first_lines: dict[int, int] = {}
-    for line, row in enumerate(split_lines(read_bytes(path)), start=1):
-        user_text, gender, age_text, occupation_text, zip_code = split_row(path, line, row, USER_FIELDS)
-        user_id = parse_id(path, line, "user_id", user_text)
-        _check_unique(path, line, "user_id", user_id, first_lines)
-        if gender not in GENDERS:
-            raise DataError(path, line, "gender should be M or F", gender)
-        if age_text not in _AGE_TEXTS:
-            raise DataError(path, line, f"age should be one of the codes {', '.join(_AGE_TEXTS)}", age_text)
-        occupation = parse_integer(path, line, "occupation", occupation_text, 0, OCCUPATIONS - 1)
-        if not _ZIP_CODE.fullmatch(zip_code):
-            raise DataError(path, line, "zip_code should be digits, letters and dashes", zip_code)
-        rows.append((user_id, gender, int(age_text), occupation, zip_code))
+def read_users(path: Path) -> _Table:
+    """Reads users.dat: `user_id::gender::age::occupation::zip_code`; returns good rows and bad ones."""
+    lines = enumerate(split_lines(read_bytes(path)), start=1)
+    rows, bad = _read_rows(path, lines, "user_id", _parse_user)
     frame = pd.DataFrame(rows, columns=list(USER_FIELDS))
-    return frame.astype({"user_id": np.int64, "age": np.int64, "occupation": np.int64})
+    return frame.astype({"user_id": np.int64, "age": np.int64, "occupation": np.int64}), bad
 
 
-def read_movies(path: Path) -> pd.DataFrame:
-    """Reads movies.dat: `movie_id::title (year)::genre|genre`."""
-    rows = []
-    first_lines: dict[int, int] = {}
-    for line, row in enumerate(split_lines(read_bytes(path)), start=1):
-        movie_text, title, genres_text = split_row(path, line, row, MOVIE_FIELDS)
-        movie_id = parse_id(path, line, "movie_id", movie_text)
-        _check_unique(path, line, "movie_id", movie_id, first_lines)
-        match = _TITLE.fullmatch(title)
-        if match is None:
-            raise DataError(path, line, "title should end with its year, as in 'Toy Story (1995)'", title)
-        genres = genres_text.split("|")
-        for genre in genres:
-            if genre not in GENRES:
-                raise DataError(path, line, f"a genre should be one of {', '.join(GENRES)}", genre)
-        if len(set(genres)) != len(genres):
-            raise DataError(path, line, "a movie should have a genre once", genres_text)
-        rows.append((movie_id, title, int(match.group(1)), genres))
+def _parse_user(row: bytes) -> tuple[int, str, int, int, str]:
+    user_text, gender, age_text, occupation_text, zip_code = split_row(row, USER_FIELDS)
+    user_id = parse_id("user_id", user_text)
+    if gender not in GENDERS:
+        raise RowError("unknown gender", "gender should be M or F", gender)
+    if age_text not in _AGE_TEXTS:
+        raise RowError("unknown age", f"age should be one of the codes {', '.join(_AGE_TEXTS)}", age_text)
+    occupation = parse_integer("occupation", occupation_text, 0, OCCUPATIONS - 1)
+    if not _ZIP_CODE.fullmatch(zip_code):
+        raise RowError("malformed zip_code", "zip_code should be digits, letters and dashes", zip_code)
+    return user_id, gender, int(age_text), occupation, zip_code
+
+
+def read_movies(path: Path) -> _Table:
+    """Reads movies.dat: `movie_id::title (year)::genre|genre`; returns good rows and bad ones."""
+    lines = enumerate(split_lines(read_bytes(path)), start=1)
+    rows, bad = _read_rows(path, lines, "movie_id", _parse_movie)
     frame = pd.DataFrame(rows, columns=["movie_id", "title", "release_year", "genres"])
-    return frame.astype({"movie_id": np.int64, "release_year": np.int64})
+    return frame.astype({"movie_id": np.int64, "release_year": np.int64}), bad
 
 
-def read_credits(path: Path, movie_ids: np.ndarray) -> pd.DataFrame:
+def _parse_movie(row: bytes) -> tuple[int, str, int, list[str]]:
+    movie_text, title, genres_text = split_row(row, MOVIE_FIELDS)
+    movie_id = parse_id("movie_id", movie_text)
+    match = _TITLE.fullmatch(title)
+    if match is None:
+        raise RowError("title without year", "title should end with its year, as in 'Toy Story (1995)'", title)
+    genres = genres_text.split("|")
+    for genre in genres:
+        if genre not in GENRES:
+            raise RowError("unknown genre", f"a genre should be one of {', '.join(GENRES)}", genre)
+    if len(set(genres)) != len(genres):
+        raise RowError("repeated genre", "a movie should have a genre once", genres_text)
+    return movie_id, title, int(match.group(1)), genres
+
+
+def read_credits(path: Path, movie_ids: np.ndarray) -> _Table:
     """Reads credits.csv: UTF-8, `movie_id,director,star` with that header; a blank name is unknown.
 
     Args:
       path: the file.
       movie_ids: int64 [movies], the known movies.
 
+    Returns:
+      Good rows and bad ones: not UTF-8 or not as described, or of a movie that is unknown or came before.
+
     Raises:
-      DataError: the first line that is not UTF-8 or not as described, or whose movie is unknown or came before.
+      DataError: the file cannot be read, is empty, or has another header.
     """
-    data = read_bytes(path)
-    lines = []
-    for line, row in enumerate(split_lines(data), start=1):
-        try:
-            text = row.decode("utf-8-sig" if line == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(path, line, "text should be UTF-8", row.decode("latin-1")) from error
-        if not text.isprintable():
-            raise DataError(path, line, "a row should be printable text", text)
-        lines.append(text)
+    first, *others = split_lines(read_bytes(path))
     header = ",".join(CREDIT_FIELDS)
-    if lines[0] != header:
-        raise DataError(path, 1, f"the header should be {header}", lines[0])
+    if first.removeprefix(codecs.BOM_UTF8) != header.encode():
+        raise DataError(path, 1, f"the header should be {header}", first.decode("utf-8", "replace"))
     known = set(movie_ids.tolist())
-    first_lines: dict[int, int] = {}
-    rows = []
-    for line, text in enumerate(lines[1:], start=2):
-        movie_text, director, star = _split_csv(path, line, text)
-        movie_id = parse_id(path, line, "movie_id", movie_text)
-        _check_unique(path, line, "movie_id", movie_id, first_lines)
+
+    def parse(row: bytes) -> tuple[int, str | None, str | None]:
+        movie_id, director, star = _parse_credits(row)
         if movie_id not in known:
-            raise DataError(path, line, f"movie_id should be in {MOVIES_FILE}", movie_text)
-        rows.append((movie_id, director.strip() or None, star.strip() or None))
+            raise RowError("unknown movie", f"movie_id should be in {MOVIES_FILE}", str(movie_id))
+        return movie_id, director, star
+
+    rows, bad = _read_rows(path, enumerate(others, start=2), "movie_id", parse)
     frame = pd.DataFrame(rows, columns=list(CREDIT_FIELDS), dtype=object)
-    return frame.astype({"movie_id": np.int64})
+    return frame.astype({"movie_id": np.int64}), bad
 
 
-def _check_unique(path: Path, line: int, name: str, number: int, first_lines: dict[int, int]) -> None:
-    earlier = first_lines.setdefault(number, line)
-    if earlier != line:
-        raise DataError(path, line, f"{name} should be unique, and line {earlier} has it", str(number))
-
-
-def _split_csv(path: Path, line: int, text: str) -> list[str]:
-    if not text.strip():
-        raise DataError(path, line, "should be a row; the line is blank", text)
+def _parse_credits(row: bytes) -> tuple[int, str | None, str | None]:
+    try:
+        text = row.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RowError("text not in UTF-8", "text should be UTF-8", row.decode("latin-1")) from error
+    if not text.isprintable():
+        raise RowError("unprintable text", "a row should be printable text", text)
+    check_not_blank(row)
     try:
         fields = next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise DataError(path, line, f"should be a CSV row ({error})", text) from error
-    if len(fields) != len(CREDIT_FIELDS):
-        expected = ",".join(CREDIT_FIELDS)
-        raise DataError(path, line, f"a row should have {len(CREDIT_FIELDS)} fields, {expected}", text)
-    return fields
+        raise RowError("malformed CSV", f"should be a CSV row ({error})", text) from error
+    check_field_count(fields, CREDIT_FIELDS, ",", text)
+    movie_text, director, star = fields
+    return parse_id("movie_id", movie_text), director.strip() or None, star.strip() or None
+
+
+def _read_rows(
+    path: Path, lines: Iterable[tuple[int, bytes]], id_name: str, parse: Callable[[bytes], tuple[Any, ...]]
+) -> tuple[list[tuple[Any, ...]], list[BadRow]]:
+    """Good rows, which begin with an id that no good row before them has, and bad rows."""
+    rows, bad = [], []
+    first_lines: dict[int, int] = {}
+    for line, text in lines:
+        try:
+            row = parse(text)
+            earlier = first_lines.setdefault(row[0], line)
+            if earlier != line:
+                expected = f"{id_name} should be unique, and line {earlier} has it"
+                raise RowError(f"duplicate {id_name}", expected, str(row[0]))
+            rows.append(row)
+        except RowError as error:
+            bad.append(BadRow.of(path, line, error, text.decode("latin-1")))
+    return rows, bad

@@ -46,6 +46,19 @@ def test_check_names_the_line_in_one_message(folder, set_line):
     assert result.stderr == "Error: ratings.dat:4: rating should be an integer from 1 to 5; received '7'.\n"
 
 
+def test_check_counts_bad_rows_by_kind(folder, set_line):
+    set_line("ratings.dat", 4, "2::260::7::978298413")
+    set_line("ratings.dat", 5, "5::73")
+    result = _run("check", folder)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: ratings.dat: no row should be bad; 2 of 5 are (rating out of range: 1, wrong number of fields: 1).\n"
+        "ratings.dat:4: rating should be an integer from 1 to 5; received '7'.\n"
+        "ratings.dat:5: a row should have 4 fields, user_id::movie_id::rating::timestamp, but has 2; "
+        "received '5::73'.\n"
+    )
+
+
 def test_check_of_no_folder(tmp_path):
     result = _run("check", tmp_path / "nowhere")
     assert result.exit_code == 2

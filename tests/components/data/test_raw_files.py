@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.ratings_file import parse_columns, scan_columns
+from components.data.bad_rows import count_by_kind
+from components.data.ratings_file import Lines, parse_columns, parse_row
 from components.data.raw_files import DataError, read_movielens
 
 
@@ -153,10 +154,10 @@ def test_bad_line(folder, set_line, name, line, text, value, message):
         read_movielens(folder)
     error = caught.value
     assert (error.file, error.line, error.value) == (folder / name, line, value)
-    assert message in str(error)
-    assert str(error).startswith(f"{name}:{line}: ")
-    assert f"received {value!r}" in str(error)
-    assert "\n" not in str(error)
+    # Ratings that refer to the bad row are reported with it.
+    (told,) = [part for part in str(error).split("\n") if part.startswith(f"{name}:{line}: ")]
+    assert message in told
+    assert told.endswith(f"; received {value!r}.")
 
 
 def test_message_of_a_bad_rating(folder, set_line):
@@ -166,17 +167,82 @@ def test_message_of_a_bad_rating(folder, set_line):
     assert str(caught.value) == "ratings.dat:4: rating should be an integer from 1 to 5; received '7'."
 
 
-def test_the_first_bad_line_is_named_whatever_is_wrong_with_the_others(folder, set_line):
-    set_line("ratings.dat", 5, "no rating")
-    set_line("ratings.dat", 4, "9::260::4::978298413")
-    set_line("ratings.dat", 2, "1::73::4::978300999")
-    with pytest.raises(DataError, match=r"^ratings\.dat:2: a user should rate a movie once"):
+def test_every_bad_row_is_counted_by_kind_and_the_first_of_each_are_shown(folder, set_line):
+    set_line("users.dat", 3, "5::X::25::0::98107-2117")
+    set_line("ratings.dat", 1, "1::2::9::978300760\n1::2::8::1\n1::2::7::1\n1::2::6::1")
+    with pytest.raises(DataError) as caught:
         read_movielens(folder)
+    assert str(caught.value).split("\n") == [
+        "users.dat: no row should be bad; 1 of 3 are (unknown gender: 1).",
+        "ratings.dat: no row should be bad; 5 of 8 are (rating out of range: 4, unknown user: 1).",
+        "users.dat:3: gender should be M or F; received 'X'.",
+        "ratings.dat:1: rating should be an integer from 1 to 5; received '9'.",
+        "ratings.dat:2: rating should be an integer from 1 to 5; received '8'.",
+        "ratings.dat:3: rating should be an integer from 1 to 5; received '7'.",
+        "ratings.dat:8: user_id should be in users.dat; received '5'.",
+    ]
+    assert (caught.value.file, caught.value.line) == (folder / "users.dat", 3)
+
+
+def test_tolerated_rows_are_left_out_with_all_that_refer_to_them(folder, set_line):
+    whole = read_movielens(folder)
+    set_line("movies.dat", 3, "73::Misérables, Les::Drama|Musical")
+    set_line("ratings.dat", 4, "2::260::4")
+    data = read_movielens(folder, tolerance=0.6)
+    assert [(row.file.name, row.line, row.kind, row.text) for row in data.bad_rows] == [
+        ("movies.dat", 3, "title without year", "73::Misérables, Les::Drama|Musical"),
+        ("ratings.dat", 1, "unknown movie", "1::73::5::978300760"),
+        ("ratings.dat", 4, "wrong number of fields", "2::260::4"),
+        ("ratings.dat", 5, "unknown movie", "5::73::2::978241072"),
+    ]
+    assert count_by_kind(data.bad_rows) == {"unknown movie": 2, "title without year": 1, "wrong number of fields": 1}
+    pd.testing.assert_frame_equal(data.ratings, whole.ratings.iloc[[1, 2]].reset_index(drop=True))
+    pd.testing.assert_frame_equal(data.movies, whole.movies.drop(index=2).reset_index(drop=True))
+    pd.testing.assert_frame_equal(data.users, whole.users)
+    # The same rows, where the file never had the others.
+    for name, lines in (("movies.dat", [3]), ("ratings.dat", [1, 4, 5])):
+        kept = (folder / name).read_bytes().splitlines(keepends=True)
+        (folder / name).write_bytes(b"".join(text for line, text in enumerate(kept, start=1) if line not in lines))
+    for name in ("ratings", "users", "movies", "credits"):
+        pd.testing.assert_frame_equal(getattr(read_movielens(folder), name), getattr(data, name))
+
+
+@pytest.mark.parametrize(("tolerance", "is_enough"), [(0.0, False), (0.39, False), (0.4, True), (1.0, True)])
+def test_the_tolerance_is_a_share_of_the_rows_of_a_file(folder, set_line, tolerance, is_enough):
+    set_line("ratings.dat", 2, "1::2::0::978302109")
+    set_line("ratings.dat", 3, "2::1::6::978298413")
+    if is_enough:
+        assert read_movielens(folder, tolerance).ratings["movie_id"].tolist() == [73, 260, 73]
+        return
+    with pytest.raises(DataError, match=r"should be bad; 2 of 5 are \(rating out of range: 2\)"):
+        read_movielens(folder, tolerance)
+
+
+@pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat"])
+def test_a_file_of_bad_rows_alone_is_never_tolerated(folder, name):
+    (folder / name).write_text("one\ntwo\n")
+    with pytest.raises(DataError, match=rf"^{name}: should have at least one good row; there is none\.\n{name}:1: "):
+        read_movielens(folder, tolerance=1.0)
+
+
+def test_of_rows_with_the_same_pair_the_first_good_one_stays(folder, set_line):
+    set_line("ratings.dat", 1, "1::73::9::978300760")
+    set_line("ratings.dat", 2, "1::73::3::978302109")
+    set_line("ratings.dat", 3, "1::73::1::978298413")
+    set_line("ratings.dat", 4, "01::73::4::978298413")
+    data = read_movielens(folder, tolerance=1.0)
+    assert data.ratings["rating"].tolist() == [3, 2]
+    assert [(row.line, row.kind, row.value) for row in data.bad_rows] == [
+        (1, "rating out of range", "9"),
+        (3, "duplicate pair", "1::73"),
+        (4, "duplicate pair", "01::73"),
+    ]
+    assert data.bad_rows[1].expected == "a user should rate a movie once, and line 2 has this pair"
 
 
 def test_users_file_in_utf8_is_refused_by_its_fields(folder, set_line):
     set_line("users.dat", 2, "2::M::56::16::700é2".encode())
-    with pytest.raises(DataError, match=r"^users\.dat:2: "):
+    with pytest.raises(DataError, match=r"\nusers\.dat:2: .*is UTF-8"):
         read_movielens(folder)
 
 
@@ -206,15 +272,19 @@ def test_both_ways_of_parsing_ratings_agree(tmp_path):
     rows = np.column_stack(
         [pairs // 30 + 1, pairs % 30 + 990, rng.integers(1, 6, 500), 10 ** rng.integers(0, 11, 500) + 1]
     )
-    data = "".join("::".join(map(str, row)) + "\n" for row in rows.tolist()).encode()
-    fast = parse_columns(data)
-    assert fast is not None
-    slow = scan_columns(tmp_path / "ratings.dat", data, np.arange(1, 41), np.arange(990, 1020))
-    np.testing.assert_array_equal(np.column_stack(fast), rows)
-    np.testing.assert_array_equal(np.column_stack(slow), rows)
+    texts = ["::".join(map(str, row)) for row in rows.tolist()]
+    # One row that has to be read by itself leaves the others as they are.
+    texts[17] = "::".join([texts[17].split("::")[0].zfill(19), *texts[17].split("::")[1:]])
+    lines = Lines(tmp_path / "ratings.dat", "\n".join(texts).encode())
+    columns, is_ordinary = parse_columns(lines)
+    assert np.flatnonzero(~is_ordinary).tolist() == [17]
+    np.testing.assert_array_equal(columns.T[is_ordinary], rows[is_ordinary])
+    np.testing.assert_array_equal([parse_row(lines[row]) for row in range(lines.count)], rows)
 
 
 def test_the_error_survives_pickling(folder):
+    report = DataError(folder / "ratings.dat", 17, "rating should be 1 to 5", "7", "Two rows.")
+    assert str(pickle.loads(pickle.dumps(report))) == str(report) == "Two rows."
     error = DataError(folder / "ratings.dat", 17, "rating should be 1 to 5", "7")
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) == "ratings.dat:17: rating should be 1 to 5; received '7'."

@@ -1,4 +1,4 @@
-"""Damaged files are refused with a DataError or read whole; nothing else happens."""
+"""Damaged files are refused with a DataError or read but for their bad rows; nothing else happens."""
 
 import random
 import re
@@ -43,9 +43,9 @@ def _mutate(rng: random.Random, data: bytes) -> bytes:
     return data + rng.choice(_PIECES)
 
 
-def _read(folder: Path) -> tuple[DataError | None, MovieLens | None]:
+def _read(folder: Path, tolerance: float) -> tuple[DataError | None, MovieLens | None]:
     try:
-        return None, read_movielens(folder)
+        return None, read_movielens(folder, tolerance)
     except DataError as error:
         return error, None
 
@@ -54,8 +54,9 @@ def _count_rows(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat", "credits.csv"])
-def test_mutated_files(tmp_path, name):
+def test_mutated_files(tmp_path, name, tolerance):
     folder = tmp_path / "data"
     generate_sample(folder, users=12, movies=30, ratings=240, seed=4)
     # Users and movies without ratings, so that a change of their ids can go unnoticed.
@@ -63,20 +64,42 @@ def test_mutated_files(tmp_path, name):
     (folder / "ratings.dat").write_bytes(b"".join(ratings))
     original = (folder / name).read_bytes()
     rng = random.Random(f"seed of {name}")
-    refused = 0
+    refused = damaged = 0
     for _ in range(MUTANTS):
-        mutant = _mutate(rng, original)
+        mutant = original
+        for _ in range(rng.randrange(1, 4) if tolerance else 1):
+            mutant = _mutate(rng, mutant) or original
         (folder / name).write_bytes(mutant)
-        error, data = _read(folder)
+        error, data = _read(folder, tolerance)
         if error is not None:
             refused += 1
             lines = _count_rows((folder / error.file.name).read_bytes())
             assert error.line is None or 1 <= error.line <= lines
             assert error.file.parent == folder
         if data is not None:
-            assert data.credits is not None
-            frames = {"users.dat": data.users, "movies.dat": data.movies, "ratings.dat": data.ratings}
-            rows = len(frames[name]) if name in frames else 1 + len(data.credits)
-            assert rows == _count_rows(mutant), f"{rows} rows read from {mutant!r}"
+            damaged += bool(data.bad_rows)
+            _assert_every_row_is_counted(data, folder, tolerance)
     # Both ends are met: damage that is seen, and damage that leaves the file valid.
-    assert MUTANTS // 4 < refused < MUTANTS
+    assert MUTANTS // 4 < refused + damaged < MUTANTS
+    assert bool(damaged) == bool(tolerance)
+    # What is refused although all may be bad: an empty file, another header.
+    assert refused < MUTANTS // 2 or tolerance < 1
+
+
+def _assert_every_row_is_counted(data: MovieLens, folder: Path, tolerance: float) -> None:
+    """Each row of each file is either among the good or among the bad ones, in the order and with the text it had."""
+    assert data.credits is not None
+    frames = {"users.dat": data.users, "movies.dat": data.movies, "ratings.dat": data.ratings}
+    for name, table in {**frames, "credits.csv": data.credits}.items():
+        content = (folder / name).read_bytes()
+        bad = [row for row in data.bad_rows if row.file == folder / name]
+        total = _count_rows(content) - (name == "credits.csv")
+        assert len(table) + len(bad) == total, f"{len(table)} good and {len(bad)} bad rows read from {content!r}"
+        assert len(bad) <= tolerance * total
+        lines = [row.line for row in bad]
+        assert lines == sorted(set(lines))
+        for row in bad:
+            assert row.text == content.split(b"\n")[row.line - 1].removesuffix(b"\r").decode("latin-1")
+            assert row.kind
+            assert row.expected
+            assert f"{name}:{row.line}: " in str(row)
