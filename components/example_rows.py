@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from components.data.raw_files import MovieLens
-from components.interactions import EVAL, TEST, TRAIN, Ragged, Timeline, assign_splits
-from components.splits import SplitConfig
+from components.interactions import EVAL, TEST, TRAIN, Ragged, Timeline, assign_splits, is_known
+from components.splits import SplitConfig, Strategy
 
 SHARD_ROWS = 32_768
 _BATCH_ROWS = 1024
@@ -58,12 +58,15 @@ class Shard:
     """Some users with all their ratings.
 
     Attributes:
-      ratings: as in `MovieLens.ratings`, in file order, with the int8 column `split`.
+      ratings: as in `MovieLens.ratings`, in file order, with the columns `split` (int8) and `is_new` (bool: a row to
+        write, and not one of an earlier span that only histories draw on).
       users: as in `MovieLens.users`.
+      strategy: how ratings were split.
     """
 
     ratings: pd.DataFrame
     users: pd.DataFrame
+    strategy: Strategy
 
     def columns(self, movies: MovieTable, history_length: int) -> Iterator[Columns]:
         """The features of the train, of the eval and of the test ratings, each in the order of users and time.
@@ -72,12 +75,13 @@ class Shard:
           movies: the catalogue.
           history_length: most movies in a history.
         """
-        codes = self.ratings["split"].to_numpy()
-        timeline = Timeline.of(self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy(), codes)
+        codes, is_new = self.ratings["split"].to_numpy(), self.ratings["is_new"].to_numpy()
+        user_id, timestamp = self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy()
         movie_id, stars = self.ratings["movie_id"].to_numpy(), self.ratings["rating"].to_numpy()
         user_rows = pd.Index(self.users["user_id"])
         for code in (TRAIN, EVAL, TEST):
-            places = np.flatnonzero(codes[timeline.order] == code)
+            timeline = Timeline.of(user_id, timestamp, is_known(codes, code, self.strategy))
+            places = np.flatnonzero((is_new & (codes == code))[timeline.order])
             ratings = self.ratings.iloc[timeline.order[places]]
             users = self.users.iloc[user_rows.get_indexer(pd.Index(ratings["user_id"]))]
             history = timeline.histories(history_length, places)
@@ -94,20 +98,30 @@ class Shard:
             yield columns
 
 
-def split_codes(data: MovieLens, split: SplitConfig) -> np.ndarray:
-    """The split of every rating, int8 [ratings], in file order."""
-    ratings = data.ratings
-    return assign_splits(
-        ratings["user_id"].to_numpy(), ratings["movie_id"].to_numpy(), ratings["timestamp"].to_numpy(), split
-    )
+def with_splits(ratings: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
+    """Adds the int8 column `split` to ratings in file order."""
+    user_id, movie_id, timestamp = (ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
+    return ratings.assign(split=assign_splits(user_id, movie_id, timestamp, split))
 
 
-def make_shards(data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS) -> list[Shard]:
-    """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (but for the last)."""
-    ratings = data.ratings.assign(split=split_codes(data, split))
+def make_shards(
+    data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS, earlier: pd.DataFrame | None = None
+) -> list[Shard]:
+    """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (but for the last).
+
+    Args:
+      data: what is to be written.
+      split: how ratings are divided.
+      shard_rows: fewest ratings of a shard.
+      earlier: ratings of earlier spans, `with_splits`, oldest span first; histories and seen movies draw on them.
+    """
+    ratings = with_splits(data.ratings, split).assign(is_new=True)
+    if earlier is not None:
+        is_of_user = earlier["user_id"].isin(ratings["user_id"])
+        ratings = pd.concat([earlier[is_of_user].assign(is_new=False), ratings], ignore_index=True)
     by_user = ratings.iloc[np.argsort(ratings["user_id"].to_numpy(), kind="stable")]
     return [
-        Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())])
+        Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())], split.strategy)
         for rows in _cut(by_user, by_user["user_id"].to_numpy(), shard_rows)
     ]
 

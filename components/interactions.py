@@ -83,39 +83,58 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
+def is_known(codes: np.ndarray, code: int, strategy: Strategy) -> np.ndarray:
+    """Which ratings a row may know of its user, as history where they are earlier and as seen movies.
+
+    These are the train ratings. With `leave_last_out`, a test row also knows its user's eval rating, as in the
+    literature (He et al. 2017, https://doi.org/10.1145/3038912.3052569): that rating is the one right before it.
+
+    Args:
+      codes: int8 [ratings], splits of the ratings.
+      code: the row's own split.
+      strategy: how ratings were split.
+
+    Returns:
+      bool [ratings].
+    """
+    if strategy is Strategy.LEAVE_LAST_OUT and code == TEST:
+        return codes != TEST
+    return codes == TRAIN
+
+
 @dataclass(frozen=True)
 class Timeline:
-    """Ratings by user and time, and where each user's train ratings stand among them.
+    """Ratings by user and time, and where each user's known ratings stand among them.
 
     Attributes:
       order: int64 [ratings], rows of the file sorted by user, timestamp and row.
-      train: int64 [train ratings], the rows among `order` that are train, in the same order.
-      before: int64 [ratings + 1], number of train ratings before each place in `order`.
+      known: int64 [known ratings], the rows among `order` that are known, in the same order.
+      before: int64 [ratings + 1], number of known ratings before each place in `order`.
       user_start: int64 [ratings], where in `order` the user of each place begins.
       user_end: int64 [ratings], where that user ends.
     """
 
     order: np.ndarray
-    train: np.ndarray
+    known: np.ndarray
     before: np.ndarray
     user_start: np.ndarray
     user_end: np.ndarray
 
     @classmethod
-    def of(cls, user_id: np.ndarray, timestamp: np.ndarray, codes: np.ndarray) -> "Timeline":
-        """Sorts ratings, given in file order with their split codes."""
+    def of(cls, user_id: np.ndarray, timestamp: np.ndarray, known: np.ndarray) -> "Timeline":
+        """Sorts ratings, given in file order; `known`, bool [ratings], says which may be in histories."""
         order = np.lexsort((timestamp, user_id))
-        users, is_train = user_id[order], codes[order] == TRAIN
+        users, known = user_id[order], known[order]
         return cls(
             order=order,
-            train=order[is_train],
-            before=np.concatenate([[0], np.cumsum(is_train)]),
+            known=order[known],
+            before=np.concatenate([[0], np.cumsum(known)]),
             user_start=np.searchsorted(users, users, side="left"),
             user_end=np.searchsorted(users, users, side="right"),
         )
 
     def histories(self, length: int, places: np.ndarray) -> Ragged:
-        """For some places in `order`: rows of the user's latest train ratings strictly before each, oldest first.
+        """For some places in `order`: rows of the user's latest known ratings strictly before each, oldest first.
 
         Args:
           length: the most rows kept, the latest ones.
@@ -123,9 +142,9 @@ class Timeline:
         """
         end = self.before[places]
         count = np.minimum(end - self.before[self.user_start[places]], length)
-        return Ragged.of_slices(end - count, count, self.train)
+        return Ragged.of_slices(end - count, count, self.known)
 
     def seen(self, places: np.ndarray) -> Ragged:
-        """For some places in `order`: rows of all the user's train ratings, oldest first."""
+        """For some places in `order`: rows of all the user's known ratings, oldest first."""
         start = self.before[self.user_start[places]]
-        return Ragged.of_slices(start, self.before[self.user_end[places]] - start, self.train)
+        return Ragged.of_slices(start, self.before[self.user_end[places]] - start, self.known)

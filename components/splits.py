@@ -40,7 +40,8 @@ class SplitConfig(BaseModel):
     strategy: Strategy = Field(
         Strategy.RANDOM,
         description="random: hash of user, movie and seed. temporal: cuts in global time. "
-        "leave_last_out: each user's last rating is test, the one before it eval.",
+        "leave_last_out: each user's last rating is test, the one before it eval, which the test row's history "
+        "and seen movies hold.",
     )
     seed: int = Field(0, ge=0, description="Seed of the random split.")
     fractions: Fractions = Field(default_factory=Fractions, description="Shares of train, eval and test.")

@@ -4,12 +4,12 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from components.splits import SplitConfig
+from components.splits import SplitConfig, Strategy
 from trainers.hyperparameters import (
     DCNHyperparameters,
     JointHyperparameters,
@@ -43,7 +43,37 @@ class DataConfig(Section):
 
     split: SplitConfig = Field(default_factory=SplitConfig, description="The split of the ratings.")
     history_length: int = Field(50, ge=1, description="Most recent earlier train ratings that a row carries.")
+    on_bad_rows: Literal["fail", "quarantine"] = Field(
+        "fail",
+        description="fail: a single bad row ends the run. quarantine: bad rows, and the ratings that refer to them, "
+        "are left out and listed in ExampleGen's output `quarantine`.",
+    )
+    bad_rows_tolerance: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the rows of a file that may be quarantined; with more, the file is taken for one in "
+        "another format, and the run fails. Not used by on_bad_rows: fail.",
+    )
+    spans: int | None = Field(
+        None,
+        ge=1,
+        description="Number of latest spans to train on; the data folder then holds span-1/, span-2/ and so on, of "
+        "which each run ingests the latest. null: the data folder holds the files.",
+    )
     sample: SampleConfig = Field(default_factory=SampleConfig, description="Synthetic data, used without --data.")
+
+    @model_validator(mode="after")
+    def _spans_have_a_split(self) -> Self:
+        if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:
+            # A user's last rating of one span would be held out, and be an ordinary one once the next span is there.
+            raise ValueError("spans should go with the split strategy random or temporal; leave_last_out is set")
+        return self
+
+    @property
+    def tolerance(self) -> float:
+        """Share of the rows of a file that may be bad."""
+        return self.bad_rows_tolerance if self.on_bad_rows == "quarantine" else 0.0
 
 
 class ModelsConfig(Section):

@@ -19,6 +19,7 @@ from tfx.types import standard_artifacts
 
 from components.feature_importance import FeatureImportance
 from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
+from components.latest_spans import CURRENT, EXAMPLES, LatestSpansStrategy
 from components.movielens_example_gen import MovieLensExampleGen
 from components.recommender_builder import RecommenderBuilder
 from pipeline.config import Config
@@ -43,7 +44,8 @@ def create_pipeline(
 
     Args:
       config: what to run.
-      data_dir: folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv.
+      data_dir: folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv; or, with `data.spans`, of
+        folders span-1, span-2 and so on with these files.
       pipeline_root: where artifacts go.
       serving_dir: where blessed models are pushed, as NAME/VERSION.
       metadata_connection_config: the metadata store; None where the runner brings its own.
@@ -59,7 +61,11 @@ def create_pipeline(
         split=config.data.split,
         history_length=config.data.history_length,
         source=fingerprint("components", "components.data"),
+        tolerance=config.data.tolerance,
+        spans=config.data.spans is not None,
     )
+    # Models are trained on a window of the latest spans, and measured on the newest alone.
+    window = [] if config.data.spans is None else [_window(examples, config.data.spans)]
 
     # Describes the data, and holds it against the schema kept in the repository.
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"], exclude_splits=["test", "movies"])
@@ -70,7 +76,7 @@ def create_pipeline(
 
     # Features for training; the same graph is part of every exported model. Test rows go through that one.
     transform = tfx.components.Transform(
-        examples=examples.outputs["examples"],
+        examples=(window[0] if window else examples).outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         # Statistics of the transformed features would take longer than the features, and nothing reads them.
@@ -80,7 +86,7 @@ def create_pipeline(
     )
     transform.add_upstream_node(validator)
 
-    nodes: list[BaseNode] = [examples, statistics, schema, validator, transform]
+    nodes: list[BaseNode] = [examples, *window, statistics, schema, validator, transform]
     stages = {
         name: _model_stage(name, config, examples, schema, transform, serving_dir, resolver_strategy) for name in TASKS
     }
@@ -159,6 +165,11 @@ def _model_stage(
     ).with_id(f"Evaluator.{name}")
     pusher = _pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
     return _ModelStage(trainer, resolver, evaluator, pusher)
+
+
+def _window(examples: BaseNode, spans: int) -> Resolver:
+    channels = {CURRENT: examples.outputs["examples"], EXAMPLES: tfx.dsl.Channel(type=standard_artifacts.Examples)}
+    return Resolver(strategy_class=LatestSpansStrategy, config={"spans": spans}, **channels).with_id("Resolver.spans")
 
 
 def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:

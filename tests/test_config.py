@@ -187,3 +187,17 @@ def test_loading_a_configuration_imports_neither_tensorflow_nor_tfx():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+
+
+def test_bad_rows_are_tolerated_in_quarantine_only():
+    assert load_config("sample", ["data.bad_rows_tolerance=0.5"]).data.tolerance == 0
+    quarantine = "data.on_bad_rows=quarantine"
+    assert load_config("sample", [quarantine]).data.tolerance == 0.01
+    assert load_config("sample", [quarantine, "data.bad_rows_tolerance=0.5"]).data.tolerance == 0.5
+    assert "data.bad_rows_tolerance" in message("sample", "data.bad_rows_tolerance=1.5")
+
+
+def test_spans_do_not_go_with_leave_last_out():
+    assert load_config("sample", ["data.spans=2", "data.split.strategy=temporal"]).data.spans == 2
+    assert "leave_last_out" in message("sample", "data.spans=2", "data.split.strategy=leave_last_out")
+    assert "data.spans" in message("sample", "data.spans=0")

@@ -67,7 +67,7 @@ def fetch(
 
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat.")]) -> None:
-    """Check every line of a data folder and show what it holds; exits with 2 and counts of what is wrong, if anything is."""
+    """Check every line of a data folder and show what it holds; exits with 2, and counts bad lines, if any is wrong."""
     _print_summary(folder)
 
 

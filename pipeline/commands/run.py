@@ -77,27 +77,36 @@ def run(
     Exits with 0 if all models were pushed, 1 if something failed, 2 if the configuration or the data are not as they
     should be, and 3 if the run finished but a model did not pass its gate and was not pushed.
     """
-    from components.data.raw_files import read_movielens
     from pipeline.config import load_config
     from pipeline.output import OutputFolder
 
     start = time.monotonic()
     settings = load_config(config, overrides)
-    movielens = read_movielens(data) if data else None
+    movielens = _read(data, settings) if data else None
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
     folder.prepare(_FREE_MEGABYTES + (_FREE_PER_DATA_BYTE * _size(data) // 2**20 if data else 0))
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
             data = _sample(settings, folder)
-            movielens = read_movielens(data)
+            movielens = _read(data, settings)
         summary = _run_quietly(settings, data.absolute(), movielens, folder, runner, cache, start)
     if _tell_unmet(summary):
         raise typer.Exit(NOT_BLESSED)
 
 
+def _read(folder: Path, config: "Config") -> "MovieLens":
+    """The data of a run; of several spans, the latest."""
+    from components.data.raw_files import read_movielens
+    from components.spans import span_folders
+
+    if config.data.spans is not None:
+        *_, folder = span_folders(folder).values()
+    return read_movielens(folder, config.data.tolerance)
+
+
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.dat"))
+    return sum(file.stat().st_size for file in folder.rglob("*.dat"))
 
 
 def _sample(config: "Config", output: "OutputFolder") -> Path:

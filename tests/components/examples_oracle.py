@@ -49,20 +49,29 @@ def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
     return raw
 
 
-def assert_examples(tables: dict[str, pa.Table], folder: Path, history_length: int) -> pd.DataFrame:
+def assert_examples(
+    tables: dict[str, pa.Table],
+    folder: Path,
+    history_length: int,
+    leave_last_out: bool = False,
+    earlier: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Checks every feature of every row against the raw files, except which split a rating is in.
 
     Args:
       tables: all splits, as read by `read_split`.
       folder: of the raw files.
       history_length: most movies in a history.
+      leave_last_out: a test row knows the user's eval rating, too.
+      earlier: ratings of earlier spans, with the column `split`.
 
     Returns:
       The ratings of the file, with the column `split`.
     """
     raw = read_raw(folder)
     ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
-    histories, seen = _expected_lists(ratings, history_length)
+    written, ratings = ratings, pd.concat([earlier, ratings], ignore_index=True)
+    histories, seen = _expected_lists(ratings, history_length, leave_last_out)
     joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
     for split in RATING_SPLITS:
         table = tables[split]
@@ -77,7 +86,7 @@ def assert_examples(tables: dict[str, pa.Table], folder: Path, history_length: i
         else:
             _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
     _assert_movies(tables["movies"], raw["movies"])
-    return ratings
+    return written
 
 
 def _with_splits(ratings: pd.DataFrame, tables: dict[str, pa.Table]) -> pd.DataFrame:
@@ -112,18 +121,22 @@ def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
     return index.get_indexer(pd.MultiIndex.from_frame(_keys(table)))
 
 
-def _expected_lists(ratings: pd.DataFrame, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each row of the file, rows of its history and of all that the user has in train."""
+def _expected_lists(
+    ratings: pd.DataFrame, length: int, leave_last_out: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each row of the file, rows of its history and of all that is known of the user."""
     histories: list[np.ndarray] = [np.array([], np.int64)] * len(ratings)
     seen = list(histories)
     for _, group in ratings.groupby("user_id"):
-        of_train = group[group["split"] == "train"]
-        moments = sorted(zip(of_train["timestamp"].tolist(), of_train.index.tolist(), strict=True))
-        rows = np.array([row for _, row in moments], np.int64)
-        for row, time in zip(group.index.tolist(), group["timestamp"].tolist(), strict=True):
-            earlier = bisect.bisect_left(moments, (time, row))
-            histories[row] = rows[max(0, earlier - length) : earlier]
-            seen[row] = rows
+        for split, rows_of_split in group.groupby("split"):
+            known = ["train", "eval"] if leave_last_out and split == "test" else ["train"]
+            sources = group[group["split"].isin(known)]
+            moments = sorted(zip(sources["timestamp"].tolist(), sources.index.tolist(), strict=True))
+            rows = np.array([row for _, row in moments], np.int64)
+            for row, time in zip(rows_of_split.index.tolist(), rows_of_split["timestamp"].tolist(), strict=True):
+                earlier = bisect.bisect_left(moments, (time, row))
+                histories[row] = rows[max(0, earlier - length) : earlier]
+                seen[row] = rows
     return histories, seen
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from components.data.raw_files import MovieLens
 from components.example_rows import MovieTable, encode, make_shards
-from components.interactions import TRAIN
-from components.splits import SplitConfig, Strategy
+from components.interactions import TEST, TRAIN
+from components.splits import Fractions, SplitConfig, Strategy
 
 import tensorflow as tf  # isort: skip
 
@@ -80,9 +80,9 @@ def test_a_row_holds_user_movie_rating_and_history(movielens):
             "star": [b"S"],
             "rating": [3.0],
             "timestamp": [50],
-            "history_movie_ids": [40, BIG],
-            "history_ratings": [5.0, 2.0],
-            "seen_movie_ids": [40, BIG],
+            "history_movie_ids": [40, BIG, 20],
+            "history_ratings": [5.0, 2.0, 4.0],
+            "seen_movie_ids": [40, BIG, 20],
         }
     ]
     assert [(row["movie_id"], row["history_movie_ids"]) for row in eval_] == [([20], [40, BIG])]
@@ -105,8 +105,8 @@ def test_without_credits_no_row_has_them(movielens):
 
 def test_histories_are_cut_to_the_latest(movielens):
     _, _, test = rows(movielens, Strategy.LEAVE_LAST_OUT, length=1)
-    assert test[0]["history_movie_ids"] == [BIG]
-    assert test[0]["seen_movie_ids"] == [40, BIG]
+    assert test[0]["history_movie_ids"] == [20]
+    assert test[0]["seen_movie_ids"] == [40, BIG, 20]
     assert "history_movie_ids" not in rows(movielens, Strategy.LEAVE_LAST_OUT, length=0)[2][0]
 
 
@@ -122,6 +122,31 @@ def test_a_user_is_in_one_shard(movielens):
     assert [sorted(shard.users["user_id"]) for shard in shards] == [[3, 9], [BIG]]
     assert [len(shard.ratings) for shard in shards] == [5, 1]
     assert all((shard.ratings["split"] >= TRAIN).all() for shard in shards)
+
+
+def test_rows_of_earlier_spans_are_history_and_seen_but_are_not_written(movielens):
+    config = SplitConfig(fractions=Fractions(train=0.98, eval=0.01, test=0.01))
+    older = pd.DataFrame(
+        [(9, 77, 1.0, 15, TRAIN), (9, 78, 1.0, 5, TEST), (9, 79, 2.0, 60, TRAIN), (4, 20, 3.0, 1, TRAIN)],
+        columns=["user_id", "movie_id", "rating", "timestamp", "split"],
+    ).astype({"rating": np.float32, "split": np.int8})
+    shards = make_shards(movielens, config, shard_rows=100, earlier=older)
+    found = [
+        row
+        for shard in shards
+        for part in shard.columns(MovieTable(movielens), 50)
+        for row in map(decode, encode(part))
+    ]
+    assert len(found) == len(movielens.ratings)
+    histories = {(row["user_id"][0], row["movie_id"][0]): row.get("history_movie_ids", []) for row in found}
+    assert histories == {
+        (9, 40): [],
+        (9, BIG): [40, 77],
+        (9, 20): [40, 77, BIG],
+        (9, 50): [40, 77, BIG, 20],
+        (3, BIG): [],
+        (BIG, 20): [],
+    }
 
 
 def test_encoding_keeps_the_order_of_many_rows():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.interactions import EVAL, TEST, TRAIN, Timeline, assign_splits
+from components.interactions import EVAL, TEST, TRAIN, Timeline, assign_splits, is_known
 from components.splits import Fractions, SplitConfig, Strategy
 
 SPLIT_CONFIGS = st.builds(
@@ -34,41 +34,57 @@ def lists(ragged) -> list[list[int]]:
     return [part.tolist() for part in np.split(ragged.values, ragged.offsets[1:-1])]
 
 
-@given(interactions(), SPLIT_CONFIGS, st.integers(0, 5))
-def test_histories_are_the_latest_earlier_train_rows_of_the_user(rows, config, length):
+def known_to(row: int, user_id: np.ndarray, codes: np.ndarray, config: SplitConfig) -> list[int]:
+    """The user's train rows; for a test row of leave-last-out, the eval row too."""
+    exception = EVAL if config.strategy is Strategy.LEAVE_LAST_OUT and codes[row] == TEST else TRAIN
+    return [
+        other for other in range(len(user_id)) if user_id[other] == user_id[row] and codes[other] in (TRAIN, exception)
+    ]
+
+
+@pytest.mark.parametrize("code", [TRAIN, EVAL, TEST])
+@given(rows=interactions(), config=SPLIT_CONFIGS, length=st.integers(0, 5))
+def test_histories_are_the_latest_earlier_known_rows_of_the_user(rows, config, length, code):
     user_id, movie_id, timestamp = rows
     codes = assign_splits(user_id, movie_id, timestamp, config)
-    timeline = Timeline.of(user_id, timestamp, codes)
+    timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
+    places = np.flatnonzero(codes[timeline.order] == code)
 
-    found = lists(timeline.histories(length, np.arange(len(user_id))))
+    found = lists(timeline.histories(length, places)) if len(places) else []
 
     moments = list(zip(timestamp.tolist(), range(len(user_id)), strict=True))
-    for row, history in zip(timeline.order, found, strict=True):
-        earlier = [
-            other
-            for other in range(len(user_id))
-            if user_id[other] == user_id[row] and codes[other] == TRAIN and moments[other] < moments[row]
-        ]
+    for row, history in zip(timeline.order[places], found, strict=True):
+        earlier = [other for other in known_to(row, user_id, codes, config) if moments[other] < moments[row]]
         assert history == sorted(earlier, key=moments.__getitem__)[max(0, len(earlier) - length) :]
 
 
-@given(interactions(), SPLIT_CONFIGS)
-def test_seen_are_all_train_rows_of_the_user(rows, config):
+@pytest.mark.parametrize("code", [EVAL, TEST])
+@given(rows=interactions(), config=SPLIT_CONFIGS)
+def test_seen_are_all_known_rows_of_the_user(rows, config, code):
     user_id, movie_id, timestamp = rows
     codes = assign_splits(user_id, movie_id, timestamp, config)
-    timeline = Timeline.of(user_id, timestamp, codes)
-    places = np.flatnonzero(codes[timeline.order] != TRAIN)
+    timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
+    places = np.flatnonzero(codes[timeline.order] == code)
 
     found = lists(timeline.seen(places)) if len(places) else []
 
     for row, seen in zip(timeline.order[places], found, strict=True):
-        assert sorted(seen) == np.flatnonzero((user_id == user_id[row]) & (codes == TRAIN)).tolist()
+        assert sorted(seen) == known_to(row, user_id, codes, config)
+
+
+def test_only_test_rows_of_leave_last_out_know_the_eval_row():
+    codes = np.array([TRAIN, EVAL, TEST], np.int8)
+    for strategy in Strategy:
+        for code in (TRAIN, EVAL, TEST):
+            is_exception = strategy is Strategy.LEAVE_LAST_OUT and code == TEST
+            assert is_known(codes, code, strategy).tolist() == [True, is_exception, False]
 
 
 @given(interactions(), SPLIT_CONFIGS)
 def test_places_are_in_the_order_of_user_time_and_row(rows, config):
     user_id, movie_id, timestamp = rows
-    order = Timeline.of(user_id, timestamp, assign_splits(user_id, movie_id, timestamp, config)).order
+    codes = assign_splits(user_id, movie_id, timestamp, config)
+    order = Timeline.of(user_id, timestamp, codes == TRAIN).order
     keys = [(int(user_id[row]), int(timestamp[row]), int(row)) for row in order]
     assert keys == sorted(keys)
     assert sorted(order.tolist()) == list(range(len(user_id)))
@@ -141,5 +157,13 @@ def test_ties_in_time_are_broken_by_the_order_of_the_file():
     timestamp = np.array([5, 5, 5, 5])
     codes = assign_splits(user_id, movie_id, timestamp, SplitConfig(strategy=Strategy.LEAVE_LAST_OUT))
     assert codes.tolist() == [TRAIN, TRAIN, EVAL, TEST]
-    timeline = Timeline.of(user_id, timestamp, codes)
+    timeline = Timeline.of(user_id, timestamp, codes == TRAIN)
     assert lists(timeline.histories(10, np.arange(4))) == [[], [0], [0, 1], [0, 1]]
+
+
+def test_a_user_with_one_rating_has_neither_history_nor_held_out_rows_left_last():
+    user_id, timestamp = np.array([7]), np.array([5])
+    codes = assign_splits(user_id, np.array([1]), timestamp, SplitConfig(strategy=Strategy.LEAVE_LAST_OUT))
+    assert codes.tolist() == [TRAIN]
+    timeline = Timeline.of(user_id, timestamp, codes == TRAIN)
+    assert lists(timeline.histories(10, np.arange(1))) == [[]]

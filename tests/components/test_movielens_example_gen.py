@@ -1,8 +1,10 @@
 """The ExampleGen component on generated data, through TFX's own driver and metadata."""
 
+import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
@@ -34,9 +36,11 @@ class Runs:
         self.folder = folder
         self.connection = sqlite_metadata_connection_config(str(folder / "metadata.db"))
 
-    def __call__(self, data: Path, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: []):
+    def __call__(
+        self, data: Path, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: [], **settings
+    ):
         """Runs, and returns the latest `examples` artifact."""
-        example_gen = MovieLensExampleGen(str(data), split or SplitConfig(), history_length)
+        example_gen = MovieLensExampleGen(str(data), split or SplitConfig(), history_length, **settings)
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="examples",
             pipeline_root=str(self.folder / "root"),
@@ -49,8 +53,20 @@ class Runs:
         return self.examples()[-1]
 
     def examples(self):
+        return self.artifacts("Examples")
+
+    def artifacts(self, kind: str):
+        """All artifacts of a type, the latest last."""
         with Metadata(self.connection) as metadata:
-            return sorted(metadata.store.get_artifacts_by_type("Examples"), key=lambda artifact: artifact.id)
+            return sorted(metadata.store.get_artifacts_by_type(kind), key=lambda artifact: artifact.id)
+
+    def quarantine(self):
+        """The latest list of rows left out: its table and its counts."""
+        artifact = self.artifacts("movielens.QuarantinedRows")[-1]
+        counts = {
+            name: value.int_value for name, value in artifact.custom_properties.items() if name.startswith("rows")
+        }
+        return pd.read_csv(Path(artifact.uri) / "rows.csv", keep_default_na=False), counts
 
 
 @pytest.fixture
@@ -75,7 +91,8 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
         (data / "credits.csv").unlink()
     split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
     artifact = run(data, split)
-    ratings = assert_examples({name: read_split(artifact.uri, name) for name in SPLITS}, data, history_length=5)
+    tables = {name: read_split(artifact.uri, name) for name in SPLITS}
+    ratings = assert_examples(tables, data, 5, leave_last_out=strategy is Strategy.LEAVE_LAST_OUT)
     assert set(ratings["split"]) == {"train", "eval", "test"}
     assert artifact_utils.decode_split_names(artifact.properties["split_names"].string_value) == [
         "train",
@@ -87,6 +104,11 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
     assert artifact.custom_properties["payload_format"].string_value == "FORMAT_TF_EXAMPLE"
     counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in SPLITS}
     assert counts == {**ratings["split"].value_counts().to_dict(), "movies": 50}
+    settings = json.loads(artifact.custom_properties["settings"].string_value)
+    assert (settings["split"]["strategy"], settings["history_length"]) == (strategy, 5)
+    rows, counts = run.quarantine()
+    assert rows.columns.tolist() == ["file", "line", "kind", "expected", "text"]
+    assert (len(rows), counts, artifact.custom_properties["rows_quarantined"].int_value) == (0, {"rows": 0}, 0)
 
 
 def test_the_same_data_gives_the_same_rows_and_a_second_run_is_cached(data, run, tmp_path):
@@ -127,6 +149,48 @@ def test_bad_data_comes_out_as_it_is_and_leaves_nothing(data, run):
         run(data)
     assert not list((run.folder / "root").rglob("*.gz"))
     assert all(artifact.state != artifact.LIVE for artifact in run.examples())
+
+
+def test_bad_rows_are_quarantined_with_what_refers_to_them(data, run, tmp_path):
+    users, ratings = ((data / name).read_bytes().splitlines(keepends=True) for name in ("users.dat", "ratings.dat"))
+    user = ratings[200].split(b"::")[0]
+    bad_user = next(row for row, text in enumerate(users) if text.split(b"::")[0] == user)
+    users[bad_user] = users[bad_user].replace(b"::M::", b"::,\t::").replace(b"::F::", b"::,\t::")
+    other = next(row for row, text in enumerate(ratings) if text.split(b"::")[0] != user)
+    ratings[other] = ratings[other].rsplit(b"::", 2)[0] + b"::7::978300760\n"
+    left_out = [row for row, text in enumerate(ratings) if text.split(b"::")[0] == user or row == other]
+    (data / "users.dat").write_bytes(b"".join(users))
+    (data / "ratings.dat").write_bytes(b"".join(ratings))
+
+    with pytest.raises(DataError, match=r"at most 0\.10% of the rows should be bad; 1 of 60 are"):
+        run(data, tolerance=0.001)
+    assert not list((run.folder / "root").rglob("*.gz"))
+    assert not list((run.folder / "root").rglob("rows.csv"))
+
+    artifact = run(data, tolerance=0.2)
+    rows, counts = run.quarantine()
+    of_user = len(left_out) - 1
+    assert counts == {
+        "rows": len(left_out) + 1,
+        "rows_unprintable_text": 1,
+        "rows_rating_out_of_range": 1,
+        "rows_unknown_user": of_user,
+    }
+    assert artifact.custom_properties["rows_quarantined"].int_value == len(left_out) + 1
+    assert rows["file"].tolist() == ["users.dat", *["ratings.dat"] * len(left_out)]
+    assert rows["line"].tolist() == [bad_user + 1, *(row + 1 for row in left_out)]
+    assert rows["text"].tolist() == [
+        users[bad_user].decode().rstrip("\n"),
+        *(ratings[row].decode().rstrip("\n") for row in left_out),
+    ]
+
+    # What is written is what comes of files without these rows.
+    (data / "users.dat").write_bytes(b"".join(users[:bad_user] + users[bad_user + 1 :]))
+    (data / "ratings.dat").write_bytes(b"".join(text for row, text in enumerate(ratings) if row not in left_out))
+    (tmp_path / "clean").mkdir()
+    clean = Runs(tmp_path / "clean")(data)
+    assert_same_rows(artifact.uri, clean.uri)
+    assert run(data, tolerance=0.2).id != artifact.id
 
 
 def test_a_split_without_ratings_is_an_error(data, run):

@@ -1,0 +1,35 @@
+"""The rows that ExampleGen left out, as an artifact of their own."""
+
+import csv
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tfx import types
+
+from components.data.bad_rows import BadRow, count_by_kind
+
+QUARANTINE_FILE = "rows.csv"
+FIELDS = ("file", "line", "kind", "expected", "text")
+
+
+class QuarantinedRows(types.Artifact):
+    """A folder with rows.csv: file, line (from 1), kind, expected and text of every row that was left out.
+
+    Custom properties: `rows`, and `rows_KIND` for each kind that occurs, with underscores for spaces.
+    """
+
+    # Kubeflow Pipelines takes names of types with a namespace only.
+    TYPE_NAME = "movielens.QuarantinedRows"
+
+
+def write_quarantine(artifact: QuarantinedRows, rows: Sequence[BadRow]) -> None:
+    """Writes the rows, of which there may be none, and counts them."""
+    tf.io.gfile.makedirs(artifact.uri)
+    with tf.io.gfile.GFile(os.path.join(artifact.uri, QUARANTINE_FILE), "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        writer.writerows((row.file.name, row.line, row.kind, row.expected, row.text) for row in rows)
+    artifact.set_int_custom_property("rows", len(rows))
+    for kind, count in count_by_kind(rows).items():
+        artifact.set_int_custom_property(f"rows_{kind.replace(' ', '_')}", count)
