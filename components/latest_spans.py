@@ -5,7 +5,9 @@ import os
 import ml_metadata as mlmd
 from tfx import types
 from tfx import v1 as tfx
-from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.types import standard_artifacts
 
 from components.movielens_example_gen import SETTINGS
 
@@ -47,6 +49,12 @@ class LatestSpansStrategy(ResolverStrategy):
         window = {EXAMPLES: [*newest.values(), current]}
         resolved = tfx.dsl.experimental.SpanRangeStrategy(last).resolve_artifacts(store, window)
         return {CURRENT: [current], **(resolved or {})}
+
+
+def latest_spans(example_gen: BaseNode, spans: int) -> Resolver:
+    """A node whose output `examples` is the window of the latest `spans` spans up to the one of this run."""
+    channels = {CURRENT: example_gen.outputs[EXAMPLES], EXAMPLES: tfx.dsl.Channel(type=standard_artifacts.Examples)}
+    return Resolver(strategy_class=LatestSpansStrategy, config={"spans": spans}, **channels).with_id("Resolver.spans")
 
 
 def _span(artifact: types.Artifact) -> int:

@@ -19,7 +19,7 @@ from tfx.types import standard_artifacts
 
 from components.feature_importance import FeatureImportance
 from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
-from components.latest_spans import CURRENT, EXAMPLES, LatestSpansStrategy
+from components.latest_spans import latest_spans
 from components.movielens_example_gen import MovieLensExampleGen
 from components.recommender_builder import RecommenderBuilder
 from pipeline.config import Config
@@ -65,7 +65,7 @@ def create_pipeline(
         spans=config.data.spans is not None,
     )
     # Models are trained on a window of the latest spans, and measured on the newest alone.
-    window = [] if config.data.spans is None else [_window(examples, config.data.spans)]
+    window = [] if config.data.spans is None else [latest_spans(examples, config.data.spans)]
 
     # Describes the data, and holds it against the schema kept in the repository.
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"], exclude_splits=["test", "movies"])
@@ -165,11 +165,6 @@ def _model_stage(
     ).with_id(f"Evaluator.{name}")
     pusher = _pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
     return _ModelStage(trainer, resolver, evaluator, pusher)
-
-
-def _window(examples: BaseNode, spans: int) -> Resolver:
-    channels = {CURRENT: examples.outputs["examples"], EXAMPLES: tfx.dsl.Channel(type=standard_artifacts.Examples)}
-    return Resolver(strategy_class=LatestSpansStrategy, config={"spans": spans}, **channels).with_id("Resolver.spans")
 
 
 def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:

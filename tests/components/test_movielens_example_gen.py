@@ -9,12 +9,15 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
 from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_artifacts
 
 from components.data.raw_files import DataError
 from components.data.sample import generate_sample
+from components.latest_spans import latest_spans
 from components.movielens_example_gen import MovieLensExampleGen
 from components.splits import Fractions, SplitConfig, Strategy
+from pipeline.config import load_config
+from pipeline.graph import create_pipeline
 from tests.components.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = pytest.mark.component
@@ -222,3 +225,85 @@ def test_the_curated_schema_finds_nothing_wrong(data, run):
         assert not anomalies.HasField("dataset_anomaly_info")
         # An empty report would also come of a schema that was not held against anything.
         assert {feature.name for feature in anomalies.baseline.feature} >= {"rating", "history_movie_ids", "genres"}
+
+
+@pytest.fixture
+def days(data, tmp_path) -> Path:
+    """The same users and movies, and a third of the ratings each: in turn, so that days overlap in time."""
+    lines = (data / "ratings.dat").read_bytes().splitlines(keepends=True)
+    for day in range(3):
+        folder = tmp_path / "days" / f"span-{day + 1}"
+        folder.mkdir(parents=True)
+        for name in ("users.dat", "movies.dat", "credits.csv"):
+            (folder / name).write_bytes((data / name).read_bytes())
+        (folder / "ratings.dat").write_bytes(b"".join(lines[day::3]))
+    return tmp_path / "days"
+
+
+def test_each_span_becomes_an_artifact_whose_histories_draw_on_the_spans_before(days, run):
+    split = SplitConfig(strategy=Strategy.TEMPORAL, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+    later = days.rename(days.parent / "later")
+    days.mkdir()
+    earlier = None
+    for day in (1, 2, 3):
+        (later / f"span-{day}").rename(days / f"span-{day}")
+        artifact = run(days, split, spans=True)
+        assert artifact.custom_properties["span"].int_value == day
+        tables = {name: read_split(artifact.uri, name) for name in SPLITS}
+        ratings = assert_examples(tables, days / f"span-{day}", 5, earlier=earlier)
+        earlier = pd.concat([earlier, ratings], ignore_index=True)
+    assert len(run.examples()) == 3
+    assert run(days, split, spans=True).id == artifact.id
+
+
+@tfx.dsl.components.component
+def Consumer(examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]]) -> None:
+    """Stands for Transform, which takes a minute."""
+    assert all(Path(artifact.uri, "Split-train").is_dir() for artifact in examples)
+
+
+def test_a_window_holds_the_latest_spans(days, run):
+    def window(example_gen):
+        resolver = latest_spans(example_gen, spans=2)
+        return [resolver, Consumer(examples=resolver.outputs["examples"])]
+
+    for day in (2, 3):
+        (days / f"span-{day}").rename(days / f"later-{day}")
+    found = []
+    for day in (1, 2, 3):
+        if day > 1:
+            (days / f"later-{day}").rename(days / f"span-{day}")
+        run(days, spans=True, then=window)
+        found.append(sorted(_spans_read_by(run, "Consumer")))
+    assert found == [[1], [1, 2], [2, 3]]
+
+
+def test_transform_reads_the_window_and_the_rest_reads_the_newest_span(tmp_path):
+    config = load_config("sample", ["data.spans=2"])
+    root = str(tmp_path)
+    pipeline = create_pipeline(config=config, data_dir=root, pipeline_root=root, serving_dir=root)
+    sources = {
+        node.id: node.inputs["examples"].producer_component_id
+        for node in pipeline.components
+        if "examples" in node.inputs and not node.id.startswith("Resolver")
+    }
+    of_transform = {name for name, source in sources.items() if source == "Resolver.spans"}
+    assert of_transform == {"Transform"}
+    assert {sources[name] for name in ("StatisticsGen", "Evaluator.joint", "RecommenderBuilder")} == {
+        "MovieLensExampleGen"
+    }
+    assert sources["Trainer.joint"] == "Transform"
+
+
+def _spans_read_by(run: Runs, component: str) -> list[int]:
+    """The spans of the examples that the latest execution of a component was given, in their order."""
+    with Metadata(run.connection) as metadata:
+        store = metadata.store
+        (kind,) = (each for each in store.get_execution_types() if each.name.endswith(component))
+        execution = max(store.get_executions_by_type(kind.name), key=lambda each: each.id)
+        events = store.get_events_by_execution_ids([execution.id])
+        steps = {
+            event.path.steps[1].index: event.artifact_id for event in events if event.path.steps[0].key == "examples"
+        }
+        artifacts = {each.id: each for each in store.get_artifacts_by_id(list(steps.values()))}
+        return [artifacts[steps[index]].custom_properties["span"].int_value for index in sorted(steps)]

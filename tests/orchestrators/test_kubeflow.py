@@ -31,6 +31,11 @@ def test_has_every_component_of_the_graph(spec):
     assert {"MovieLensExampleGen", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
 
 
+def test_example_gen_has_the_rows_left_out_beside_the_examples(spec):
+    outputs = spec.components["MovieLensExampleGen"].output_definitions.artifacts
+    assert set(outputs) == {"examples", "quarantine"}
+
+
 def test_keeps_the_edges(spec):
     recommender = spec.root.dag.tasks["RecommenderBuilder"]
     assert {"Evaluator.retrieval", "Evaluator.ranking", "Transform"} <= set(recommender.dependent_tasks)

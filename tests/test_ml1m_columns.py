@@ -1,0 +1,115 @@
+"""Every row of MovieLens 1M under three strategies and three seeds, worked out again with pandas."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.data.raw_files import MovieLens, read_movielens
+from components.example_rows import Columns, MovieTable, make_shards
+from components.splits import SplitConfig, Strategy
+from tests.components.examples_oracle import read_raw
+
+pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(600)]
+
+HISTORY_LENGTH = 50
+SPLITS = ("train", "eval", "test")
+
+
+@pytest.fixture(scope="module")
+def movielens(ml1m_dir: Path) -> MovieLens:
+    return read_movielens(ml1m_dir)
+
+
+@pytest.fixture(scope="module")
+def in_time(ml1m_dir: Path) -> pd.DataFrame:
+    """The ratings of the file by user, time and line."""
+    ratings = read_raw(ml1m_dir)["ratings"]
+    ratings["line"] = np.arange(len(ratings))
+    return ratings.sort_values(["user_id", "timestamp", "line"], ignore_index=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("strategy", Strategy)
+def test_columns_of_every_row(movielens, in_time, strategy, seed):
+    shards = make_shards(movielens, SplitConfig(strategy=strategy, seed=seed))
+    movies = MovieTable(movielens)
+    parts: dict[str, list[Columns]] = {split: [] for split in SPLITS}
+    for shard in shards:
+        for split, columns in zip(SPLITS, shard.columns(movies, HISTORY_LENGTH), strict=True):
+            parts[split].append(columns)
+    rows = pd.concat([_keys(columns).assign(split=split) for split in SPLITS for columns in parts[split]])
+    # No pair is in two splits, or twice in one; every rating is in one.
+    assert not rows.duplicated(["user_id", "movie_id"]).any()
+    expected = in_time.merge(rows, on=["user_id", "movie_id"], validate="one_to_one")
+    assert len(expected) == len(rows) == 1_000_209
+    pd.testing.assert_frame_equal(expected[in_time.columns], in_time)
+    if strategy is Strategy.LEAVE_LAST_OUT:
+        assert_last_two_are_held_out(expected)
+    elif strategy is Strategy.TEMPORAL:
+        assert_splits_follow_in_time(expected)
+    shares = expected["split"].value_counts(normalize=True)
+    if strategy is not Strategy.LEAVE_LAST_OUT:
+        assert shares[list(SPLITS)].to_numpy() == pytest.approx([0.73, 0.02, 0.25], abs=0.002)
+    for split in SPLITS:
+        known = ["train", "eval"] if strategy is Strategy.LEAVE_LAST_OUT and split == "test" else ["train"]
+        assert_lists(expected, parts[split], known, with_seen=split != "train")
+
+
+def assert_last_two_are_held_out(ratings: pd.DataFrame) -> None:
+    from_last = ratings.groupby("user_id").cumcount(ascending=False)
+    assert (ratings["split"] == from_last.map({0: "test", 1: "eval"}).fillna("train")).all()
+
+
+def assert_splits_follow_in_time(ratings: pd.DataFrame) -> None:
+    order = ratings.sort_values(["timestamp", "line"])["split"].map(dict(zip(SPLITS, range(3), strict=True)))
+    assert order.is_monotonic_increasing
+
+
+def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], with_seen: bool) -> None:
+    """Histories are the latest known ratings before each row, seen movies all known ones; with the right stars.
+
+    Args:
+      ratings: all, by user, time and line, with `split`.
+      parts: columns of the rows of one split, shard by shard.
+      known: splits that these rows may know.
+      with_seen: the rows have seen movies.
+    """
+    is_known = ratings["split"].isin(known).astype(int)
+    # Number of known ratings of the user before each rating; a known rating's place among them.
+    before = is_known.groupby(ratings["user_id"]).cumsum() - is_known
+    of_user = is_known.groupby(ratings["user_id"]).transform("sum")
+    table = pd.DataFrame({"before": before, "of_user": of_user, "is_known": is_known == 1, "rating": ratings["rating"]})
+    table.index = pd.Index(_pairs(ratings["user_id"], ratings["movie_id"]))
+    for columns in parts:
+        keys = _keys(columns)
+        rows = table.loc[_pairs(keys["user_id"], keys["movie_id"])]
+        lengths = rows["before"].clip(upper=HISTORY_LENGTH).to_numpy()
+        first = rows["before"].to_numpy() - lengths
+        found = _assert_places(columns["history_movie_ids"], keys, table, first, lengths)
+        np.testing.assert_array_equal(columns["history_ratings"].flatten().to_numpy(), found["rating"])
+        np.testing.assert_array_equal(columns["history_ratings"].value_lengths().to_numpy(), lengths)
+        if with_seen:
+            _assert_places(columns["seen_movie_ids"], keys, table, 0 * first, rows["of_user"].to_numpy())
+
+
+def _assert_places(lists, keys: pd.DataFrame, table: pd.DataFrame, first: np.ndarray, lengths: np.ndarray):
+    """List i holds the known ratings `first[i]`, `first[i] + 1`, ... of its user; returns these ratings."""
+    np.testing.assert_array_equal(lists.value_lengths().to_numpy(), lengths)
+    row = np.repeat(np.arange(len(keys)), lengths)
+    place = pd.Series(row).groupby(row).cumcount().to_numpy() + first[row]
+    pairs = _pairs(keys["user_id"].to_numpy()[row], lists.flatten().to_numpy())
+    found = table.iloc[table.index.get_indexer(pd.Index(pairs))]
+    assert found["is_known"].all()
+    np.testing.assert_array_equal(found["before"], place)
+    return found
+
+
+def _keys(columns: Columns) -> pd.DataFrame:
+    return pd.DataFrame({name: columns[name].flatten().to_numpy() for name in ("user_id", "movie_id")})
+
+
+def _pairs(user_id, movie_id) -> np.ndarray:
+    """One number for each pair; movies of MovieLens 1M have numbers below 4,000."""
+    return np.asarray(user_id) * 4_000 + np.asarray(movie_id)
