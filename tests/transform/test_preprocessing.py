@@ -124,7 +124,11 @@ def test_times_have_an_hour_and_a_weekday(graph):
 
 
 def test_frequency_counts_ratings_and_not_rows_of_the_catalogue(tmp_path):
-    rows = [*ROWS, {**ROWS[0], "user_id": [3]}, {"movie_id": [10], "title": ["Toy Story (1995)"]}]
+    rows: list[transform_graph.Row] = [
+        *ROWS,
+        {**ROWS[0], "user_id": [3]},
+        {"movie_id": [10], "title": ["Toy Story (1995)"]},
+    ]
     found = apply(transform_graph.analyze(rows, tmp_path, LENGTH), [*ROWS, {"movie_id": [999]}, {}])
     np.testing.assert_array_equal(found["movie_id_frequency_xf"], [2, 1, 0, 0, 0])
 
