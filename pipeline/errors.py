@@ -4,7 +4,8 @@ import errno
 import re
 from collections.abc import Iterator
 
-DATA_ERROR = "DataError"
+# What components raise, by name, where the data are at fault; these errors keep their messages to a fit length.
+DATA_ERRORS = ("DataError", "AnomalyError")
 
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<type>[A-Z]\w*(?:Error|Exception|Failure)): (?P<text>.+)$")
@@ -57,7 +58,7 @@ def root_cause(error: BaseException) -> tuple[str, str]:
         return "OSError", "No space left on device"
     for link in _chain(error):
         kind, text = _read(link)
-        if kind == DATA_ERROR:
+        if kind in DATA_ERRORS:
             return kind, text
     first = error
     while first.__cause__ is not None:
@@ -74,7 +75,8 @@ def _read(error: BaseException) -> tuple[str, str]:
         matches = [match for line in text.splitlines() if (match := _EXCEPTION_LINE.match(line.strip()))]
         if matches:
             return matches[-1]["type"], _shortened(matches[-1]["text"])
-    return type(error).__name__, _shortened(text)
+    kind = type(error).__name__
+    return kind, text if kind in DATA_ERRORS else _shortened(text)
 
 
 def _shortened(text: str) -> str:
@@ -85,7 +87,7 @@ def _shortened(text: str) -> str:
 def node_failure(node_id: str, error: BaseException) -> NodeFailed:
     """The failure of a component, told by its root cause."""
     kind, text = root_cause(error)
-    if kind == DATA_ERROR:
+    if kind in DATA_ERRORS:
         return BadInputFound(node_id, text)
     return NodeFailed(node_id, text if disk_is_full(error) or kind in _TELLING_NOTHING else f"{kind}: {text}")
 

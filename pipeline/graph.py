@@ -1,7 +1,7 @@
 """The pipeline, once, for every runner: reads from top to bottom as data flows.
 
 ratings.dat users.dat movies.dat [credits.csv]
-   └─ MovieLensExampleGen ─ StatisticsGen ─ ImportSchemaGen ─ ExampleValidator
+   └─ MovieLensExampleGen ─ ImportSchemaGen ─ StatisticsGen ─ ExampleValidator ─ DistributionValidator ─ DataGate
         └─ Transform ─ for each model: Trainer ─ Resolver ─ Evaluator ─ Pusher
              ├─ FeatureImportance of the DCN
              └─ RecommenderBuilder, from the blessed retriever and ranker ─ Pusher
@@ -11,12 +11,15 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 
+import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
+from components.data_gate import DataGate
+from components.distributions import train_eval_validator
 from components.feature_importance import FeatureImportance
 from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
 from components.latest_spans import latest_spans
@@ -67,28 +70,41 @@ def create_pipeline(
     # Models are trained on a window of the latest spans, and measured on the newest alone.
     window = [] if config.data.spans is None else [latest_spans(examples, config.data.spans)]
 
-    # Describes the data, and holds it against the schema kept in the repository.
-    statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"], exclude_splits=["test", "movies"])
-    schema = tfx.components.ImportSchemaGen(schema_file=str(resources.files("transform") / "schema.pbtxt"))
+    # Describes the data, holds it against the schema kept in the repository, and train against eval. The validators
+    # only write down what they find; the gate stops the pipeline for it, and hands on the schema of what is there.
+    schema_file = str(resources.files("transform") / "schema.pbtxt")
+    curated = tfx.components.ImportSchemaGen(schema_file=schema_file)
+    statistics = tfx.components.StatisticsGen(
+        examples=examples.outputs["examples"], schema=curated.outputs["schema"], exclude_splits=["test"]
+    )
     validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+        statistics=statistics.outputs["statistics"], schema=curated.outputs["schema"], exclude_splits=["movies"]
+    )
+    drift = train_eval_validator(
+        statistics.outputs["statistics"], tfdv.load_schema_text(schema_file), config.data.split.strategy
+    )
+    gate = DataGate(
+        statistics=statistics.outputs["statistics"],
+        curated_schema=curated.outputs["schema"],
+        anomalies=validator.outputs["anomalies"],
+        drift=drift.outputs["anomalies"],
+        source=fingerprint("components"),
     )
 
     # Features for training; the same graph is part of every exported model. Test rows go through that one.
     transform = tfx.components.Transform(
         examples=(window[0] if window else examples).outputs["examples"],
-        schema=schema.outputs["schema"],
+        schema=gate.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         # Statistics of the transformed features would take longer than the features, and nothing reads them.
         disable_statistics=True,
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
         custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
     )
-    transform.add_upstream_node(validator)
 
-    nodes: list[BaseNode] = [examples, *window, statistics, schema, validator, transform]
+    nodes: list[BaseNode] = [examples, *window, curated, statistics, validator, drift, gate, transform]
     stages = {
-        name: _model_stage(name, config, examples, schema, transform, serving_dir, resolver_strategy) for name in TASKS
+        name: _model_stage(name, config, examples, gate, transform, serving_dir, resolver_strategy) for name in TASKS
     }
     for stage in stages.values():
         nodes += stage.nodes
@@ -136,7 +152,7 @@ def _model_stage(
     name: str,
     config: Config,
     examples: BaseNode,
-    schema: BaseNode,
+    gate: BaseNode,
     transform: BaseNode,
     serving_dir: str,
     resolver_strategy: type[ResolverStrategy],
@@ -146,7 +162,7 @@ def _model_stage(
         run_fn=f"trainers.{name}.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
+        schema=gate.outputs["schema"],
         train_args=tfx.proto.TrainArgs(splits=["train", "movies"]),
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config={
@@ -159,7 +175,7 @@ def _model_stage(
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=resolver.outputs[MODEL],
-        schema=schema.outputs["schema"],
+        schema=gate.outputs["schema"],
         example_splits=["test"],
         eval_config=eval_config(name, config.evaluation),
     ).with_id(f"Evaluator.{name}")

@@ -57,6 +57,8 @@ def test_dag_has_the_components_and_their_order(dags, tmp_path):
     assert found["errors"] == {}
     tasks = found["dags"]["sample"]
     assert "MovieLensExampleGen" in tasks["StatisticsGen"]
+    assert {"ExampleValidator", "DistributionValidator"} <= set(tasks["DataGate"])
+    assert "DataGate" in tasks["Transform"]
     assert {"Trainer.retrieval", "Evaluator.retrieval"} <= set(tasks["Pusher.retrieval"])
     assert "RecommenderBuilder" in tasks["Pusher.recommender"]
 

@@ -28,7 +28,7 @@ def test_has_every_component_of_the_graph(spec):
     models = ("dcn", "retrieval", "ranking", "joint")
     for stage in ("Trainer", "Evaluator", "Pusher"):
         assert {f"{stage}.{model}" for model in models} <= tasks
-    assert {"MovieLensExampleGen", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
+    assert {"MovieLensExampleGen", "DataGate", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
 
 
 def test_example_gen_has_the_rows_left_out_beside_the_examples(spec):
@@ -37,6 +37,13 @@ def test_example_gen_has_the_rows_left_out_beside_the_examples(spec):
 
 
 def test_keeps_the_edges(spec):
+    gate = spec.root.dag.tasks["DataGate"]
+    assert {"StatisticsGen", "ImportSchemaGen", "ExampleValidator", "DistributionValidator"} <= set(
+        gate.dependent_tasks
+    )
+    for name in ("Transform", "Trainer.dcn", "Evaluator.dcn"):
+        assert "DataGate" in spec.root.dag.tasks[name].dependent_tasks
+        assert "ImportSchemaGen" not in spec.root.dag.tasks[name].dependent_tasks
     recommender = spec.root.dag.tasks["RecommenderBuilder"]
     assert {"Evaluator.retrieval", "Evaluator.ranking", "Transform"} <= set(recommender.dependent_tasks)
 

@@ -10,6 +10,7 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.types import standard_artifacts
 
 from components.data.raw_files import DataError
+from components.data_gate import Anomaly, AnomalyError
 
 TROUBLE = "STANDIN_TROUBLE"
 
@@ -41,6 +42,13 @@ def Worker(
         time.sleep(120)
     if trouble == "data":
         raise DataError(Path("ratings.dat"), 17, "rating should be 1 to 5; received '7'.")
+    if trouble == "anomalies":
+        raise AnomalyError(
+            [
+                Anomaly("train", "occupation", "Out-of-range values", "Unexpectedly large value: 21."),
+                Anomaly("train_eval", "genres", "High Linfty distance", "It is 0.3, above the threshold 0.1."),
+            ]
+        )
     if trouble == "error":
         raise ZeroDivisionError("factor should not be zero")
     if trouble == "disk":

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("dcn", "joint", "ranking", "retrieval")
 RESOLVERS = {f"Resolver.{name}" for name in MODELS}
 NODES = {
-    *("MovieLensExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "Transform"),
+    *("MovieLensExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "DistributionValidator"),
+    *("DataGate", "Transform"),
     *(f"{stage}.{name}" for stage in ("Trainer", "Resolver", "Evaluator", "Pusher") for name in MODELS),
     *("FeatureImportance", "RecommenderBuilder", "Pusher.recommender"),
 }

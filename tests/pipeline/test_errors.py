@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.data.raw_files import DataError
+from components.data_gate import Anomaly, AnomalyError
 from pipeline.errors import BadInputFound, disk_is_full, node_failure, root_cause
 
 BEAM = """Traceback (most recent call last):
@@ -55,6 +56,15 @@ def test_bad_data_exits_as_bad_input() -> None:
     assert isinstance(failure, BadInputFound)
     assert failure.exit_code == 2
     assert str(failure) == f"MovieLensExampleGen failed: {error}"
+
+
+def test_anomalies_exit_as_bad_input_and_are_all_listed() -> None:
+    anomalies = [Anomaly("train", f"feature{row}", "Out-of-range values", "Too large: 99. " * 5) for row in range(40)]
+    failure = node_failure("DataGate", AnomalyError(anomalies))
+    assert isinstance(failure, BadInputFound)
+    for anomaly in anomalies:
+        assert str(anomaly) in str(failure).replace("\n", " ")
+    assert len(str(failure).splitlines()) == 1 + len(anomalies)
 
 
 @pytest.mark.parametrize(

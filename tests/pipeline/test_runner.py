@@ -117,6 +117,21 @@ def test_bad_data_met_by_a_component_exits_with_2(tmp_path: Path) -> None:
     assert "Worker failed: ratings.dat:17: rating should be 1 to 5; received '7'." in failed.stderr
 
 
+@pytest.mark.parametrize("runner", ["local", "beam"])
+def test_anomalies_are_listed_and_exit_with_2(tmp_path: Path, runner: str) -> None:
+    failed = run(tmp_path, "--runner", runner, trouble="anomalies")
+    assert failed.returncode == 2
+    assert (
+        "Error: Worker failed: the data should fit the schema; received 2 anomalies:\n"
+        "  train, occupation: Out-of-range values. Unexpectedly large value: 21.\n"
+        "  train_eval, genres: High Linfty distance. It is 0.3, above the threshold 0.1.\n"
+        "Nothing was pushed by it or after it.\n"
+    ) in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not pushed(tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+
+
 def test_goes_on_after_sigkill(tmp_path: Path) -> None:
     killed = run(tmp_path, trouble="kill")
     assert killed.returncode == -signal.SIGKILL

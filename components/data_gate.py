@@ -1,0 +1,211 @@
+"""TFX component: stops the pipeline where the data do not fit the schema, or one part of them is unlike another.
+
+ExampleValidator and DistributionValidator write anomalies down and succeed. ExampleValidator knows no environments, so
+the catalogue, whose rows have no users and ratings, is held against the schema here. So are age codes: a schema can
+give the range of an integer, but not list its values (TFDV refuses a string domain on one).
+"""
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.distribution_validator.executor import DEFAULT_FILE_NAME
+from tfx.components.statistics_gen.stats_artifact_utils import load_statistics
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils
+
+from components.data.layout import AGE_CODES
+
+SCHEMA_FILE = "schema.pbtxt"
+# The values of features that are codes with gaps.
+CODES: Mapping[str, Collection[int]] = {"age": AGE_CODES}
+# Where chance alone could do it, a difference means nothing: of this many rows, a share strays by 0.1, which the schema
+# allows, once in 100,000 draws.
+FEWEST_COMPARED_ROWS = 500
+
+_MOVIES, _MOVIES_ENVIRONMENT = "movies", "MOVIES"
+_MOST_LISTED = 50
+
+_logger = logging.getLogger(__name__)
+
+Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
+"""Statistics by split."""
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """Something that is not as the schema has it.
+
+    Attributes:
+      split: where; for distributions, `train_eval`: the first was compared with the second.
+      feature: its name; "all features" where the split as a whole is at fault.
+      short: what is wrong, in a few words.
+      long: the same with values and bounds.
+    """
+
+    split: str
+    feature: str
+    short: str
+    long: str
+
+    def __str__(self) -> str:
+        return f"{self.split}, {self.feature}: {self.short}. {self.long}"
+
+
+class AnomalyError(ValueError):
+    """Data that must not be trained on; the message lists the anomalies, a line for each."""
+
+    def __init__(self, anomalies: list[Anomaly]):
+        self.anomalies = anomalies
+        lines = [str(anomaly) for anomaly in anomalies[:_MOST_LISTED]]
+        if len(anomalies) > _MOST_LISTED:
+            lines.append(f"and {len(anomalies) - _MOST_LISTED} more")
+        super().__init__("\n  ".join([f"the data should fit the schema; received {len(anomalies)} anomalies:", *lines]))
+
+    def __reduce__(self) -> tuple[type, tuple[list[Anomaly]]]:
+        return AnomalyError, (self.anomalies,)
+
+
+@tfx.dsl.components.component
+def DataGate(
+    statistics: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleStatistics],
+    curated_schema: tfx.dsl.components.InputArtifact[standard_artifacts.Schema],
+    anomalies: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
+    drift: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
+    schema: tfx.dsl.components.OutputArtifact[standard_artifacts.Schema],
+    source: tfx.dsl.components.Parameter[str] = "",
+) -> None:
+    """Fails if there is any anomaly; else hands on the schema, without the optional features that no row has.
+
+    Args:
+      statistics: of train, eval and movies, made with the schema.
+      curated_schema: what the data should be like.
+      anomalies: found by ExampleValidator in train and eval.
+      drift: found by DistributionValidator.
+      schema: receives the schema of what the data hold.
+      source: fingerprint of the code, so that changed code runs again.
+
+    Raises:
+      AnomalyError: there are anomalies; it lists them.
+    """
+    del source
+    by_split = {
+        split: load_statistics(statistics, split).proto()
+        for split in artifact_utils.decode_split_names(statistics.split_names)
+    }
+    full = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(curated_schema.uri))
+    found = [
+        *read_anomalies(anomalies, "Split"),
+        *movie_anomalies(by_split[_MOVIES], full),
+        *code_anomalies(by_split),
+        *telling(read_anomalies(drift, "SplitPair"), by_split),
+    ]
+    if found:
+        raise AnomalyError(found)
+    tfx.dsl.io.fileio.makedirs(schema.uri)
+    io_utils.write_pbtxt_file(os.path.join(schema.uri, SCHEMA_FILE), narrowed(full, by_split))
+
+
+def read_anomalies(artifact: types.Artifact, prefix: str) -> list[Anomaly]:
+    """What a validator wrote down; nothing where it had nothing to compare with.
+
+    Args:
+      artifact: of type ExampleAnomalies.
+      prefix: how the folders of its splits begin, `Split` or `SplitPair`.
+    """
+    found = []
+    for split in artifact_utils.decode_split_names(artifact.split_names):
+        content = io_utils.read_bytes_file(os.path.join(artifact.uri, f"{prefix}-{split}", DEFAULT_FILE_NAME))
+        found += listed(anomalies_pb2.Anomalies.FromString(content), split)
+    return found
+
+
+def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
+    """TFDV's anomalies of a split, by name of the feature; one for each reason."""
+    by_feature = {".".join(info.path.step) or key: info for key, info in anomalies.anomaly_info.items()}
+    whole = {"all features": anomalies.dataset_anomaly_info}
+    found = [
+        Anomaly(split, feature, reason.short_description.rstrip("."), reason.description)
+        for feature, info in (whole | dict(sorted(by_feature.items()))).items()
+        for reason in info.reason
+    ]
+    if anomalies.data_missing:
+        found.append(Anomaly(split, "all features", "No rows", "There should be at least one row"))
+    return found
+
+
+def movie_anomalies(
+    statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
+) -> list[Anomaly]:
+    """The anomalies of the catalogue."""
+    return listed(tfdv.validate_statistics(statistics, schema, environment=_MOVIES_ENVIRONMENT), _MOVIES)
+
+
+def code_anomalies(statistics: Statistics) -> list[Anomaly]:
+    """Codes that a feature of CODES should not have.
+
+    Raises:
+      ValueError: the statistics do not count the values, because they were made without the schema.
+    """
+    found = []
+    for split, datasets in statistics.items():
+        for name, codes in CODES.items():
+            feature = _feature(datasets, name)
+            if feature is None:
+                continue
+            if feature.WhichOneof("stats") != "string_stats":
+                raise ValueError(f"statistics of {name} in {split} should count its values; received a range")
+            unknown = {
+                bucket.label: int(bucket.sample_count)
+                for bucket in feature.string_stats.rank_histogram.buckets
+                if int(bucket.label) not in codes
+            }
+            if unknown:
+                rows = ", ".join(f"{label} ({count} rows)" for label, count in unknown.items())
+                expected = ", ".join(map(str, codes))
+                found.append(Anomaly(split, name, "Unexpected codes", f"Should be one of {expected}; received {rows}."))
+    return found
+
+
+def telling(drift: list[Anomaly], statistics: Statistics) -> list[Anomaly]:
+    """The differences that are not between so few rows that they could be chance."""
+    rows = {split: datasets.datasets[0].num_examples for split, datasets in statistics.items()}
+    kept = []
+    for anomaly in drift:
+        if min(rows[split] for split in anomaly.split.split("_")) < FEWEST_COMPARED_ROWS:
+            _logger.warning("May be chance, of fewer than %d rows: %s", FEWEST_COMPARED_ROWS, anomaly)
+        else:
+            kept.append(anomaly)
+    return kept
+
+
+def narrowed(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
+    """A copy of a schema without the features that may be missing from every row, and are.
+
+    Not train alone counts, because only rows of eval and test tell what was seen.
+    """
+    result = schema_pb2.Schema()
+    result.CopyFrom(schema)
+    del result.feature[:]
+    result.feature.extend(
+        feature
+        for feature in schema.feature
+        if feature.HasField("presence")
+        or any(_feature(datasets, feature.name) is not None for datasets in statistics.values())
+    )
+    return result
+
+
+def _feature(
+    statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str
+) -> statistics_pb2.FeatureNameStatistics | None:
+    """The statistics of a feature, None if no row has it."""
+    for feature in statistics.datasets[0].features:
+        if list(feature.path.step) == [name]:
+            return feature if getattr(feature, feature.WhichOneof("stats")).common_stats.num_non_missing else None
+    return None
