@@ -1,4 +1,4 @@
-"""`movielens data`: make, fetch and check the files that the pipeline reads."""
+"""`movielens data`: make, fetch, complete and check the files that the pipeline reads."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -6,19 +6,22 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from components.data.credits import CreditsSummary, make_credits, read_movie_ids
 from components.data.fetch import LICENCE, MD5, URL, FetchError, fetch_movielens
-from components.data.raw_files import DataError, read_movielens
+from components.data.raw_files import MOVIES_FILE, DataError, read_movielens
 from components.data.sample import generate_sample
 from components.data.summary import Summary, summarize
 from pipeline.config import SampleConfig
 
-app = typer.Typer(no_args_is_help=True, help="Make, fetch and check the data that the pipeline reads.")
+app = typer.Typer(no_args_is_help=True, help="Make, fetch, complete and check the data that the pipeline reads.")
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
 _DEFAULTS = SampleConfig()
+
+_PROGRESS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
 Output = Annotated[Path, typer.Option(help="Folder to write; new or empty.", file_okay=False)]
 
@@ -51,9 +54,8 @@ def fetch(
     """Download MovieLens 1M (6 MB) from GroupLens; a download that broke off goes on where it was."""
     console = Console()
     console.print(LICENCE, soft_wrap=True, highlight=False, markup=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     try:
-        with Progress(*columns, console=console) as bar:
+        with Progress(*_PROGRESS, console=console) as bar:
             task = bar.add_task("ml-1m.zip", total=None)
             fetch_movielens(output, url, md5, lambda done, total: bar.update(task, completed=done, total=total))
     except FileExistsError as error:
@@ -63,6 +65,57 @@ def fetch(
     except OSError as error:
         _fail(f"{output}: cannot be written; {error.strerror}.", FAILED)
     _print_summary(output)
+
+
+@app.command("credits")
+def write_credits(
+    links: Annotated[Path, typer.Option(help="links.csv of a MovieLens data set: movieId,imdbId,tmdbId.")],
+    imdb: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with IMDb's title.basics, title.crew, title.principals and name.basics, .tsv or .tsv.gz, "
+            "from https://datasets.imdbws.com.",
+            metavar="DIR",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="File to write; credits.csv beside movies.dat is what the pipeline reads.")
+    ],
+    movies: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the movies of this movies.dat only.",
+            show_default="movies.dat beside the output, if there is one; else all of the links",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write credits.csv, each movie's director and star, from MovieLens's links and IMDb's public tables.
+
+    The director is the first in title.crew, else the first principal of that trade; the star is the first principal
+    who is an actor, an actress or appears as themselves, else in archive footage. Unknown names stay blank.
+    The tables, some gigabytes, are streamed; the file appears when it is whole. IMDb allows personal and
+    non-commercial use: https://developer.imdb.com/non-commercial-datasets.
+    """
+    beside = output.parent / MOVIES_FILE
+    if movies is None and beside.is_file():
+        movies = beside
+    try:
+        movie_ids = None if movies is None else read_movie_ids(movies)
+        with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
+            tasks: dict[Path, TaskID] = {}
+
+            def show(path: Path, done: int, total: int) -> None:
+                if path not in tasks:
+                    tasks[path] = bar.add_task(path.name)
+                bar.update(tasks[path], completed=done, total=total)
+
+            summary = make_credits(links, imdb, output, movie_ids, force, show)
+    except (FileExistsError, DataError) as error:
+        _fail(str(error), BAD_INPUT)
+    except OSError as error:
+        _fail(f"{output}: cannot be written; {error.strerror}.", FAILED)
+    Console().print(_credits_table(output, summary))
 
 
 @app.command()
@@ -98,6 +151,20 @@ def _table(folder: Path, summary: Summary) -> Table:
         shares = credits.ratings_with_director, credits.ratings_with_star
         table.add_row("Movies with a director", f"{credits.movies_with_director:,} ({shares[0]:.1%} of ratings)")
         table.add_row("Movies with a star", f"{credits.movies_with_star:,} ({shares[1]:.1%} of ratings)")
+    return table
+
+
+def _credits_table(output: Path, summary: CreditsSummary) -> Table:
+    table = Table("What", "How many", title=escape(str(output)), title_justify="left")
+    table.columns[1].justify = "right"
+    table.add_row("Movies", f"{summary.movies:,}")
+    table.add_row("With a director", f"{summary.with_director:,}")
+    table.add_row("With a star", f"{summary.with_star:,}")
+    table.add_row("Unmatched", f"{summary.unmatched:,}")
+    table.add_row("  without an IMDb id", f"{summary.without_id:,}")
+    table.add_row("  that IMDb does not know", f"{summary.unknown:,}")
+    for name, count in summary.other_types.items():
+        table.add_row(f"Not a movie but {name or 'of no type'}", f"{count:,}")
     return table
 
 

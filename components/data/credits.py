@@ -1,0 +1,244 @@
+r"""Makes credits.csv, the director and the star of every movie, of MovieLens's links.csv and of IMDb's public tables.
+
+The director is the first that title.crew lists or, where it lists none, the first principal of that trade. The star is
+the first principal (the lowest `ordering`) who is an actor, an actress or appears as themselves; without any, as in
+some documentaries, the first who appears in archive footage. Whoever has no name in name.basics is passed over for the
+next; where nobody is left, the name stays blank.
+"""
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.data.imdb_tables import BLOCK_BYTES, Progress, find_table, wanted_rows
+from components.data.layout import MAX_ID, SEPARATOR, DataError, read_bytes, split_lines
+from components.data.raw_files import CREDIT_FIELDS
+
+TITLES, CREW, PRINCIPALS, NAMES = "title.basics.tsv", "title.crew.tsv", "title.principals.tsv", "name.basics.tsv"
+LINK_FIELDS = ("movieId", "imdbId", "tmdbId")
+
+_STAR_CATEGORIES = ("actor", "actress", "self")
+_CATEGORIES = (*_STAR_CATEGORIES, "archive_footage", "director")
+_MOVIE_ID = re.compile(r"[0-9]{1,19}")
+_IMDB_ID = re.compile(r"[0-9]{1,12}")
+
+# The people who come into question for a title, by IMDb's id of it, best first.
+People = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class CreditsSummary:
+    """What came of the links.
+
+    Attributes:
+      movies: rows of credits.csv.
+      with_director, with_star: of them, how many have a name.
+      without_id: links without an IMDb id.
+      unknown: links to titles that title.basics does not have.
+      other_types: titles of another type than movie, by IMDb's name of it, such as tvMovie.
+    """
+
+    movies: int
+    with_director: int
+    with_star: int
+    without_id: int
+    unknown: int
+    other_types: dict[str, int]
+
+    @property
+    def unmatched(self) -> int:
+        """Links that lead to no title."""
+        return self.without_id + self.unknown
+
+
+def check_output_file(output: Path, force: bool = False) -> None:
+    """Checks that a file can be written.
+
+    Args:
+      output: the file.
+      force: one that is there may be replaced.
+
+    Raises:
+      FileExistsError: there is one, or something else is in the way.
+    """
+    for parent in output.absolute().parents:
+        if parent.exists() and not parent.is_dir():
+            raise FileExistsError(f"{output}: should be in a folder; {parent} is a file.")
+    if output.is_dir():
+        raise FileExistsError(f"{output}: should be a file; received a folder.")
+    if output.exists() and not force:
+        raise FileExistsError(f"{output}: should be a new file; there is one, which --force replaces.")
+
+
+def make_credits(
+    links: Path,
+    imdb: Path,
+    output: Path,
+    movie_ids: Iterable[int] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> CreditsSummary:
+    """Writes credits.csv; it appears whole or not at all.
+
+    Args:
+      links: links.csv of a MovieLens data set.
+      imdb: folder of title.basics, title.crew, title.principals and name.basics, .tsv or .tsv.gz.
+      output: the file to write.
+      movie_ids: the movies to write, those of movies.dat for instance; None for all of the links.
+      force: replace a file that is there.
+      progress: where there is one, is told how far the reading of each table is.
+      block_bytes: how much of a table is read at once.
+
+    Raises:
+      FileExistsError: the file is there already.
+      DataError: a file is missing, or has a line that is not as it should be.
+    """
+    check_output_file(output, force)
+    tables = {name: find_table(imdb, name) for name in (TITLES, CREW, PRINCIPALS, NAMES)}
+    titles = read_links(links)
+    if movie_ids is not None:
+        wanted = set(movie_ids)
+        titles = {movie_id: title for movie_id, title in titles.items() if movie_id in wanted}
+    ids = _strings(title for title in titles.values() if title)
+    types = _read_types(tables[TITLES], ids, progress, block_bytes)
+    directors = _read_directors(tables[CREW], ids, progress, block_bytes)
+    stars = _read_principals(tables[PRINCIPALS], ids, directors, progress, block_bytes)
+    people = _strings(person for group in (directors, stars) for persons in group.values() for person in persons)
+    names = _read_names(tables[NAMES], people, progress, block_bytes)
+
+    rows = [(movie, _first(directors, title, names), _first(stars, title, names)) for movie, title in titles.items()]
+    check_output_file(output, force)
+    _write(output, rows)
+    return CreditsSummary(
+        movies=len(rows),
+        with_director=sum(bool(director) for _, director, _ in rows),
+        with_star=sum(bool(star) for _, _, star in rows),
+        without_id=sum(not title for title in titles.values()),
+        unknown=sum(bool(title) and title not in types for title in titles.values()),
+        other_types=dict(Counter(kind for kind in types.values() if kind != "movie").most_common()),
+    )
+
+
+def read_links(path: Path) -> dict[int, str]:
+    """Reads links.csv: `movieId,imdbId,tmdbId` with that header.
+
+    Returns:
+      IMDb's id of each movie, as `tt0114709`; empty where there is none.
+
+    Raises:
+      DataError: the first line that is not as described, or whose movie came before.
+    """
+    lines = [line.decode("utf-8-sig", "replace") for line in split_lines(read_bytes(path))]
+    header = ",".join(LINK_FIELDS)
+    if lines[0] != header:
+        raise DataError(path, 1, f"the header should be {header}", lines[0])
+    titles: dict[int, str] = {}
+    for line, text in enumerate(lines[1:], start=2):
+        fields = text.split(",")
+        if len(fields) != len(LINK_FIELDS):
+            raise DataError(path, line, f"a row should have {len(LINK_FIELDS)} fields, {header}", text)
+        movie_id = _movie_id(path, line, "movieId", fields[0])
+        if movie_id in titles:
+            raise DataError(path, line, "movieId should be unique, and an earlier line has it", fields[0])
+        if fields[1] and not _IMDB_ID.fullmatch(fields[1]):
+            raise DataError(path, line, "imdbId should be digits, without tt", fields[1])
+        titles[movie_id] = f"tt{fields[1]:0>7}" if fields[1] else ""
+    return titles
+
+
+def read_movie_ids(path: Path) -> list[int]:
+    """The ids in movies.dat: what stands before the first `::` of each line.
+
+    Raises:
+      DataError: the first line that does not begin with an id.
+    """
+    lines = enumerate(split_lines(read_bytes(path)), start=1)
+    return [_movie_id(path, line, "movie_id", row.decode("latin-1").partition(SEPARATOR)[0]) for line, row in lines]
+
+
+def _movie_id(path: Path, line: int, name: str, text: str) -> int:
+    if not _MOVIE_ID.fullmatch(text) or not 1 <= int(text) <= MAX_ID:
+        raise DataError(path, line, f"{name} should be a positive integer", text)
+    return int(text)
+
+
+def _read_types(path: Path, ids: pa.Array, progress: Progress | None, block_bytes: int) -> dict[str, str]:
+    types: dict[str, str] = {}
+    for rows in wanted_rows(path, ("tconst", "titleType"), ids, progress, block_bytes):
+        types.update(zip(rows["tconst"].to_pylist(), pc.fill_null(rows["titleType"], "").to_pylist(), strict=True))
+    return types
+
+
+def _read_directors(path: Path, ids: pa.Array, progress: Progress | None, block_bytes: int) -> People:
+    people: People = {}
+    for rows in wanted_rows(path, ("tconst", "directors"), ids, progress, block_bytes):
+        known = rows.filter(pc.is_valid(rows["directors"]))
+        for title, directors in zip(known["tconst"].to_pylist(), known["directors"].to_pylist(), strict=True):
+            people[title] = directors.split(",")
+    return people
+
+
+def _read_principals(
+    path: Path, ids: pa.Array, directors: People, progress: Progress | None, block_bytes: int
+) -> People:
+    """The stars; appends to `directors` those that are principals."""
+    columns = ("tconst", "ordering", "nconst", "category")
+    found: list[tuple[bool, int, str, str, str]] = []
+    for rows in wanted_rows(path, columns, ids, progress, block_bytes):
+        chosen = rows.filter(pc.is_in(rows["category"], value_set=_strings(_CATEGORIES)))
+        for title, ordering, person, category, line in zip(
+            *(chosen[name].to_pylist() for name in (*columns, "line")), strict=True
+        ):
+            if ordering is None or not ordering.isdecimal() or int(ordering) > MAX_ID:
+                raise DataError(path, line, "ordering should be a whole number", ordering or "\\N")
+            if person is None:
+                raise DataError(path, line, "nconst should be nm and digits", "\\N")
+            found.append((category == "archive_footage", int(ordering), title, person, category))
+    stars: People = {}
+    for _, _, title, person, category in sorted(found):
+        (directors if category == "director" else stars).setdefault(title, []).append(person)
+    return stars
+
+
+def _read_names(path: Path, ids: pa.Array, progress: Progress | None, block_bytes: int) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for rows in wanted_rows(path, ("nconst", "primaryName"), ids, progress, block_bytes):
+        for person, name in zip(rows["nconst"].to_pylist(), rows["primaryName"].to_pylist(), strict=True):
+            names[person] = _printable(name or "")
+    return names
+
+
+def _printable(name: str) -> str:
+    """A name as credits.csv may hold it, with plain single spaces and without control characters."""
+    return "".join(character for character in " ".join(name.split()) if character.isprintable())
+
+
+def _first(people: People, title: str, names: dict[str, str]) -> str:
+    return next((names[person] for person in people.get(title, ()) if names.get(person)), "")
+
+
+def _strings(values: Iterable[str]) -> pa.Array:
+    return pa.array(sorted(set(values)), pa.string())
+
+
+def _write(output: Path, rows: list[tuple[int, str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CREDIT_FIELDS)
+    writer.writerows(rows)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draft = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        draft.write_bytes(text.getvalue().encode("utf-8"))
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
