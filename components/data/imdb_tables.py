@@ -89,6 +89,28 @@ def _batches(
         raise DataError(path, 1, f"the header should name the columns {', '.join(columns)}", "\t".join(header))
     if not stream.peek(1):
         raise DataError(path, None, "should have at least one row below its header")
+    lines = 1
+    for block in _blocks(stream, block_bytes):
+        batch = _parsed(path, block, header, columns, lines)
+        yield batch
+        lines += batch.num_rows
+
+
+def _blocks(stream: "io.BufferedReader[Any]", block_bytes: int) -> Iterator[bytes]:
+    """Whole lines, about so many bytes at a time.
+
+    Arrow's own streaming reader would call back into Python from its threads, which may abort a process that ends.
+    """
+    rest = b""
+    while chunk := stream.read(block_bytes):
+        block, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield block + newline
+    if rest:
+        yield rest
+
+
+def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str], lines_before: int) -> pa.RecordBatch:
     bad: list[pa.csv.InvalidRow] = []
 
     def refuse(row: pa.csv.InvalidRow) -> str:
@@ -96,10 +118,10 @@ def _batches(
         return "error"
 
     try:
-        with pa.csv.open_csv(
-            stream,
-            # One thread, so that rows come with their numbers.
-            pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=header),
+        table = pa.csv.read_csv(
+            pa.BufferReader(block),
+            # One thread, so that rows come with their numbers; one block, so that they are one batch.
+            pa.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
             pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=refuse),
             pa.csv.ConvertOptions(
                 check_utf8=False,
@@ -108,14 +130,14 @@ def _batches(
                 null_values=["\\N"],
                 strings_can_be_null=True,
             ),
-        ) as reader:
-            yield from reader
+        )
     except pa.ArrowInvalid as error:
         if not bad:
             raise DataError(path, None, f"should be a tab-separated table; {error}") from error
         problem = f"a row should have {len(header)} fields, separated by tabs, but has {bad[0].actual_columns}"
-        # Arrow counts from 1, and does not count the header.
-        raise DataError(path, bad[0].number + 1, problem, bad[0].text) from error
+        raise DataError(path, bad[0].number + lines_before, problem, bad[0].text) from error
+    (batch,) = table.combine_chunks().to_batches()
+    return batch
 
 
 def _selected(path: Path, batch: pa.RecordBatch, wanted: pa.Array, first_line: int) -> pa.Table:
