@@ -7,7 +7,7 @@ give the range of an integer, but not list its values (TFDV refuses a string dom
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import tensorflow_data_validation as tfdv
@@ -19,11 +19,9 @@ from tfx.components.statistics_gen.stats_artifact_utils import load_statistics
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
-from components.data.layout import AGE_CODES
+from transform.features import FEATURES
 
 SCHEMA_FILE = "schema.pbtxt"
-# The values of features that are codes with gaps.
-CODES: Mapping[str, Collection[int]] = {"age": AGE_CODES}
 # Where chance alone could do it, a difference means nothing: of this many rows, a share strays by 0.1, which the schema
 # allows, once in 100,000 draws.
 FEWEST_COMPARED_ROWS = 500
@@ -147,14 +145,14 @@ def movie_anomalies(
 
 
 def code_anomalies(statistics: Statistics) -> list[Anomaly]:
-    """Codes that a feature of CODES should not have.
+    """Numbers in the range of a feature's codes that are none of them; what is out of range, the schema tells.
 
     Raises:
       ValueError: the statistics do not count the values, because they were made without the schema.
     """
     found = []
     for split, datasets in statistics.items():
-        for name, codes in CODES.items():
+        for name, codes in ((feature.name, feature.codes) for feature in FEATURES if feature.codes):
             feature = _feature(datasets, name)
             if feature is None:
                 continue
@@ -163,7 +161,7 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
             unknown = {
                 bucket.label: int(bucket.sample_count)
                 for bucket in feature.string_stats.rank_histogram.buckets
-                if int(bucket.label) not in codes
+                if codes[0] < int(bucket.label) < codes[-1] and int(bucket.label) not in codes
             }
             if unknown:
                 rows = ", ".join(f"{label} ({count} rows)" for label, count in unknown.items())

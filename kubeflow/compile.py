@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config import load_config
+from pipeline.config import ConfigError, load_config
 
 
 def compile_pipeline(
@@ -26,7 +26,17 @@ def compile_pipeline(
       root: where artifacts go.
       serving: where blessed models are pushed.
       output: the file to write.
+
+    Raises:
+      ConfigError: the configuration cannot be used, here or at all.
     """
+    settings = load_config(config, overrides)
+    if settings.data.spans is not None:
+        # Its resolver knows two of TFX's own strategies only, of which neither gives a window of spans.
+        raise ConfigError(
+            f"{config}: data.spans should be null for Kubeflow Pipelines; received {settings.data.spans}."
+        )
+
     from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
@@ -41,7 +51,7 @@ def compile_pipeline(
     )
     runner.run(
         create_pipeline(
-            config=load_config(config, overrides),
+            config=settings,
             data_dir=data,
             pipeline_root=root,
             serving_dir=serving,
@@ -62,7 +72,11 @@ def main(
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("movielens.json"),
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines v2."""
-    compile_pipeline(config, overrides or [], image, data, root, serving, output)
+    try:
+        compile_pipeline(config, overrides or [], image, data, root, serving, output)
+    except ConfigError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
+from components.curated_schema import CuratedSchemaGen
 from components.data_gate import DataGate
 from components.distributions import train_eval_validator
 from components.feature_importance import FeatureImportance
@@ -73,7 +74,7 @@ def create_pipeline(
     # Describes the data, holds it against the schema kept in the repository, and train against eval. The validators
     # only write down what they find; the gate stops the pipeline for it, and hands on the schema of what is there.
     schema_file = str(resources.files("transform") / "schema.pbtxt")
-    curated = tfx.components.ImportSchemaGen(schema_file=schema_file)
+    curated = CuratedSchemaGen(schema_file).with_id("ImportSchemaGen")
     statistics = tfx.components.StatisticsGen(
         examples=examples.outputs["examples"], schema=curated.outputs["schema"], exclude_splits=["test"]
     )

@@ -49,7 +49,7 @@ class Splits:
         if column.kind is Kind.MULTI_HOT:
             return column.feature.width + 2
         if column.kind is Kind.BUCKETS:
-            return len(column.feature.boundaries) + 2
+            return len(column.feature.codes) + 1
         fixed = {Kind.HOUR: 25, Kind.WEEKDAY: 8}
         return fixed.get(column.kind) or self.size(column.feature.name)
 

@@ -28,7 +28,7 @@ class Kind(Enum):
     """How preprocessing turns a feature into numbers, and what it gives for a missing or an unknown value."""
 
     CATEGORY = "category"  # vocabulary index, int64 []; missing: 0, unknown: the last index
-    BUCKETS = "buckets"  # 1 + number of boundaries up to the value, int64 []; missing: 0
+    BUCKETS = "buckets"  # number of codes up to the value, 1 at least, int64 []; missing: 0
     HOUR = "hour"  # of a time in seconds, UTC: 1 to 24, int64 []; missing: 0
     WEEKDAY = "weekday"  # of a time in seconds, UTC: 1 (Monday) to 7, int64 []; missing: 0
     TOKENS = "tokens"  # vocabulary indices of words, int64 [width]; padded with 0
@@ -62,12 +62,13 @@ class Feature:
       kinds: what preprocessing makes of it; nothing for a feature that no model reads.
       optional: whether rows, or all the data, may do without it.
       values: the texts that are allowed; none for any.
-      range: the smallest and the largest number allowed; None for no bound.
+      codes: the integers that are allowed, in rising order; none for any. For BUCKETS, those after the first begin the
+        second bucket and those after it.
+      range: the smallest and the largest number allowed, where there are no codes; None for no bound.
       max_values: most values in a row; None for any number.
       skew: largest difference allowed between the distributions of train and eval, and of one span and the next: for
         texts and codes the largest difference of a share, for numbers the Jensen-Shannon divergence. None for any.
       width: for TOKENS the most words kept, for MULTI_HOT the largest vocabulary.
-      boundaries: for BUCKETS, where the second bucket and those after it begin.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
     """
 
@@ -77,11 +78,11 @@ class Feature:
     kinds: tuple[Kind, ...] = ()
     optional: bool = False
     values: tuple[str, ...] = ()
+    codes: tuple[int, ...] = ()
     range: tuple[float | None, float | None] = (None, None)
     max_values: int | None = 1
     skew: float | None = None
     width: int = 0
-    boundaries: tuple[int, ...] = ()
     prefix: int | None = None
 
 
@@ -103,30 +104,34 @@ class Column:
         return transformed_name(self.feature.name, self.kind)
 
 
-_GENRES = (
+GENDERS = ("M", "F")
+# The first year of a bracket, and 1 for under 18.
+AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
+OCCUPATIONS = 21
+GENRES = (
     *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
+LOWEST_RATING, HIGHEST_RATING = 1, 5
 
-# Ages are codes of MovieLens, the first year of a bracket, and 1 for under 18.
-_AGES = (18, 25, 35, 45, 50, 56)
+_STARS = (LOWEST_RATING, HIGHEST_RATING)
 
 FEATURES = (
     Feature("user_id", "int64", Role.USER, (Kind.CATEGORY,), range=(1, None)),
-    Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=("F", "M"), skew=0.1),
-    Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), range=(1, 56), boundaries=_AGES, skew=0.1),
-    Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), range=(0, 20), skew=0.1),
+    Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=GENDERS, skew=0.1),
+    Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), codes=AGE_CODES, skew=0.1),
+    Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), codes=tuple(range(OCCUPATIONS)), skew=0.1),
     Feature("zip_code", "string", Role.USER, (Kind.CATEGORY,), prefix=3),
     Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None)),
     Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
     Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
     Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(1880, 2100), skew=0.05),
-    Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=_GENRES, max_values=18, width=18, skew=0.1),
+    Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=GENRES, max_values=18, width=18, skew=0.1),
     Feature("director", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("star", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("history_movie_ids", "int64", Role.HISTORY, (Kind.MOVIES,), True, range=(1, None), max_values=None),
-    Feature("history_ratings", "float32", Role.HISTORY, (Kind.RATINGS,), True, range=(1, 5), max_values=None),
-    Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=(1, 5), skew=0.05),
+    Feature("history_ratings", "float32", Role.HISTORY, (Kind.RATINGS,), True, range=_STARS, max_values=None),
+    Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=_STARS, skew=0.05),
     Feature("seen_movie_ids", "int64", Role.EVALUATION, (), True, range=(1, None), max_values=None),
 )
 

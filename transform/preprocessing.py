@@ -61,7 +61,7 @@ def _category(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 
 def _buckets(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     values = tf.cast(raw.values, tf.float32)
-    bucket = tf.searchsorted(tf.constant(feature.boundaries, tf.float32), values, side="right", out_type=tf.int64)
+    bucket = tf.searchsorted(tf.constant(feature.codes[1:], tf.float32), values, side="right", out_type=tf.int64)
     return _first(raw.with_values(bucket + 1), default=0)
 
 

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from transform import features
-from transform.features import Feature, Kind, Role
+from transform.features import Feature, Role
 
 PATH = Path(__file__).with_name("schema.pbtxt")
 TRAINING, MOVIES, SERVING = "TRAINING", "MOVIES", "SERVING"
@@ -69,13 +69,12 @@ def _feature(feature: Feature) -> schema_pb2.Feature:
 def _set_domain(feature: Feature, result: schema_pb2.Feature) -> None:
     if feature.values:
         result.string_domain.value.extend(feature.values)
-    low, high = feature.range
+    low, high = (feature.codes[0], feature.codes[-1]) if feature.codes else feature.range
     bounds = {name: bound for name, bound in (("min", low), ("max", high)) if bound is not None}
     if bounds and feature.dtype == "int64":
         result.int_domain.CopyFrom(schema_pb2.IntDomain(**{name: int(bound) for name, bound in bounds.items()}))
         # Numbers that are names, and few: statistics count each.
-        is_code = Kind.CATEGORY in feature.kinds or Kind.BUCKETS in feature.kinds
-        result.int_domain.is_categorical = is_code and len(bounds) == 2
+        result.int_domain.is_categorical = bool(feature.codes)
     elif bounds:
         result.float_domain.CopyFrom(schema_pb2.FloatDomain(**bounds))
 

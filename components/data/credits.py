@@ -18,16 +18,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.data.bad_rows import check_tolerance
 from components.data.imdb_tables import BLOCK_BYTES, Progress, find_table, wanted_rows
-from components.data.layout import MAX_ID, SEPARATOR, DataError, read_bytes, split_lines
-from components.data.raw_files import CREDIT_FIELDS
+from components.data.layout import (
+    MAX_ID,
+    DataError,
+    RowError,
+    check_field_count,
+    check_not_blank,
+    parse_id,
+)
+from components.data.raw_files import CREDIT_FIELDS, lines_below_header, read_movies, read_rows
 
 TITLES, CREW, PRINCIPALS, NAMES = "title.basics.tsv", "title.crew.tsv", "title.principals.tsv", "name.basics.tsv"
 LINK_FIELDS = ("movieId", "imdbId", "tmdbId")
 
 _STAR_CATEGORIES = ("actor", "actress", "self")
 _CATEGORIES = (*_STAR_CATEGORIES, "archive_footage", "director")
-_MOVIE_ID = re.compile(r"[0-9]{1,19}")
 _IMDB_ID = re.compile(r"[0-9]{1,12}")
 
 # The people who come into question for a title, by IMDb's id of it, best first.
@@ -35,7 +42,7 @@ People = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class CreditsSummary:
+class LinkCounts:
     """What came of the links.
 
     Attributes:
@@ -86,7 +93,7 @@ def make_credits(
     force: bool = False,
     progress: Progress | None = None,
     block_bytes: int = BLOCK_BYTES,
-) -> CreditsSummary:
+) -> LinkCounts:
     """Writes credits.csv; it appears whole or not at all.
 
     Args:
@@ -118,7 +125,7 @@ def make_credits(
     rows = [(movie, _first(directors, title, names), _first(stars, title, names)) for movie, title in titles.items()]
     check_output_file(output, force)
     _write(output, rows)
-    return CreditsSummary(
+    return LinkCounts(
         movies=len(rows),
         with_director=sum(bool(director) for _, director, _ in rows),
         with_star=sum(bool(star) for _, _, star in rows),
@@ -135,40 +142,33 @@ def read_links(path: Path) -> dict[int, str]:
       IMDb's id of each movie, as `tt0114709`; empty where there is none.
 
     Raises:
-      DataError: the first line that is not as described, or whose movie came before.
+      DataError: lines that are not as described, or whose movie came before.
     """
-    lines = [line.decode("utf-8-sig", "replace") for line in split_lines(read_bytes(path))]
-    header = ",".join(LINK_FIELDS)
-    if lines[0] != header:
-        raise DataError(path, 1, f"the header should be {header}", lines[0])
-    titles: dict[int, str] = {}
-    for line, text in enumerate(lines[1:], start=2):
-        fields = text.split(",")
-        if len(fields) != len(LINK_FIELDS):
-            raise DataError(path, line, f"a row should have {len(LINK_FIELDS)} fields, {header}", text)
-        movie_id = _movie_id(path, line, "movieId", fields[0])
-        if movie_id in titles:
-            raise DataError(path, line, "movieId should be unique, and an earlier line has it", fields[0])
-        if fields[1] and not _IMDB_ID.fullmatch(fields[1]):
-            raise DataError(path, line, "imdbId should be digits, without tt", fields[1])
-        titles[movie_id] = f"tt{fields[1]:0>7}" if fields[1] else ""
-    return titles
+    rows, bad = read_rows(path, lines_below_header(path, LINK_FIELDS), LINK_FIELDS[0], _parse_link)
+    check_tolerance(bad, {path: len(rows)}, tolerance=0.0)
+    return dict(rows)
+
+
+def _parse_link(row: bytes) -> tuple[int, str]:
+    check_not_blank(row)
+    text = row.decode("utf-8", "replace")
+    fields = text.split(",")
+    check_field_count(fields, LINK_FIELDS, ",", text)
+    movie_text, imdb_text, _ = fields
+    if imdb_text and not _IMDB_ID.fullmatch(imdb_text):
+        raise RowError("malformed imdbId", "imdbId should be digits, without tt", imdb_text)
+    return parse_id("movieId", movie_text), f"tt{imdb_text:0>7}" if imdb_text else ""
 
 
 def read_movie_ids(path: Path) -> list[int]:
-    """The ids in movies.dat: what stands before the first `::` of each line.
+    """The ids in movies.dat.
 
     Raises:
-      DataError: the first line that does not begin with an id.
+      DataError: lines that are not as they should be.
     """
-    lines = enumerate(split_lines(read_bytes(path)), start=1)
-    return [_movie_id(path, line, "movie_id", row.decode("latin-1").partition(SEPARATOR)[0]) for line, row in lines]
-
-
-def _movie_id(path: Path, line: int, name: str, text: str) -> int:
-    if not _MOVIE_ID.fullmatch(text) or not 1 <= int(text) <= MAX_ID:
-        raise DataError(path, line, f"{name} should be a positive integer", text)
-    return int(text)
+    movies, bad = read_movies(path)
+    check_tolerance(bad, {path: len(movies)}, tolerance=0.0)
+    return movies["movie_id"].tolist()
 
 
 def _read_types(path: Path, ids: pa.Array, progress: Progress | None, block_bytes: int) -> dict[str, str]:

@@ -5,30 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SEPARATOR = "::"
-GENDERS = ("M", "F")
-AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
-OCCUPATIONS = 21
-GENRES = (
-    "Action",
-    "Adventure",
-    "Animation",
-    "Children's",
-    "Comedy",
-    "Crime",
-    "Documentary",
-    "Drama",
-    "Fantasy",
-    "Film-Noir",
-    "Horror",
-    "Musical",
-    "Mystery",
-    "Romance",
-    "Sci-Fi",
-    "Thriller",
-    "War",
-    "Western",
-)
-LOWEST_RATING, HIGHEST_RATING = 1, 5
 MAX_ID = 2**63 - 1
 MAX_TIMESTAMP = 253_402_300_799  # The last second of the year 9999, in seconds since 1970.
 

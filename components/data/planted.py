@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.data.layout import AGE_CODES, GENDERS, GENRES, OCCUPATIONS
+from transform.features import AGE_CODES, GENDERS, GENRES, OCCUPATIONS
 
 # Standard deviation of each planted effect, in rating points before rounding, by the features that it joins.
 STRENGTHS: dict[tuple[str, ...], float] = {

@@ -11,8 +11,6 @@ import pandas as pd
 
 from components.data.bad_rows import BadRow
 from components.data.layout import (
-    HIGHEST_RATING,
-    LOWEST_RATING,
     MAX_TIMESTAMP,
     SEPARATOR,
     RowError,
@@ -21,6 +19,7 @@ from components.data.layout import (
     read_bytes,
     split_row,
 )
+from transform.features import HIGHEST_RATING, LOWEST_RATING
 
 FIELDS = ("user_id", "movie_id", "rating", "timestamp")
 _COLONS = 2 * (len(FIELDS) - 1)

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,6 @@ import pandas as pd
 
 from components.data.bad_rows import BadRow, check_any_good, check_tolerance
 from components.data.layout import (
-    AGE_CODES,
-    GENDERS,
-    GENRES,
-    OCCUPATIONS,
     DataError,
     RowError,
     check_field_count,
@@ -28,6 +24,7 @@ from components.data.layout import (
     split_row,
 )
 from components.data.ratings_file import read_ratings
+from transform.features import AGE_CODES, GENDERS, GENRES, OCCUPATIONS
 
 __all__ = ["CREDITS_FILE", "MOVIES_FILE", "RATINGS_FILE", "USERS_FILE", "DataError", "MovieLens", "read_movielens"]
 
@@ -113,7 +110,7 @@ def _check_files(folder: Path) -> None:
 def read_users(path: Path) -> _Table:
     """Reads users.dat: `user_id::gender::age::occupation::zip_code`; returns good rows and bad ones."""
     lines = enumerate(split_lines(read_bytes(path)), start=1)
-    rows, bad = _read_rows(path, lines, "user_id", _parse_user)
+    rows, bad = read_rows(path, lines, "user_id", _parse_user)
     frame = pd.DataFrame(rows, columns=list(USER_FIELDS))
     return frame.astype({"user_id": np.int64, "age": np.int64, "occupation": np.int64}), bad
 
@@ -134,7 +131,7 @@ def _parse_user(row: bytes) -> tuple[int, str, int, int, str]:
 def read_movies(path: Path) -> _Table:
     """Reads movies.dat: `movie_id::title (year)::genre|genre`; returns good rows and bad ones."""
     lines = enumerate(split_lines(read_bytes(path)), start=1)
-    rows, bad = _read_rows(path, lines, "movie_id", _parse_movie)
+    rows, bad = read_rows(path, lines, "movie_id", _parse_movie)
     frame = pd.DataFrame(rows, columns=["movie_id", "title", "release_year", "genres"])
     return frame.astype({"movie_id": np.int64, "release_year": np.int64}), bad
 
@@ -167,10 +164,7 @@ def read_credits(path: Path, movie_ids: np.ndarray) -> _Table:
     Raises:
       DataError: the file cannot be read, is empty, or has another header.
     """
-    first, *others = split_lines(read_bytes(path))
-    header = ",".join(CREDIT_FIELDS)
-    if first.removeprefix(codecs.BOM_UTF8) != header.encode():
-        raise DataError(path, 1, f"the header should be {header}", first.decode("utf-8", "replace"))
+    lines = lines_below_header(path, CREDIT_FIELDS)
     known = set(movie_ids.tolist())
 
     def parse(row: bytes) -> tuple[int, str | None, str | None]:
@@ -179,7 +173,7 @@ def read_credits(path: Path, movie_ids: np.ndarray) -> _Table:
             raise RowError("unknown movie", f"movie_id should be in {MOVIES_FILE}", str(movie_id))
         return movie_id, director, star
 
-    rows, bad = _read_rows(path, enumerate(others, start=2), "movie_id", parse)
+    rows, bad = read_rows(path, lines, "movie_id", parse)
     frame = pd.DataFrame(rows, columns=list(CREDIT_FIELDS), dtype=object)
     return frame.astype({"movie_id": np.int64}), bad
 
@@ -201,7 +195,20 @@ def _parse_credits(row: bytes) -> tuple[int, str | None, str | None]:
     return parse_id("movie_id", movie_text), director.strip() or None, star.strip() or None
 
 
-def _read_rows(
+def lines_below_header(path: Path, names: Sequence[str]) -> Iterable[tuple[int, bytes]]:
+    """The lines of a CSV file with their numbers, from 2.
+
+    Raises:
+      DataError: the file cannot be read, is empty, or has another header.
+    """
+    first, *others = split_lines(read_bytes(path))
+    header = ",".join(names)
+    if first.removeprefix(codecs.BOM_UTF8) != header.encode():
+        raise DataError(path, 1, f"the header should be {header}", first.decode("utf-8", "replace"))
+    return enumerate(others, start=2)
+
+
+def read_rows(
     path: Path, lines: Iterable[tuple[int, bytes]], id_name: str, parse: Callable[[bytes], tuple[Any, ...]]
 ) -> tuple[list[tuple[Any, ...]], list[BadRow]]:
     """Good rows, which begin with an id that no good row before them has, and bad rows."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from components.data.layout import AGE_CODES, GENDERS, GENRES
 from components.data.output_folder import write_folder
 from components.data.planted import NEXT_MOVIE, NOISE, TASTE_IN_CHOICE, World, draw_world
 from components.data.raw_files import CREDIT_FIELDS, CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+from transform.features import AGE_CODES, GENDERS, GENRES
 
 MIN_RATINGS_PER_USER = 20  # As in MovieLens 1M, where there are enough ratings to go round.
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from components.data.layout import HIGHEST_RATING, LOWEST_RATING
 from components.data.raw_files import MovieLens
+from transform.features import HIGHEST_RATING, LOWEST_RATING
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from components.data.credits import CreditsSummary, make_credits, read_movie_ids
+from components.data.credits import LinkCounts, make_credits, read_movie_ids
 from components.data.fetch import LICENCE, MD5, URL, FetchError, fetch_movielens
 from components.data.raw_files import MOVIES_FILE, DataError, read_movielens
 from components.data.sample import generate_sample
@@ -110,12 +110,12 @@ def write_credits(
                     tasks[path] = bar.add_task(path.name)
                 bar.update(tasks[path], completed=done, total=total)
 
-            summary = make_credits(links, imdb, output, movie_ids, force, show)
+            counts = make_credits(links, imdb, output, movie_ids, force, show)
     except (FileExistsError, DataError) as error:
         _fail(str(error), BAD_INPUT)
     except OSError as error:
         _fail(f"{output}: cannot be written; {error.strerror}.", FAILED)
-    Console().print(_credits_table(output, summary))
+    _print_counts(str(output), _describe_links(counts))
 
 
 @app.command()
@@ -129,43 +129,51 @@ def _print_summary(folder: Path) -> None:
         summary = summarize(read_movielens(folder))
     except DataError as error:
         _fail(str(error), BAD_INPUT)
-    Console().print(_table(folder, summary))
+    _print_counts(str(folder), _describe(summary))
 
 
-def _table(folder: Path, summary: Summary) -> Table:
-    table = Table("What", "How many", title=escape(str(folder)), title_justify="left")
-    table.columns[1].justify = "right"
-    table.add_row("Ratings", f"{summary.ratings:,}")
-    table.add_row("Users", f"{summary.users:,}")
-    table.add_row("Movies", f"{summary.movies:,}")
-    table.add_row("Movies with a rating", f"{summary.rated_movies:,}")
-    table.add_row("Rated pairs", f"{summary.density:.2%}")
-    table.add_row("First rating (UTC)", f"{summary.first:%Y-%m-%d %H:%M}")
-    table.add_row("Last rating (UTC)", f"{summary.last:%Y-%m-%d %H:%M}")
-    for value, count in summary.histogram.items():
-        table.add_row(f"Ratings of {value}", f"{count:,} ({count / summary.ratings:.1%})")
+def _describe(summary: Summary) -> dict[str, str]:
     credits = summary.credits
-    if credits is None:
-        table.add_row("Credits", "no credits.csv")
-    else:
-        shares = credits.ratings_with_director, credits.ratings_with_star
-        table.add_row("Movies with a director", f"{credits.movies_with_director:,} ({shares[0]:.1%} of ratings)")
-        table.add_row("Movies with a star", f"{credits.movies_with_star:,} ({shares[1]:.1%} of ratings)")
-    return table
+    covered: dict[str, str] = {"Credits": "no credits.csv"}
+    if credits is not None:
+        directors, stars = credits.ratings_with_director, credits.ratings_with_star
+        covered = {
+            "Movies with a director": f"{credits.movies_with_director:,} ({directors:.1%} of ratings)",
+            "Movies with a star": f"{credits.movies_with_star:,} ({stars:.1%} of ratings)",
+        }
+    histogram = summary.histogram.items()
+    return {
+        "Ratings": f"{summary.ratings:,}",
+        "Users": f"{summary.users:,}",
+        "Movies": f"{summary.movies:,}",
+        "Movies with a rating": f"{summary.rated_movies:,}",
+        "Rated pairs": f"{summary.density:.2%}",
+        "First rating (UTC)": f"{summary.first:%Y-%m-%d %H:%M}",
+        "Last rating (UTC)": f"{summary.last:%Y-%m-%d %H:%M}",
+        **{f"Ratings of {value}": f"{count:,} ({count / summary.ratings:.1%})" for value, count in histogram},
+        **covered,
+    }
 
 
-def _credits_table(output: Path, summary: CreditsSummary) -> Table:
-    table = Table("What", "How many", title=escape(str(output)), title_justify="left")
+def _describe_links(counts: LinkCounts) -> dict[str, str]:
+    numbers = {
+        "Movies": counts.movies,
+        "With a director": counts.with_director,
+        "With a star": counts.with_star,
+        "Unmatched": counts.unmatched,
+        "  without an IMDb id": counts.without_id,
+        "  that IMDb does not know": counts.unknown,
+        **{f"Not a movie but {name or 'of no type'}": count for name, count in counts.other_types.items()},
+    }
+    return {name: f"{number:,}" for name, number in numbers.items()}
+
+
+def _print_counts(title: str, counts: dict[str, str]) -> None:
+    table = Table("What", "How many", title=escape(title), title_justify="left")
     table.columns[1].justify = "right"
-    table.add_row("Movies", f"{summary.movies:,}")
-    table.add_row("With a director", f"{summary.with_director:,}")
-    table.add_row("With a star", f"{summary.with_star:,}")
-    table.add_row("Unmatched", f"{summary.unmatched:,}")
-    table.add_row("  without an IMDb id", f"{summary.without_id:,}")
-    table.add_row("  that IMDb does not know", f"{summary.unknown:,}")
-    for name, count in summary.other_types.items():
-        table.add_row(f"Not a movie but {name or 'of no type'}", f"{count:,}")
-    return table
+    for name, count in counts.items():
+        table.add_row(name, count)
+    Console().print(table)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -15,13 +15,13 @@ from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_conf
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.data.layout import AGE_CODES, GENRES
 from components.data.sample import generate_sample
 from components.data_gate import FEWEST_COMPARED_ROWS, Anomaly, AnomalyError, DataGate, read_anomalies
 from components.distributions import comparison, span_validator, train_eval_validator
 from components.movielens_example_gen import MovieLensExampleGen
 from components.splits import SplitConfig, Strategy
 from tests.components.gate_runs import SCHEMA, SCHEMA_FILE, Columns, Gate
+from transform.features import AGE_CODES, GENRES
 
 OF_MOVIES = ("movie_id", "title", "release_year", "genres", "director", "star")
 ROWS = {"train": 4000, "eval": 1000, "movies": 200}

@@ -8,7 +8,7 @@ from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, La
 
 def model(number, trainer="Trainer.ranking"):
     artifact = standard_artifacts.Model()
-    artifact.uri, artifact.id = f"/root/{trainer}/model/{number}", number
+    artifact.uri, artifact.id = f"artifacts/{trainer}/model/{number}", number
     return artifact
 
 

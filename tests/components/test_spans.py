@@ -48,7 +48,7 @@ def test_a_span_draws_on_those_before_it(base):
 
 def examples(number, span, settings="{}", component="MovieLensExampleGen"):
     artifact = standard_artifacts.Examples()
-    artifact.uri, artifact.id = f"/root/{component}/examples/{number}", number
+    artifact.uri, artifact.id = f"artifacts/{component}/examples/{number}", number
     artifact.set_int_custom_property("span", span)
     artifact.set_string_custom_property("settings", settings)
     return artifact

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,17 @@ def test_keeps_the_edges(spec):
         assert "ImportSchemaGen" not in spec.root.dag.tasks[name].dependent_tasks
     recommender = spec.root.dag.tasks["RecommenderBuilder"]
     assert {"Evaluator.retrieval", "Evaluator.ranking", "Transform"} <= set(recommender.dependent_tasks)
+
+
+def test_a_window_of_spans_is_refused(tmp_path):
+    command = [sys.executable, str(COMPILER), "--image", "image:tag", "--data", "d", "--root", "r", "--serving", "s"]
+    output = tmp_path / "movielens.json"
+    options = ["--set", "data.spans=2", "--output", str(output)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=COMPILER.parents[1])
+    assert done.returncode == 2
+    assert "Error: ml1m: data.spans should be null for Kubeflow Pipelines; received 2." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
 
 
 def test_every_container_runs_the_given_image(spec):

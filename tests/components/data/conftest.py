@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.components.data.credits_source import Source
+
 FILES = {
     "users.dat": ["1::F::1::10::48067", "2::M::56::16::70072", "5::M::25::0::98107-2117"],
     "movies.dat": [
@@ -46,3 +48,9 @@ def set_line(folder: Path) -> Callable[[str, int, str | bytes], None]:
         path.write_bytes(b"\n".join(lines))
 
     return replace
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """links.csv and IMDb's tables, small."""
+    return Source(tmp_path)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.data.layout import GENRES
 from components.data.planted import NEXT_MOVIE, STRENGTHS, draw_world, pair_strength
 from components.data.raw_files import MovieLens, read_movielens
 from components.data.sample import generate_sample
 from components.data.summary import summarize
+from transform.features import GENRES
 
 USERS, MOVIES, RATINGS = 600, 400, 40_000
 

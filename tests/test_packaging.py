@@ -1,0 +1,89 @@
+"""What is built of the project: the wheel stands by itself, and the image copies what there is."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("components", "pipeline", "serving", "trainers", "transform")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The project's wheel, built from a copy of what it is made of."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        source.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    program = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    (path,) = folder.glob("movielens_tfx-*.whl")
+    return path
+
+
+@pytest.mark.component
+def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
+    expected = {
+        str(path.relative_to(ROOT))
+        for name in PACKAGES
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+
+
+@pytest.mark.component
+def test_the_wheel_imports_where_there_is_no_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    program = f"""
+import importlib, os, pkgutil, site, sys
+# The dependencies, but neither the link to the checkout that .pth files make nor the checkout itself.
+sys.path[:0] = [{str(tmp_path / "site")!r}]
+sys.path.extend({[path for path in sys.path if path.endswith("site-packages")]!r})
+from pipeline.config import load_config, preset_names
+assert preset_names() and all(load_config(name).name == name for name in preset_names())
+for package in {PACKAGES!r}:
+    module = importlib.import_module(package)
+    for info in pkgutil.walk_packages(module.__path__, package + "."):
+        importlib.import_module(info.name)
+ours = [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] in {PACKAGES!r}]
+strays = [module.__file__ for module in ours if not module.__file__.startswith({str(tmp_path)!r})]
+assert not strays, strays
+print(len(ours))
+"""
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert int(result.stdout.split()[-1]) > len(PACKAGES)
+
+
+def test_the_image_copies_only_what_the_repository_and_the_build_context_have():
+    text = (ROOT / "kubeflow" / "Dockerfile").read_text()
+    copies = re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
+    sources = [source for copy in copies for source in copy.split()[:-1]]
+    assert set(PACKAGES) < set(sources)
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert source in allowed, f"{source} should be in .dockerignore's exceptions"
+
+
+def test_the_image_sets_legacy_keras_and_runs_as_nobody_special():
+    final = (ROOT / "kubeflow" / "Dockerfile").read_text().split("\nFROM ")[-1]
+    assert "TF_USE_LEGACY_KERAS=1" in final
+    assert re.search(r"^USER (?!root|0)", final, re.MULTILINE)
