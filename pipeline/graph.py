@@ -99,6 +99,8 @@ def create_pipeline(
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         # Statistics of the transformed features would take longer than the features, and nothing reads them.
         disable_statistics=True,
+        # No run reads another's cache, and writing one makes Beam's graph much larger, whatever the number of rows.
+        disable_analyzer_cache=True,
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
         custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
     )

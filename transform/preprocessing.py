@@ -14,6 +14,7 @@ from transform.features import (
     Feature,
     Kind,
     columns,
+    transformed_name,
     vocabulary_name,
 )
 
@@ -37,13 +38,17 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> dict[str,
     Returns:
       Dense features by transformed name; shapes by kind are in `transform.features.Kind`, behind [batch_size].
     """
-    history = _history(inputs, custom_config["history_length"])
-    outputs: dict[str, tf.Tensor] = {}
+    # Of movies, once: histories are indexed with it, too.
+    movie_ids = tft.vocabulary(inputs[MOVIE_ID], vocab_filename=vocabulary_name(MOVIE_ID))
+    outputs = {
+        transformed_name(MOVIE_ID): _indexed(inputs[MOVIE_ID], movie_ids),
+        **_history(inputs, movie_ids, custom_config["history_length"]),
+    }
     for column in columns():
         feature = column.feature
-        if column.kind in history:
-            outputs[column.name] = history[column.kind]
-        elif column.kind is Kind.FREQUENCY:
+        if column.name in outputs:
+            continue
+        if column.kind is Kind.FREQUENCY:
             outputs[column.name] = _frequency(inputs[feature.name], inputs[LABEL])
         elif feature.name in inputs:
             outputs[column.name] = _TRANSFORMS[column.kind](feature, inputs[feature.name])
@@ -55,7 +60,11 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> dict[str,
 def _category(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     if feature.prefix is not None:
         raw = raw.with_values(tf.strings.substr(raw.values, 0, feature.prefix))
-    indices = tft.compute_and_apply_vocabulary(raw, num_oov_buckets=1, vocab_filename=vocabulary_name(feature.name))
+    return _indexed(raw, tft.vocabulary(raw, vocab_filename=vocabulary_name(feature.name)))
+
+
+def _indexed(raw: tf.SparseTensor, vocabulary: tf.Tensor) -> tf.Tensor:
+    indices = tft.apply_vocabulary(raw, vocabulary, num_oov_buckets=1)
     return _first(indices.with_values(indices.values + 1), default=0)
 
 
@@ -138,11 +147,10 @@ def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
     return _first(raw.with_values(found), default=0.0)
 
 
-def _history(inputs: Inputs, length: int) -> dict[Kind, tf.Tensor]:
+def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
     """Newest first, so that a position means how long ago; movies outside the vocabulary are left out."""
     movies, ratings = inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS]
-    vocabulary = tft.vocabulary(inputs[MOVIE_ID], vocab_filename=vocabulary_name(MOVIE_ID))
-    indices = tft.apply_vocabulary(movies, vocabulary, default_value=-1)
+    indices = tft.apply_vocabulary(movies, movie_ids, default_value=-1)
     known = indices.values >= 0
     row_ids = tf.boolean_mask(movies.indices[:, 0], known)
 
@@ -153,8 +161,8 @@ def _history(inputs: Inputs, length: int) -> dict[Kind, tf.Tensor]:
     # A request may give fewer ratings than movies, or none: those movies' ratings are 0, not known.
     by_place = tf.RaggedTensor.from_sparse(ratings).to_tensor(shape=movies.dense_shape)
     return {
-        Kind.MOVIES: dense(indices.values + 1),
-        Kind.RATINGS: dense(tf.gather_nd(by_place, movies.indices)),
+        transformed_name(HISTORY_MOVIES): dense(indices.values + 1),
+        transformed_name(HISTORY_RATINGS): dense(tf.gather_nd(by_place, movies.indices)),
     }
 
 

@@ -22,8 +22,8 @@ def values(feature):
     """One value of a feature, as its declaration allows it."""
     if feature.name in ("user_id", "movie_id", "history_movie_ids", "seen_movie_ids"):
         return _IDS
-    if feature.values:
-        return st.sampled_from(feature.values)
+    if feature.values or feature.codes:
+        return st.sampled_from(feature.values or feature.codes)
     low, high = feature.range
     if feature.dtype == "int64":
         return st.integers(low, high if high is not None else 2**40)
