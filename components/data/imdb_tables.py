@@ -21,7 +21,7 @@ from components.data.layout import DataError
 Progress = Callable[[Path, int, int], None]
 """Called with a file, the bytes of it that were read (compressed ones, where it is), and its size in bytes."""
 
-BLOCK_BYTES = 1 << 23  # No line may be longer; the longest real ones have some thousand bytes.
+BLOCK_BYTES = 1 << 23  # The longest real lines have some thousand bytes.
 
 _GZIP = b"\x1f\x8b"
 _ID = "^(tt|nm)[0-9]+$"
@@ -69,10 +69,8 @@ def wanted_rows(
             raw.seek(0)
             stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=raw) if compressed else raw))
             size = path.stat().st_size
-            first_line = 2
-            for batch in _batches(path, stream, columns, block_bytes):
+            for first_line, batch in _batches(path, stream, columns, block_bytes):
                 yield _selected(path, batch, wanted, first_line)
-                first_line += batch.num_rows
                 if progress is not None:
                     progress(path, raw.tell(), size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -83,17 +81,18 @@ def wanted_rows(
 
 def _batches(
     path: Path, stream: "io.BufferedReader[Any]", columns: Sequence[str], block_bytes: int
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Parts of a table, each with the line that it begins with."""
     header = stream.readline().decode("utf-8", "replace").rstrip("\r\n").split("\t")
     if not set(columns) <= set(header) or len(set(header)) != len(header):
         raise DataError(path, 1, f"the header should name the columns {', '.join(columns)}", "\t".join(header))
     if not stream.peek(1):
         raise DataError(path, None, "should have at least one row below its header")
-    lines = 1
+    first_line = 2
     for block in _blocks(stream, block_bytes):
-        batch = _parsed(path, block, header, columns, lines)
-        yield batch
-        lines += batch.num_rows
+        batch = _parsed(path, block, header, columns, first_line)
+        yield first_line, batch
+        first_line += batch.num_rows
 
 
 def _blocks(stream: "io.BufferedReader[Any]", block_bytes: int) -> Iterator[bytes]:
@@ -110,7 +109,7 @@ def _blocks(stream: "io.BufferedReader[Any]", block_bytes: int) -> Iterator[byte
         yield rest
 
 
-def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str], lines_before: int) -> pa.RecordBatch:
+def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str], first_line: int) -> pa.RecordBatch:
     bad: list[pa.csv.InvalidRow] = []
 
     def refuse(row: pa.csv.InvalidRow) -> str:
@@ -135,7 +134,7 @@ def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str],
         if not bad:
             raise DataError(path, None, f"should be a tab-separated table; {error}") from error
         problem = f"a row should have {len(header)} fields, separated by tabs, but has {bad[0].actual_columns}"
-        raise DataError(path, bad[0].number + lines_before, problem, bad[0].text) from error
+        raise DataError(path, first_line + bad[0].number - 1, problem, bad[0].text) from error
     (batch,) = table.combine_chunks().to_batches()
     return batch
 
