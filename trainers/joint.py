@@ -14,7 +14,7 @@ from trainers.hyperparameters import JointHyperparameters
 from trainers.ranking import FittedBiases, TargetAttention
 from trainers.signatures import RatingHead, RetrievalHead
 from trainers.towers import MLP, Catalogue, FeatureEncoder, QueryTower, Tensors
-from transform.features import LABEL, MOVIE_ID, Role, transformed_name
+from transform.features import LABEL, MOVIE_ID, USER_ID, Kind, Role, transformed_name
 
 
 class UserModel(FeatureEncoder):
@@ -35,6 +35,7 @@ class QueryModel(QueryTower):
             hparams.dropout,
             hparams.l2,
             roles=(Role.USER, Role.CONTEXT),
+            without=(USER_ID, transformed_name("timestamp", Kind.HOUR), transformed_name("timestamp", Kind.WEEKDAY)),
         )
 
 

@@ -32,9 +32,10 @@ class FeatureEncoder(tf.keras.layers.Layer):
     """
 
     def __init__(self, splits: Splits, roles: tuple[Role, ...], dim: int, l2: float, without: tuple[str, ...] = ()):
-        """Args: splits gives vocabulary sizes; what is made of features named in `without` is left out."""
+        """Args: splits gives vocabulary sizes; raw or transformed features named in `without` are left out."""
         super().__init__()
-        read = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
+        known = columns(*roles, among=splits.train)
+        read = [column for column in known if column.feature.name not in without and column.name not in without]
         self._columns = [column for column in read if column.kind in INDICES]
         self._tables = {column.name: embedding(splits.index_count(column), dim, l2) for column in self._columns}
         self._numbers = [column.name for column in read if column.kind is Kind.NORMALIZED]
