@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLE_GEN, STATISTICS_GEN, TRANSFORM = COMPONENTS = ("ExampleGen", "StatisticsGen", "Transform")
 
-# Nodes by what they do. Validation runs too, since Transform waits for it, but takes no time worth a row.
+# Nodes by what they do. Validation runs too, since Transform waits for it; it reads statistics only.
 _COMPONENT_OF = {"MovieLensExampleGen": EXAMPLE_GEN} | {name: name for name in COMPONENTS}
 _SPLIT_FILES = "{node}/{output}/*/Split-*"
 _OUTPUTS = {EXAMPLE_GEN: "examples", TRANSFORM: "transformed_examples"}

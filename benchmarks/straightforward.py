@@ -1,15 +1,14 @@
 """The data components written the straightforward way, as TFX's guides show it; measured beside the pipeline's own.
 
 A custom ExampleGen on Beam: files are read line by line, ratings grouped by user, and a Python loop builds a history
-and a `tf.train.Example` for each; then the stock StatisticsGen and Transform with their defaults, on the pipeline's
-schema and `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a random split.
+and a `tf.train.Example` for each; then the stock StatisticsGen, SchemaGen and Transform with their defaults, on the
+pipeline's `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a random split.
 
 The guide: https://www.tensorflow.org/tfx/guide/examplegen#custom_examplegen
 """
 
 import csv
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,7 +189,8 @@ def straightforward_pipeline(data: Path, root: Path) -> tfx.dsl.Pipeline:
     """
     examples = example_gen(data)
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    schema = tfx.components.ImportSchemaGen(schema_file=str(resources.files("transform") / "schema.pbtxt"))
+    # Shapes inferred, a feature that every row has would be dense; the `preprocessing_fn` takes sparse ones.
+    schema = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"], infer_feature_shape=False)
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],

@@ -136,6 +136,8 @@ class BeamConfig(Section):
             "--runner=FnApiRunner",
             f"--direct_running_mode={self.direct_running_mode}",
             f"--direct_num_workers={self.direct_num_workers}",
+            # Checking the types of a graph as large as Transform's takes seconds, and finds nothing in a released one.
+            "--no_pipeline_type_check",
         ]
 
 

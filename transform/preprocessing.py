@@ -150,28 +150,38 @@ def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
 def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
     """Newest first, so that a position means how long ago; movies outside the vocabulary are left out."""
     movies, ratings = inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS]
-    indices = tft.apply_vocabulary(movies, movie_ids, default_value=-1)
-    known = indices.values >= 0
-    row_ids = tf.boolean_mask(movies.indices[:, 0], known)
+    batch_size = movies.dense_shape[0]
+    indices = tft.apply_vocabulary(movies.values, movie_ids, default_value=-1)
+    known = tf.where(indices >= 0)[:, 0]
+    rows = tf.gather(movies.indices[:, 0], known)
+    ends = tf.searchsorted(rows, tf.range(batch_size), side="right", out_type=tf.int64)
+    positions = tf.gather(ends, rows) - 1 - tf.range(tf.size(rows, out_type=tf.int64))
+    kept = tf.where(positions < length)[:, 0]
+    known = tf.gather(known, kept)
+    cells = tf.gather(tf.stack([rows, positions], axis=1), kept)
 
     def dense(values: tf.Tensor) -> tf.Tensor:
-        rows = tf.RaggedTensor.from_value_rowids(tf.boolean_mask(values, known), row_ids, nrows=movies.dense_shape[0])
-        return _to_width(tf.reverse(rows, axis=[1]), length)
+        by_position = tf.scatter_nd(cells, tf.gather(values, known), [batch_size, length])
+        return tf.ensure_shape(by_position, [None, length])
 
     # A request may give fewer ratings than movies, or none: those movies' ratings are 0, not known.
-    by_place = tf.RaggedTensor.from_sparse(ratings).to_tensor(shape=movies.dense_shape)
+    by_place = tf.sparse.to_dense(_cut(ratings, movies.dense_shape))
     return {
-        transformed_name(HISTORY_MOVIES): dense(indices.values + 1),
+        transformed_name(HISTORY_MOVIES): dense(indices + 1),
         transformed_name(HISTORY_RATINGS): dense(tf.gather_nd(by_place, movies.indices)),
     }
 
 
 def _first(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:
     """A row's first value, or the default: [batch_size]."""
-    is_first = tf.equal(sparse.indices[:, 1], 0)
-    shape = tf.stack([sparse.dense_shape[0], 1])
-    column = tf.SparseTensor(tf.boolean_mask(sparse.indices, is_first), tf.boolean_mask(sparse.values, is_first), shape)
+    column = _cut(sparse, tf.stack([sparse.dense_shape[0], 1]))
     return tf.reshape(tf.sparse.to_dense(column, default_value=default), [-1])
+
+
+def _cut(sparse: tf.SparseTensor, shape: tf.Tensor) -> tf.SparseTensor:
+    """The corner of a shape, which may be larger than the tensor is."""
+    corner = tf.sparse.slice(sparse, tf.zeros_like(shape), shape)
+    return tf.SparseTensor(corner.indices, corner.values, shape)
 
 
 def _left_aligned(sparse: tf.SparseTensor, width: int) -> tf.Tensor:

@@ -125,8 +125,9 @@ def test_peak_memory_is_of_one_node():
 @pytest.mark.component
 def test_the_measured_nodes_are_the_pipelines_own(source, tmp_path):
     nodes = data_pipeline(source, tmp_path).components
-    ids = ["ImportSchemaGen", "MovieLensExampleGen", "StatisticsGen", "ExampleValidator", "Transform"]
-    assert sorted(node.id for node in nodes) == sorted(ids)
+    ids = {node.id for node in nodes}
+    assert {"MovieLensExampleGen", "StatisticsGen", "DataGate", "Transform"} <= ids
+    assert not any("Trainer" in name for name in ids)
 
 
 @pytest.mark.component

@@ -42,7 +42,7 @@ def serialize(row: Row) -> bytes:
 def analyze(rows: list[Row], directory: Path, history_length: int, without: tuple[str, ...] = ()) -> Path:
     """Writes the graph fitted to rows of data that lacks some features; returns where."""
     reader = _reader(without)
-    with beam.Pipeline(options=_OPTIONS) as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
+    with beam.Pipeline(options=_OPTIONS) as pipeline, _context(directory):
         batches = _batches(pipeline, rows, reader)
         analyzed = (batches, reader.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
             lambda inputs: preprocessing_fn(inputs, {"history_length": history_length})
@@ -58,7 +58,7 @@ def write(rows: list[Row], graph: Path, directory: Path) -> list[bytes]:
     """Transforms rows and serializes them, as the Transform component does; in the order of the rows."""
     reader, path = _reader(), str(directory / "rows")
     schema = tft.TFTransformOutput(str(graph)).transformed_metadata.schema
-    with beam.Pipeline(options=_OPTIONS) as pipeline, tft_beam.Context(temp_dir=str(directory / "temporary")):
+    with beam.Pipeline(options=_OPTIONS) as pipeline, _context(directory):
         batches = _batches(pipeline, rows, reader)
         transform_fn = pipeline | tft_beam.ReadTransformFn(str(graph))
         transformed, _ = ((batches, reader.TensorAdapterConfig()), transform_fn) | tft_beam.TransformDataset(
@@ -67,6 +67,11 @@ def write(rows: list[Row], graph: Path, directory: Path) -> list[bytes]:
         encoded = transformed | beam.FlatMapTuple(lambda batch, _: RecordBatchToExamplesEncoder(schema).encode(batch))
         encoded | beam.io.WriteToTFRecord(path, num_shards=1, shard_name_template="")
     return [record.numpy() for record in tf.data.TFRecordDataset(path)]
+
+
+def _context(directory: Path) -> tft_beam.Context:
+    # As the pipeline's Transform component traces the graph.
+    return tft_beam.Context(temp_dir=str(directory / "temporary"), force_tf_compat_v1=True)
 
 
 def _schema(without: tuple[str, ...]) -> schema_pb2.Schema:
