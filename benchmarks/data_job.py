@@ -18,6 +18,8 @@ from pipeline.nodes import NodeRun
 if TYPE_CHECKING:
     from tfx.v1.dsl import Pipeline
 
+    from pipeline.config import Config
+
 EXAMPLE_GEN, STATISTICS_GEN, TRANSFORM = COMPONENTS = ("ExampleGen", "StatisticsGen", "Transform")
 
 # Nodes by what they do. Validation runs too, since Transform waits for it; it reads statistics only.
@@ -75,12 +77,13 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def data_pipeline(data: Path, root: Path) -> "Pipeline":
+def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pipeline":
     """The pipeline's own graph, from the raw files to the transformed examples.
 
     Args:
       data: folder of the raw files.
       root: where artifacts and metadata go.
+      config: what to run; None for the defaults.
     """
     from tfx import v1 as tfx
 
@@ -89,7 +92,10 @@ def data_pipeline(data: Path, root: Path) -> "Pipeline":
     from pipeline.recovery import metadata_config
 
     whole = create_pipeline(
-        config=Config(name="data"), data_dir=str(data), pipeline_root=str(root), serving_dir=str(root / "serving")
+        config=config or Config(name="data"),
+        data_dir=str(data),
+        pipeline_root=str(root),
+        serving_dir=str(root / "serving"),
     )
     names = [node.id for node in whole.components]
     nodes = whole.components[: names.index(TRANSFORM) + 1]

@@ -40,7 +40,8 @@ class Anomaly:
     """Something that is not as the schema has it.
 
     Attributes:
-      split: where; for distributions, `train_eval`: the first was compared with the second.
+      split: where; for distributions, `train_eval`, the first was compared with the second, or `train_train`, with that
+        of the span before.
       feature: its name; "all features" where the split as a whole is at fault.
       short: what is wrong, in a few words.
       long: the same with values and bounds.
@@ -71,20 +72,20 @@ class AnomalyError(ValueError):
 
 @tfx.dsl.components.component
 def DataGate(
-    statistics: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleStatistics],
+    statistics: tfx.dsl.components.InputArtifact[list[standard_artifacts.ExampleStatistics]],
     curated_schema: tfx.dsl.components.InputArtifact[standard_artifacts.Schema],
     anomalies: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
-    drift: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
+    drift: tfx.dsl.components.InputArtifact[list[standard_artifacts.ExampleAnomalies]],
     schema: tfx.dsl.components.OutputArtifact[standard_artifacts.Schema],
     source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Fails if there is any anomaly; else hands on the schema, without the optional features that no row has.
 
     Args:
-      statistics: of train, eval and movies, made with the schema.
+      statistics: of train, eval and movies, made with the schema; and those of the span before, if there is one.
       curated_schema: what the data should be like.
       anomalies: found by ExampleValidator in train and eval.
-      drift: found by DistributionValidator.
+      drift: found by DistributionValidator, between train and eval, and between the spans.
       schema: receives the schema of what the data hold.
       source: fingerprint of the code, so that changed code runs again.
 
@@ -92,21 +93,26 @@ def DataGate(
       AnomalyError: there are anomalies; it lists them.
     """
     del source
-    by_split = {
-        split: load_statistics(statistics, split).proto()
-        for split in artifact_utils.decode_split_names(statistics.split_names)
-    }
+    # In no order; the current span is the latest.
+    *earlier, current = sorted(statistics, key=lambda artifact: artifact.span)
+    by_split = _by_split(current)
+    before = _by_split(earlier[-1]) if earlier else {}
     full = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(curated_schema.uri))
     found = [
         *read_anomalies(anomalies, "Split"),
         *movie_anomalies(by_split[_MOVIES], full),
         *code_anomalies(by_split),
-        *telling(read_anomalies(drift, "SplitPair"), by_split),
+        *telling([each for pairs in drift for each in read_anomalies(pairs, "SplitPair")], by_split, before),
     ]
     if found:
         raise AnomalyError(found)
     tfx.dsl.io.fileio.makedirs(schema.uri)
     io_utils.write_pbtxt_file(os.path.join(schema.uri, SCHEMA_FILE), narrowed(full, by_split))
+
+
+def _by_split(statistics: standard_artifacts.ExampleStatistics) -> Statistics:
+    splits = artifact_utils.decode_split_names(statistics.split_names)
+    return {split: load_statistics(statistics, split).proto() for split in splits}
 
 
 def read_anomalies(artifact: types.Artifact, prefix: str) -> list[Anomaly]:
@@ -170,12 +176,19 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
     return found
 
 
-def telling(drift: list[Anomaly], statistics: Statistics) -> list[Anomaly]:
-    """The differences that are not between so few rows that they could be chance."""
-    rows = {split: datasets.datasets[0].num_examples for split, datasets in statistics.items()}
+def telling(drift: list[Anomaly], statistics: Statistics, before: Statistics) -> list[Anomaly]:
+    """The differences that are not between so few rows that they could be chance.
+
+    Args:
+      drift: found between two splits, or between a split and the same one of the span before.
+      statistics: of this span.
+      before: of the span before; none where there is no such difference.
+    """
     kept = []
     for anomaly in drift:
-        if min(rows[split] for split in anomaly.split.split("_")) < FEWEST_COMPARED_ROWS:
+        split, other = anomaly.split.split("_")
+        pair = (statistics[split], before[other] if split == other else statistics[other])
+        if min(datasets.datasets[0].num_examples for datasets in pair) < FEWEST_COMPARED_ROWS:
             _logger.warning("May be chance, of fewer than %d rows: %s", FEWEST_COMPARED_ROWS, anomaly)
         else:
             kept.append(anomaly)

@@ -15,9 +15,9 @@ of ratings and of release years may reach 0.05. Measured on MovieLens 1M, betwee
 After a cut in time, eval is made by the few people who happened to come then: on the synthetic sample their gender, age
 and occupation differ by up to .39 though nothing is wrong with it. So these are compared for the other strategies only.
 
-Spans are compared as they are trained on, each with all that came before it: from the third month on, what MovieLens 1M
-held at the end of a month differs from what it held a month earlier by at most .041 in all shares. Months by
-themselves, of a hundred people each, differ by up to .43.
+The same is true of spans: from one month of MovieLens 1M to the next, shares of gender, age and occupation differ by up
+to .43. Those of genres differ by at most .09, ratings by .008 and release years by .015, in all months with 500 ratings
+or more.
 """
 
 from collections.abc import Collection
@@ -87,4 +87,4 @@ def span_validator(
         baseline_statistics=previous,
         config=comparison(schema, "drift_comparator"),
         include_split_pairs=[("train", "train")],
-    )
+    ).with_id("DistributionValidator.spans")

@@ -28,7 +28,7 @@ from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, U
 from components.example_rows import Columns, MovieTable, Shard, encode, make_shards, with_splits
 from components.interactions import SPLITS
 from components.quarantine import QuarantinedRows, write_quarantine
-from components.spans import SPAN_PATTERN, Source
+from components.spans import SPAN_PATTERN, VERSION_PATTERN, Source
 from components.splits import SplitConfig
 
 MOVIES = "movies"
@@ -62,6 +62,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
         source: str = "",
         tolerance: float = 0.0,
         spans: bool = False,
+        versions: bool = False,
     ):
         """Makes the component.
 
@@ -73,6 +74,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
           tolerance: share of a file's rows that may be bad, and are then left out.
           spans: `input_base` holds folders span-1, span-2 and so on; the latest is read, and becomes an artifact beside
             those of earlier runs. Histories draw on the train ratings of all spans up to it.
+          versions: each span holds folders version-1, version-2 and so on; the latest is read.
         """
         settings = {"split": split.model_dump(mode="json"), "history_length": history_length, "tolerance": tolerance}
         packed = struct_pb2.Struct()
@@ -80,7 +82,8 @@ class MovieLensExampleGen(FileBasedExampleGen):
         packed.update({SETTINGS: json.dumps(settings), "source": source})
         custom_config = example_gen_pb2.CustomConfig()
         custom_config.custom_config.Pack(packed)
-        pattern = f"{SPAN_PATTERN}/{_FILE_PATTERN}" if spans else _FILE_PATTERN
+        folders = [*([SPAN_PATTERN] if spans else []), *([VERSION_PATTERN] if versions else [])]
+        pattern = "/".join([*folders, _FILE_PATTERN])
         # TFX's own __init__ makes a spec without the second output.
         spec = MovieLensExampleGenSpec(
             input_base=input_base,
@@ -114,7 +117,8 @@ class Executor(BaseBeamExecutor):
 
         Custom properties of `examples`: `rows_train`, `rows_eval`, `rows_test`, `rows_movies` and `rows_quarantined`
         count rows; `data_sha256` is a hash of the files' contents; `settings` holds the split's configuration,
-        the length of histories and the tolerance as JSON; `span` is the number of the span, 0 where there are none.
+        the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the span and of its
+        version, 0 where there are none.
 
         Raises:
           DataError: a file is missing or holds more than is tolerated of what it should not, or a split is left without
@@ -132,6 +136,8 @@ class Executor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(rows))
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+        # TFX has set them as custom properties only, and statistics take them from here.
+        examples.span, examples.version = (examples.get_int_custom_property(name) for name in ("span", "version"))
         examples.set_string_custom_property("data_sha256", _hash_files(source.folder))
         examples.set_string_custom_property(SETTINGS, settings)
         for name, count in {**rows, "quarantined": len(data.bad_rows)}.items():

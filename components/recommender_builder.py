@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -33,7 +34,7 @@ _BATCH = 4096
 
 @tfx.dsl.components.component
 def RecommenderBuilder(
-    examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
+    examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]],
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
     retrieval_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     retrieval_blessing: tfx.dsl.components.InputArtifact[standard_artifacts.ModelBlessing],
@@ -47,7 +48,8 @@ def RecommenderBuilder(
     """Builds, writes and tries out the recommender; it is blessed if both its parts are and it passes the trial.
 
     Args:
-      examples: raw examples; every rating in them, whatever its split, counts as seen and as history.
+      examples: raw examples, of several spans where data come in spans; every rating in them, whatever its split,
+        counts as seen and as history.
       transform_graph: the Transform output.
       retrieval_model: with a function `scores` and the catalogue.
       retrieval_blessing: the Evaluator's verdict on it.
@@ -67,8 +69,10 @@ def RecommenderBuilder(
         return
     transform = tft.TFTransformOutput(transform_graph.uri)
     retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
-    movies = _read_movies(examples.uri, retrieval)
-    users = _read_users(examples.uri, transform, movies)
+    # The earliest span first, so that of a movie or a user that several have, the latest counts.
+    uris = [artifact.uri for artifact in sorted(examples, key=lambda artifact: artifact.span)]
+    movies = _read_movies(uris, retrieval)
+    users = read_users(uris, transform, movies)
     recommender = Recommender(
         retrieval=retrieval,
         ranking=tf.saved_model.load(path_utils.serving_model_path(ranking_model.uri)),
@@ -92,8 +96,8 @@ def _write_blessing(blessing: standard_artifacts.ModelBlessing, model: standard_
         file.write("")
 
 
-def _records(uri: str, split: str) -> tf.data.Dataset:
-    files = sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))
+def _records(uris: Sequence[str], split: str) -> tf.data.Dataset:
+    files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
     return tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH)
 
 
@@ -101,17 +105,25 @@ def _joined(batches: list[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _read_movies(examples_uri: str, retrieval: tf.Module) -> Movies:
+def _read_movies(uris: Sequence[str], retrieval: tf.Module) -> Movies:
     """The catalogue that the retriever was trained on; the titles, which it does not know, from the raw examples."""
     spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64), "title": tf.io.FixedLenFeature([], tf.string)}
-    raw = _joined([_parse(rows, spec) for rows in _records(examples_uri, "movies")])
+    raw = _joined([_parse(rows, spec) for rows in _records(uris, "movies")])
     ids = retrieval.heads[0].raw_ids.numpy()
+    known = np.isin(raw[MOVIE_ID], ids)
     titles = np.full(len(ids), b"", object)
-    titles[_positions(ids, raw[MOVIE_ID])] = raw["title"]
+    titles[_positions(ids, raw[MOVIE_ID][known])] = raw["title"][known]
     return Movies(ids, titles, {name: values.numpy() for name, values in retrieval.catalogue.features.items()})
 
 
-def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Movies) -> Users:
+def read_users(uris: Sequence[str], transform: tft.TFTransformOutput, movies: Movies) -> Users:
+    """Everyone who rated a movie of the catalogue, with all that they rated of it as history and as seen.
+
+    Args:
+      uris: of raw examples, the earliest span first.
+      transform: the Transform output.
+      movies: the catalogue.
+    """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.int64),
         MOVIE_ID: tf.io.FixedLenFeature([], tf.int64),
@@ -120,15 +132,19 @@ def _read_users(examples_uri: str, transform: tft.TFTransformOutput, movies: Mov
     }
     rated: list[Arrays] = []
     representatives: dict[int, bytes] = {}
-    for split in _RATING_SPLITS:
-        for rows in _records(examples_uri, split):
-            batch = _parse(rows, spec)
-            rated.append(batch)
-            first = np.unique(batch[USER_ID], return_index=True)
-            records = rows.numpy()
-            for user, position in zip(*first, strict=True):
-                representatives.setdefault(int(user), records[position])
+    # A span with all its splits, then the next.
+    for uri in uris:
+        for split in _RATING_SPLITS:
+            for rows in _records([uri], split):
+                batch = _parse(rows, spec)
+                rated.append(batch)
+                records = rows.numpy()
+                for user, position in zip(*np.unique(batch[USER_ID], return_index=True), strict=True):
+                    representatives[int(user)] = records[position]
     ratings = _joined(rated)
+    # A window of spans may have left a movie behind.
+    in_catalogue = np.isin(ratings[MOVIE_ID], movies.ids)
+    ratings = {name: values[in_catalogue] for name, values in ratings.items()}
     order = np.lexsort((ratings["timestamp"], ratings[USER_ID]))
     ids, counts = np.unique(ratings[USER_ID], return_counts=True)
     seen = _positions(movies.ids, ratings[MOVIE_ID][order]).astype(np.int32)

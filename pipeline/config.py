@@ -61,10 +61,17 @@ class DataConfig(Section):
         description="Number of latest spans to train on; the data folder then holds span-1/, span-2/ and so on, of "
         "which each run ingests the latest. null: the data folder holds the files.",
     )
+    versions: bool = Field(
+        False,
+        description="Each span may be delivered anew: span-1/ holds version-1/, version-2/ and so on, of which the "
+        "latest counts.",
+    )
     sample: SampleConfig = Field(default_factory=SampleConfig, description="Synthetic data, used without --data.")
 
     @model_validator(mode="after")
     def _spans_have_a_split(self) -> Self:
+        if self.versions and self.spans is None:
+            raise ValueError("versions are those of spans; spans is null")
         if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:
             # A user's last rating of one span would be held out, and be an ordinary one once the next span is there.
             raise ValueError("spans should go with the split strategy random or temporal; leave_last_out is set")

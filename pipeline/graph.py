@@ -13,6 +13,7 @@ from importlib import resources
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
@@ -20,12 +21,12 @@ from tfx.types import standard_artifacts
 
 from components.curated_schema import CuratedSchemaGen
 from components.data_gate import DataGate
-from components.distributions import train_eval_validator
+from components.distributions import span_validator, train_eval_validator
 from components.feature_importance import FeatureImportance
 from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
-from components.latest_spans import latest_spans
 from components.movielens_example_gen import MovieLensExampleGen
 from components.recommender_builder import RecommenderBuilder
+from components.span_resolvers import STATISTICS, latest_spans, previous_span
 from pipeline.config import Config
 from pipeline.gates import TASKS, eval_config
 from pipeline.source import fingerprint
@@ -67,9 +68,8 @@ def create_pipeline(
         source=fingerprint("components", "components.data"),
         tolerance=config.data.tolerance,
         spans=config.data.spans is not None,
+        versions=config.data.versions,
     )
-    # Models are trained on a window of the latest spans, and measured on the newest alone.
-    window = [] if config.data.spans is None else [latest_spans(examples, config.data.spans)]
 
     # Describes the data, holds it against the schema kept in the repository, and train against eval. The validators
     # only write down what they find; the gate stops the pipeline for it, and hands on the schema of what is there.
@@ -81,20 +81,20 @@ def create_pipeline(
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=curated.outputs["schema"], exclude_splits=["movies"]
     )
-    drift = train_eval_validator(
-        statistics.outputs["statistics"], tfdv.load_schema_text(schema_file), config.data.split.strategy
-    )
+    schema = tfdv.load_schema_text(schema_file)
+    comparison = train_eval_validator(statistics.outputs["statistics"], schema, config.data.split.strategy)
+    spans = None if config.data.spans is None else _span_nodes(examples, statistics, schema, config.data.spans)
     gate = DataGate(
-        statistics=statistics.outputs["statistics"],
+        statistics=_union(statistics.outputs["statistics"], spans and spans.previous.outputs[STATISTICS]),
         curated_schema=curated.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
-        drift=drift.outputs["anomalies"],
+        drift=_union(comparison.outputs["anomalies"], spans and spans.comparison.outputs["anomalies"]),
         source=fingerprint("components"),
     )
 
     # Features for training; the same graph is part of every exported model. Test rows go through that one.
     transform = tfx.components.Transform(
-        examples=(window[0] if window else examples).outputs["examples"],
+        examples=(spans.window if spans else examples).outputs["examples"],
         schema=gate.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         # Statistics of the transformed features would take longer than the features, and nothing reads them.
@@ -107,7 +107,8 @@ def create_pipeline(
         custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
     )
 
-    nodes: list[BaseNode] = [examples, *window, curated, statistics, validator, drift, gate, transform]
+    nodes: list[BaseNode] = [examples, curated, statistics, validator, comparison]
+    nodes += [*(spans.nodes if spans else []), gate, transform]
     stages = {
         name: _model_stage(name, config, examples, gate, transform, serving_dir, resolver_strategy) for name in TASKS
     }
@@ -119,7 +120,7 @@ def create_pipeline(
 
     # One model that retrieves, drops what was seen and ranks; blessed only if both its parts are.
     recommender = RecommenderBuilder(
-        examples=examples.outputs["examples"],
+        examples=(spans.every if spans else examples).outputs["examples"],
         transform_graph=transform.outputs["transform_graph"],
         retrieval_model=stages["retrieval"].trainer.outputs["model"],
         retrieval_blessing=stages["retrieval"].evaluator.outputs["blessing"],
@@ -138,6 +139,41 @@ def create_pipeline(
         enable_cache=enable_cache,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=config.beam.args(),
+    )
+
+
+def _union(first: tfx.dsl.Channel, second: tfx.dsl.Channel | None) -> tfx.dsl.Channel:
+    return tfx.dsl.union([first, second]) if second else first
+
+
+@dataclass(frozen=True)
+class _SpanNodes:
+    """What data in spans take in addition.
+
+    Attributes:
+      window: the examples of the latest spans, which models are trained on; they are measured on the newest alone.
+      every: those of all spans: the recommender knows all that a person has rated.
+      previous: statistics of the span before, if there is one.
+      comparison: anomalies, where the newest span is unlike that one.
+    """
+
+    window: Resolver
+    every: Resolver
+    previous: Resolver
+    comparison: tfx.components.DistributionValidator
+
+    @property
+    def nodes(self) -> list[BaseNode]:
+        return [self.window, self.every, self.previous, self.comparison]
+
+
+def _span_nodes(examples: BaseNode, statistics: BaseNode, schema: schema_pb2.Schema, spans: int) -> _SpanNodes:
+    previous = previous_span(statistics)
+    return _SpanNodes(
+        window=latest_spans(examples, spans),
+        every=latest_spans(examples, None),
+        previous=previous,
+        comparison=span_validator(statistics.outputs["statistics"], previous.outputs[STATISTICS], schema),
     )
 
 

@@ -66,8 +66,9 @@ class Feature:
         second bucket and those after it.
       range: the smallest and the largest number allowed, where there are no codes; None for no bound.
       max_values: most values in a row; None for any number.
-      skew: largest difference allowed between the distributions of train and eval, and of one span and the next: for
-        texts and codes the largest difference of a share, for numbers the Jensen-Shannon divergence. None for any.
+      skew: largest difference allowed between the distributions of train and eval, and, but for users, of one span and
+        the next: for texts and codes the largest difference of a share, for numbers the Jensen-Shannon divergence. None
+        for any.
       width: for TOKENS the most words kept, for MULTI_HOT the largest vocabulary.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
     """

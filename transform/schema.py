@@ -58,7 +58,9 @@ def _feature(feature: Feature) -> schema_pb2.Feature:
         result.presence.min_count = 1
     _set_domain(feature, result)
     if feature.skew is not None:
-        for comparator in (result.skew_comparator, result.drift_comparator):
+        # A span of time is made by the people who came then: two may well differ in who they are.
+        across_spans = [] if feature.role is Role.USER else [result.drift_comparator]
+        for comparator in (result.skew_comparator, *across_spans):
             if feature.dtype == "string" or result.int_domain.is_categorical:
                 comparator.infinity_norm.threshold = feature.skew
             else:

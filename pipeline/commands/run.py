@@ -98,11 +98,12 @@ def run(
 def _read(folder: Path, config: "Config") -> "MovieLens":
     """The data of a run; of several spans, the latest."""
     from components.data.raw_files import read_movielens
-    from components.spans import span_folders
+    from components.spans import read_span, span_folders
 
-    if config.data.spans is not None:
-        *_, folder = span_folders(folder).values()
-    return read_movielens(folder, config.data.tolerance)
+    if config.data.spans is None:
+        return read_movielens(folder, config.data.tolerance)
+    *_, latest = span_folders(folder, config.data.versions).values()
+    return read_span(folder, latest, config.data.tolerance)
 
 
 def _size(folder: Path) -> int:

@@ -12,7 +12,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.artifact import Artifact
 
 from components.data_gate import Anomaly, AnomalyError, DataGate
-from components.distributions import train_eval_validator
+from components.distributions import span_validator, train_eval_validator
 from components.splits import Strategy
 
 SCHEMA_FILE = Path(__file__).parents[2] / "transform" / "schema.pbtxt"
@@ -51,8 +51,8 @@ class Gate:
         tfdv.write_schema_text(SCHEMA, f"{made.uri}/schema.pbtxt")
         return made
 
-    def run(self, strategy: Strategy = Strategy.RANDOM) -> list[str]:
-        """Names of the features in the schema that the gate hands on."""
+    def run(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[str]:
+        """Names of the features in the schema that the gate hands on; `before` are statistics of the span before."""
         statistics, schema = self.statistics(), self.schema()
         anomalies, drift = (self.artifact(standard_artifacts.ExampleAnomalies, name) for name in ("anomalies", "drift"))
         channel = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
@@ -63,14 +63,22 @@ class Gate:
         comparer = train_eval_validator(channel, SCHEMA, strategy)
         execute(comparer, {"statistics": statistics, "baseline_statistics": statistics}, {"anomalies": drift})
         narrowed = self.artifact(standard_artifacts.Schema, "narrowed")
-        inputs = {"statistics": statistics, "curated_schema": schema, "anomalies": anomalies, "drift": drift}
+        inputs = {"statistics": [statistics], "curated_schema": [schema], "anomalies": [anomalies], "drift": [drift]}
+        if before:
+            across_spans = self.artifact(standard_artifacts.ExampleAnomalies, "drift across spans")
+            comparer = span_validator(channel, channel, SCHEMA)
+            pair = {"statistics": statistics, "baseline_statistics": before}
+            execute(comparer, pair, {"anomalies": across_spans})
+            statistics.span = before.span + 1
+            # As TFX unites channels: in any order.
+            inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
         executor = DataGate.EXECUTOR_SPEC.executor_class()
-        executor.Do({name: [each] for name, each in inputs.items()}, {"schema": [narrowed]}, {"source": ""})
+        executor.Do(inputs, {"schema": [narrowed]}, {"source": ""})
         return [feature.name for feature in tfdv.load_schema_text(f"{narrowed.uri}/schema.pbtxt").feature]
 
-    def anomalies(self, strategy: Strategy = Strategy.RANDOM) -> list[Anomaly]:
+    def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
         with pytest.raises(AnomalyError) as caught:
-            self.run(strategy)
+            self.run(strategy, before)
         assert not (self.folder / "narrowed").exists()
         for anomaly in caught.value.anomalies:
             for text in (anomaly.split, anomaly.feature, anomaly.short, anomaly.long):

@@ -12,12 +12,11 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
 from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
-from tfx.types import artifact_utils, standard_artifacts
-from tfx.types.artifact import Artifact
+from tfx.types import artifact_utils
 
 from components.data.sample import generate_sample
-from components.data_gate import FEWEST_COMPARED_ROWS, Anomaly, AnomalyError, DataGate, read_anomalies
-from components.distributions import comparison, span_validator, train_eval_validator
+from components.data_gate import FEWEST_COMPARED_ROWS, Anomaly, AnomalyError, DataGate
+from components.distributions import comparison, train_eval_validator
 from components.movielens_example_gen import MovieLensExampleGen
 from components.splits import SplitConfig, Strategy
 from tests.components.gate_runs import SCHEMA, SCHEMA_FILE, Columns, Gate
@@ -184,26 +183,33 @@ def test_a_few_rows_may_differ_by_chance(gate):
     assert gate.run()
 
 
-def compare_spans(gate: Gate, before: Artifact | None, after: Artifact) -> list[str]:
-    """Features whose train split differs from that of the span before."""
-    channel = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
-    component = span_validator(channel, channel, SCHEMA)
-    drift = gate.artifact(standard_artifacts.ExampleAnomalies, "drift")
-    component.executor_spec.executor_class().Do(
-        {"statistics": [after], "baseline_statistics": [before] if before else []},
-        {"anomalies": [drift]},
-        component.exec_properties,
-    )
-    return [anomaly.feature for anomaly in read_anomalies(drift, "SplitPair")]
+def with_comedies(gate: Gate) -> None:
+    for split in ("train", "eval"):
+        mixed, share = gate.splits[split]["genres"], ROWS[split] // 3
+        gate.splits[split]["genres"] = pa.concat_arrays([comedies(share), mixed[share:]])
 
 
-def test_spans_are_compared_with_the_one_before(gate):
-    first = gate.statistics("first")
-    gate.splits["train"]["genres"] = pa.concat_arrays([comedies(1200), gate.splits["train"]["genres"][1200:]])
-    second = gate.statistics("second")
-    assert compare_spans(gate, first, second) == ["genres"]
-    assert compare_spans(gate, second, second) == []
-    assert compare_spans(gate, None, second) == []
+def test_a_span_unlike_the_one_before_is_found(gate):
+    before = gate.statistics("before")
+    with_comedies(gate)
+    (anomaly,) = gate.anomalies(before=before)
+    assert (anomaly.split, anomaly.feature) == ("train_train", "genres")
+
+
+def test_spans_of_other_people_are_alike(gate):
+    before = gate.statistics("before")
+    for split in ("train", "eval"):
+        gate.splits[split]["gender"] = lists(["F"] * ROWS[split])
+    assert gate.run(before=before)
+
+
+def test_a_span_of_few_rows_is_no_measure(gate):
+    train = gate.splits["train"]
+    gate.splits["train"] = {name: column[: FEWEST_COMPARED_ROWS - 1] for name, column in train.items()}
+    before = gate.statistics("before")
+    gate.splits["train"] = train
+    with_comedies(gate)
+    assert gate.run(before=before)
 
 
 @pytest.mark.parametrize("comparator", ["skew_comparator", "drift_comparator"])

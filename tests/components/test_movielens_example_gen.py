@@ -13,8 +13,8 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.data.raw_files import DataError
 from components.data.sample import generate_sample
-from components.latest_spans import latest_spans
 from components.movielens_example_gen import MovieLensExampleGen
+from components.span_resolvers import latest_spans
 from components.splits import Fractions, SplitConfig, Strategy
 from pipeline.config import load_config
 from pipeline.graph import create_pipeline
@@ -278,7 +278,7 @@ def test_a_window_holds_the_latest_spans(days, run):
     assert found == [[1], [1, 2], [2, 3]]
 
 
-def test_transform_reads_the_window_and_the_rest_reads_the_newest_span(tmp_path):
+def test_each_node_reads_the_spans_that_it_should(tmp_path):
     config = load_config("sample", ["data.spans=2"])
     root = str(tmp_path)
     pipeline = create_pipeline(config=config, data_dir=root, pipeline_root=root, serving_dir=root)
@@ -287,12 +287,14 @@ def test_transform_reads_the_window_and_the_rest_reads_the_newest_span(tmp_path)
         for node in pipeline.components
         if "examples" in node.inputs and not node.id.startswith("Resolver")
     }
-    of_transform = {name for name, source in sources.items() if source == "Resolver.spans"}
-    assert of_transform == {"Transform"}
-    assert {sources[name] for name in ("StatisticsGen", "Evaluator.joint", "RecommenderBuilder")} == {
-        "MovieLensExampleGen"
+    newest = {"StatisticsGen", *(f"Evaluator.{name}" for name in ("dcn", "joint", "ranking", "retrieval"))}
+    trainers = {name.replace("Evaluator", "Trainer") for name in newest - {"StatisticsGen"}}
+    assert sources == {
+        "Transform": "Resolver.spans",
+        "RecommenderBuilder": "Resolver.all_spans",
+        **dict.fromkeys(newest, "MovieLensExampleGen"),
+        **dict.fromkeys(trainers, "Transform"),
     }
-    assert sources["Trainer.joint"] == "Transform"
 
 
 def _spans_read_by(run: Runs, component: str) -> list[int]:

@@ -1,0 +1,106 @@
+"""Days of data, one after another, through the real graph up to Transform."""
+
+from pathlib import Path
+
+import ml_metadata as mlmd
+import numpy as np
+import pytest
+import tensorflow_transform as tft
+
+from benchmarks.data_job import CostObserver, data_pipeline
+from components.data.raw_files import read_movielens
+from components.data.sample import generate_sample
+from components.recommender import Movies
+from components.recommender_builder import read_users
+from pipeline.config import load_config
+from pipeline.errors import NodeFailed
+from pipeline.recovery import metadata_config
+from pipeline.runner import run_pipeline
+from tests.components.examples_oracle import read_split
+
+pytestmark = [pytest.mark.component, pytest.mark.timeout(900)]
+
+DAYS = (1, 2, 3)
+CONFIG = load_config("sample", ["data.spans=2"])
+
+
+class Store:
+    """The days so far, and what came of them."""
+
+    def __init__(self, folder: Path):
+        self.later, self.days, self.root = folder / "later", folder / "days", folder / "root"
+        self.days.mkdir()
+        self.root.mkdir()
+
+    def run(self, day: int) -> None:
+        """Lets a day arrive, and runs."""
+        (self.later / f"span-{day}").rename(self.days / f"span-{day}")
+        run_pipeline(data_pipeline(self.days, self.root, CONFIG), "local", CostObserver())
+
+    def uris(self, kind: str, component: str) -> list[str]:
+        """Where a component's artifacts are, the first first."""
+        artifacts = mlmd.MetadataStore(metadata_config(self.root / "metadata.sqlite")).get_artifacts_by_type(kind)
+        return [each.uri for each in artifacts if component in each.uri and each.state == each.LIVE]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two days that went well. The third holds ratings of comedies only, and is still to come."""
+    folder = tmp_path_factory.mktemp("days")
+    sample = folder / "sample"
+    generate_sample(sample, users=300, movies=150, ratings=9000)
+    lines = (sample / "ratings.dat").read_bytes().splitlines(keepends=True)
+    data = read_movielens(sample)
+    comedies = data.movies["movie_id"][["Comedy" in genres for genres in data.movies["genres"]]]
+    is_comedy = data.ratings["movie_id"].isin(comedies).to_numpy()
+    for day in DAYS:
+        span = folder / "later" / f"span-{day}"
+        span.mkdir(parents=True)
+        for name in ("users.dat", "movies.dat", "credits.csv"):
+            (span / name).write_bytes((sample / name).read_bytes())
+        chosen = [line for row, line in enumerate(lines) if row % 3 == day - 1 and (day < 3 or is_comedy[row])]
+        (span / "ratings.dat").write_bytes(b"".join(chosen))
+    store = Store(folder)
+    store.run(1)
+    store.run(2)
+    return store
+
+
+def rated(uris: list[str], *splits: str) -> list[tuple[int, int]]:
+    """Pairs of user_id and movie_id in some splits of examples."""
+    tables = [read_split(uri, split) for uri in uris for split in splits]
+    columns = [
+        np.concatenate([table[name].combine_chunks().flatten().to_numpy() for table in tables])
+        for name in ("user_id", "movie_id")
+    ]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def test_the_window_is_transformed(store):
+    spans = store.uris("Examples", "MovieLensExampleGen")
+    assert len(spans) == 2
+    transformed = store.uris("Examples", "Transform/transformed_examples")
+    counts = [sum(read_split(uri, "train").num_rows for uri in transformed[before:]) for before in (0, 1)]
+    first, second = (len(rated([uri], "train")) for uri in spans)
+    # The first run wrote the first span, the second both.
+    assert counts == [first + first + second, first + second]
+
+
+def test_the_recommender_knows_what_was_rated_in_any_span(store):
+    spans = store.uris("Examples", "MovieLensExampleGen")
+    transform = tft.TFTransformOutput(store.uris("TransformGraph", "Transform")[-1])
+    ids = np.array([0, *(int(word) for word in transform.vocabulary_by_name("movie_id_vocabulary")), 0])
+    users = read_users(spans, transform, Movies(ids, np.full(len(ids), b"", object), {}))
+    seen = {
+        (int(users.ids[row]), int(ids[movie]))
+        for row in range(1, len(users.ids))
+        for movie in users.seen_movies[users.seen_offsets[row] : users.seen_offsets[row + 1]]
+    }
+    assert seen == set(rated(spans, "train", "eval", "test"))
+
+
+def test_a_day_unlike_the_one_before_stops_the_pipeline(store):
+    graphs = store.uris("TransformGraph", "Transform")
+    with pytest.raises(NodeFailed, match=r"DataGate failed:.*train_train, genres"):
+        store.run(3)
+    assert store.uris("TransformGraph", "Transform") == graphs
