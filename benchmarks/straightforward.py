@@ -1,8 +1,8 @@
 """The data components written the straightforward way, as TFX's guides show it; measured beside the pipeline's own.
 
 A custom ExampleGen on Beam: files are read line by line, ratings grouped by user, and a Python loop builds a history
-and a `tf.train.Example` for each; then the stock StatisticsGen, SchemaGen and Transform with their defaults, on the
-pipeline's `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a random split.
+and a `tf.train.Example` for each; then the stock StatisticsGen and Transform with their defaults, on the pipeline's schema
+and `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a random split.
 
 The guide: https://www.tensorflow.org/tfx/guide/examplegen#custom_examplegen
 """
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format
 from tfx import v1 as tfx
 from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -28,6 +29,7 @@ from components.interactions import SPLITS, TRAIN, assign_splits
 from components.movielens_example_gen import MOVIES
 from pipeline.config import BeamConfig, DataConfig
 from pipeline.recovery import metadata_config
+from transform.schema import curated_schema
 
 Features = dict[str, Any]
 
@@ -180,6 +182,17 @@ def example_gen(data: Path) -> BaseNode:
     ).with_id("ExampleGen")
 
 
+def _write_schema(data: Path, root: Path) -> str:
+    schema = curated_schema()
+    if not Path(data, CREDITS_FILE).exists():
+        kept = [feature for feature in schema.feature if feature.name not in ("director", "star")]
+        del schema.feature[:]
+        schema.feature.extend(kept)
+    path = root / "schema.pbtxt"
+    path.write_text(text_format.MessageToString(schema))
+    return str(path)
+
+
 def straightforward_pipeline(data: Path, root: Path) -> tfx.dsl.Pipeline:
     """From the raw files to the transformed examples.
 
@@ -189,8 +202,8 @@ def straightforward_pipeline(data: Path, root: Path) -> tfx.dsl.Pipeline:
     """
     examples = example_gen(data)
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    # Shapes inferred, a feature that every row has would be dense; the `preprocessing_fn` takes sparse ones.
-    schema = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"], infer_feature_shape=False)
+    # Inferred by SchemaGen, features that the movies lack would be deprecated, and not be read.
+    schema = tfx.components.ImportSchemaGen(schema_file=_write_schema(data, root))
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],

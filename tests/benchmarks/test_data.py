@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import data as benchmark
-from benchmarks.data_job import COMPONENTS, Cost, CostObserver, Job, count_rows, data_pipeline
+from benchmarks.data_job import COMPONENTS, Cost, CostObserver, Job, count_rows, data_pipeline, main
 from components.data.sample import generate_sample
 from pipeline.nodes import NodeRun
 from tests.components.examples_oracle import SPLITS, assert_examples, read_split
@@ -128,6 +128,16 @@ def test_the_measured_nodes_are_the_pipelines_own(source, tmp_path):
     ids = {node.id for node in nodes}
     assert {"MovieLensExampleGen", "StatisticsGen", "DataGate", "Transform"} <= ids
     assert not any("Trainer" in name for name in ids)
+
+
+@pytest.mark.component
+def test_the_straightforward_job_runs_to_its_end(source, tmp_path):
+    result = tmp_path / "result.json"
+    main(source, tmp_path, result, Job.STRAIGHTFORWARD)
+    document = json.loads(result.read_text())
+    assert set(document["costs"]) == set(COMPONENTS)
+    assert sum(document["rows"]["ExampleGen"][split] for split in SPLITS) == 1_000
+    assert document["rows"]["Transform"]["train"] == document["rows"]["ExampleGen"]["train"]
 
 
 @pytest.mark.component
