@@ -1,8 +1,9 @@
 """The data components written the straightforward way, as TFX's guides show it; measured beside the pipeline's own.
 
 A custom ExampleGen on Beam: files are read line by line, ratings grouped by user, and a Python loop builds a history
-and a `tf.train.Example` for each; then the stock StatisticsGen and Transform with their defaults, on the pipeline's schema
-and `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a random split.
+and a `tf.train.Example` for each; then the stock StatisticsGen and Transform with their defaults, on the schema of what
+the data hold and the pipeline's `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a
+random split.
 
 The guide: https://www.tensorflow.org/tfx/guide/examplegen#custom_examplegen
 """
