@@ -15,6 +15,7 @@ import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
+from tfx.components import DistributionValidator
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
@@ -160,7 +161,7 @@ class _SpanNodes:
     window: Resolver
     every: Resolver
     previous: Resolver
-    comparison: tfx.components.DistributionValidator
+    comparison: DistributionValidator
 
     @property
     def nodes(self) -> list[BaseNode]:
