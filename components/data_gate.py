@@ -82,7 +82,7 @@ def DataGate(
     """Fails if there is any anomaly; else hands on the schema, without the optional features that no row has.
 
     Args:
-      statistics: of train, eval and movies, made with the schema; and those of the span before, if there is one.
+      statistics: of train, eval and movies, made with the schema; and those of the span before, where there is one.
       curated_schema: what the data should be like.
       anomalies: found by ExampleValidator in train and eval.
       drift: found by DistributionValidator, between train and eval, and between the spans.

@@ -75,11 +75,11 @@ def train_eval_validator(
 def span_validator(
     statistics: types.BaseChannel, previous: types.BaseChannel, schema: schema_pb2.Schema
 ) -> DistributionValidator:
-    """The component that compares the train split with that of the span before; without one, it finds nothing wrong.
+    """The component that compares the train split with that of the span before.
 
     Args:
       statistics: of this span.
-      previous: statistics of the span before, or no artifact.
+      previous: statistics of the span before.
       schema: with drift comparators.
     """
     return DistributionValidator(

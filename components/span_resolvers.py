@@ -25,7 +25,7 @@ class LatestSpansStrategy(ResolverStrategy):
     Inputs: `current`, the examples of this run; `examples`, all examples in the store.
     """
 
-    def __init__(self, spans: int | None):
+    def __init__(self, spans: int | None = None):
         """Makes the strategy; None for all spans."""
         self._spans = spans
 
@@ -47,7 +47,9 @@ class LatestSpansStrategy(ResolverStrategy):
 
 
 class PreviousSpanStrategy(ResolverStrategy):
-    """The statistics of the span before the current one, or none.
+    """The statistics of the span before the current one; where there is none, the current ones again.
+
+    DistributionValidator wants something to compare with.
 
     Inputs: `current`, the statistics of this run; `statistics`, all in the store.
     """
@@ -58,7 +60,8 @@ class PreviousSpanStrategy(ResolverStrategy):
         """Gives them under `statistics`, and the current ones as they came."""
         del store
         (current,) = input_dict[CURRENT]
-        return {CURRENT: [current], STATISTICS: _before(current, input_dict[STATISTICS])[-1:]}
+        *_, last = [current, *_before(current, input_dict[STATISTICS])]
+        return {CURRENT: [current], STATISTICS: [last]}
 
 
 def _before(current: types.Artifact, artifacts: list[types.Artifact]) -> list[types.Artifact]:
@@ -76,12 +79,12 @@ def _before(current: types.Artifact, artifacts: list[types.Artifact]) -> list[ty
 def latest_spans(example_gen: BaseNode, spans: int | None) -> Resolver:
     """A node whose output `examples` is the window of the latest `spans` spans (None: of all) up to this run's."""
     channels = {CURRENT: example_gen.outputs[EXAMPLES], EXAMPLES: tfx.dsl.Channel(type=standard_artifacts.Examples)}
-    name = "Resolver.all_spans" if spans is None else "Resolver.spans"
-    return Resolver(strategy_class=LatestSpansStrategy, config={"spans": spans}, **channels).with_id(name)
+    name, config = ("Resolver.all_spans", {}) if spans is None else ("Resolver.spans", {"spans": spans})
+    return Resolver(strategy_class=LatestSpansStrategy, config=config, **channels).with_id(name)
 
 
 def previous_span(statistics_gen: BaseNode) -> Resolver:
-    """A node whose output `statistics` is that of the span before, if there is one."""
+    """A node whose output `statistics` is that of the span before, or, in the first, that of the span itself."""
     every = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
     channels = {CURRENT: statistics_gen.outputs[STATISTICS], STATISTICS: every}
     return Resolver(strategy_class=PreviousSpanStrategy, **channels).with_id("Resolver.previous_span")

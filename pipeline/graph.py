@@ -18,7 +18,7 @@ from tfx import v1 as tfx
 from tfx.components import DistributionValidator
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
-from tfx.types import standard_artifacts
+from tfx.types import channel_utils, standard_artifacts
 
 from components.curated_schema import CuratedSchemaGen
 from components.data_gate import DataGate
@@ -144,7 +144,7 @@ def create_pipeline(
 
 
 def _union(first: tfx.dsl.Channel, second: tfx.dsl.Channel | None) -> tfx.dsl.Channel:
-    return tfx.dsl.union([first, second]) if second else first
+    return channel_utils.union([first, second]) if second else first
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _SpanNodes:
     Attributes:
       window: the examples of the latest spans, which models are trained on; they are measured on the newest alone.
       every: those of all spans: the recommender knows all that a person has rated.
-      previous: statistics of the span before, if there is one.
+      previous: statistics of the span before; of the first, its own.
       comparison: anomalies, where the newest span is unlike that one.
     """
 

@@ -101,6 +101,6 @@ def test_the_recommender_knows_what_was_rated_in_any_span(store):
 
 def test_a_day_unlike_the_one_before_stops_the_pipeline(store):
     graphs = store.uris("TransformGraph", "Transform")
-    with pytest.raises(NodeFailed, match=r"DataGate failed:.*train_train, genres"):
+    with pytest.raises(NodeFailed, match=r"(?s)DataGate failed:.*train_train, genres"):
         store.run(3)
     assert store.uris("TransformGraph", "Transform") == graphs
