@@ -1,0 +1,56 @@
+"""Data that fit every row's rules, but not each other: the command stops before anything is trained."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data.raw_files import read_movielens
+from components.data.sample import generate_sample
+
+ROOT = Path(__file__).resolve().parents[2]
+# After a cut in time, eval holds what came after the first 70 %.
+SETTINGS = ("data.split.strategy=temporal", "data.split.fractions={train: 0.7, eval: 0.15, test: 0.15}")
+
+pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def comedies_later(tmp_path: Path) -> Path:
+    """From the middle of the time on, only comedies are rated."""
+    folder = tmp_path / "data"
+    generate_sample(folder, users=300, movies=150, ratings=9000)
+    data = read_movielens(folder)
+    comedies = data.movies["movie_id"][["Comedy" in genres for genres in data.movies["genres"]]]
+    times = data.ratings["timestamp"]
+    kept = data.ratings["movie_id"].isin(comedies) | (times < times.median())
+    lines = (folder / "ratings.dat").read_bytes().splitlines(keepends=True)
+    (folder / "ratings.dat").write_bytes(b"".join(lines[row] for row in np.flatnonzero(kept)))
+    return folder
+
+
+def test_a_drifted_distribution_ends_the_run_with_the_list(comedies_later, tmp_path):
+    output = tmp_path / "output"
+    arguments = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    completed = subprocess.run(
+        [
+            *(sys.executable, "-c", "from pipeline.cli import main; main()", "run"),
+            *("--data", str(comedies_later), "--output", str(output), *arguments),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert completed.returncode == 2, completed.stderr + completed.stdout
+    assert "train_eval, genres: High Linfty distance" in completed.stderr
+    assert "Traceback" not in completed.stderr
+    assert not list(output.glob("serving/*"))
+    assert not list(output.glob("pipeline/Transform/*"))
+    assert not list(output.glob("pipeline/DataGate/schema/*"))
+    assert not (output / "summary.json").exists()
