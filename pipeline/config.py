@@ -16,6 +16,7 @@ from trainers.hyperparameters import (
     RankingHyperparameters,
     RetrievalHyperparameters,
 )
+from trainers.search_spaces import TuningConfig
 from transform.features import FEATURES
 
 
@@ -154,6 +155,7 @@ class Config(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
     data: DataConfig = Field(default_factory=DataConfig, description="What is read and how it is divided.")
     models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the four models.")
+    tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
     recommender: RecommenderConfig = Field(default_factory=RecommenderConfig, description="The two-stage recommender.")
     beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs on this machine.")

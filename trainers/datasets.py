@@ -55,8 +55,8 @@ class Splits:
 
 
 def read_splits(fn_args: FnArgs) -> Splits:
-    """Reads the splits `train`, `movies` (both in `train_files`) and `eval` that the Trainer component names."""
-    transform = tft.TFTransformOutput(fn_args.transform_output)
+    """Reads the splits `train`, `movies` (both in `train_files`) and `eval` that Trainer or Tuner names."""
+    transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     return Splits(
         train=_read(_files(fn_args.train_files, "train"), transform),
         eval=_read(_files(fn_args.eval_files, "eval"), transform),
@@ -68,7 +68,7 @@ def read_splits(fn_args: FnArgs) -> Splits:
 def _files(patterns: Sequence[str], split: str) -> list[str]:
     files = sorted(path for pattern in patterns if f"Split-{split}/" in pattern for path in tf.io.gfile.glob(pattern))
     if not files:
-        raise ValueError(f"Trainer should be given files of the split {split!r}; received {list(patterns)}.")
+        raise ValueError(f"A trainer should be given files of the split {split!r}; received {list(patterns)}.")
     return files
 
 

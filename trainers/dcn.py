@@ -7,8 +7,9 @@ that each block of a cross layer's weights belongs to a pair of features.
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
 
-from trainers import training
+from trainers import training, tuning
 from trainers.datasets import Splits, batches
 from trainers.evaluation import RootMeanSquaredError
 from trainers.hyperparameters import DCNHyperparameters
@@ -102,6 +103,14 @@ def _kernel(layer: tfrs.layers.feature_interaction.Cross) -> tf.Tensor:
     return matrices[0] if len(matrices) == 1 else tf.matmul(*matrices)
 
 
+SPEC = training.ModelSpec("dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (CrossHead,))
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the deep & cross network; called by the Trainer component."""
-    training.run(fn_args, "dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (CrossHead,))
+    training.run(fn_args, SPEC)
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Looks for hyper-parameters of the deep & cross network; called by the Tuner component."""
+    return tuning.tuner(fn_args, SPEC)

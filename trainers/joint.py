@@ -6,8 +6,9 @@ Both losses are means over the batch, so that neither drowns the other; their we
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
 
-from trainers import baselines, training
+from trainers import baselines, training, tuning
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import JointHyperparameters
@@ -112,6 +113,14 @@ class MovielensModel(tfrs.Model):
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
 
 
+SPEC = training.ModelSpec("joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the joint model; called by the Trainer component."""
-    training.run(fn_args, "joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))
+    training.run(fn_args, SPEC)
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Looks for hyper-parameters of the joint model; called by the Tuner component."""
+    return tuning.tuner(fn_args, SPEC)

@@ -8,8 +8,9 @@ movie in question (Zhou et al. 2018, https://arxiv.org/abs/1706.06978).
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
 
-from trainers import training
+from trainers import training, tuning
 from trainers.baselines import BiasModel
 from trainers.datasets import Splits
 from trainers.evaluation import RootMeanSquaredError
@@ -119,6 +120,14 @@ class RankingModel(tfrs.Model):
         return self.task(labels=inputs[transformed_name(LABEL)], predictions=predicted)
 
 
+SPEC = training.ModelSpec("ranking", RankingHyperparameters, RankingModel, RootMeanSquaredError, (RatingHead,))
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the ranker; called by the Trainer component."""
-    training.run(fn_args, "ranking", RankingHyperparameters, RankingModel, RootMeanSquaredError, (RatingHead,))
+    training.run(fn_args, SPEC)
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Looks for hyper-parameters of the ranker; called by the Tuner component."""
+    return tuning.tuner(fn_args, SPEC)

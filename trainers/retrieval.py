@@ -8,8 +8,9 @@ and thus no correction of sampling bias (Yi et al. 2019, https://doi.org/10.1145
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
 
-from trainers import baselines, training
+from trainers import baselines, training, tuning
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import RetrievalHyperparameters
@@ -45,6 +46,14 @@ class RetrievalModel(tfrs.Model):
         )
 
 
+SPEC = training.ModelSpec("retrieval", RetrievalHyperparameters, RetrievalModel, FilteredRecall, (RetrievalHead,))
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the retriever; called by the Trainer component."""
-    training.run(fn_args, "retrieval", RetrievalHyperparameters, RetrievalModel, FilteredRecall, (RetrievalHead,))
+    training.run(fn_args, SPEC)
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Looks for hyper-parameters of the retriever; called by the Tuner component."""
+    return tuning.tuner(fn_args, SPEC)

@@ -4,13 +4,15 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainers.datasets import Arrays, Splits, batches, read_splits
 from trainers.hyperparameters import Hyperparameters
+from trainers.search_spaces import from_choices
 from trainers.signatures import HeadType, export
 
 _logger = logging.getLogger("trainers")
@@ -35,6 +37,25 @@ class Objective(Protocol):
 
     def __call__(self, model: tf.keras.Model) -> float:
         """Its value for the model as it stands."""
+
+
+@dataclass(frozen=True)
+class ModelSpec(Generic[HyperparametersType]):
+    """What there is to know about a model, for training and for tuning it.
+
+    Attributes:
+      name: the model's name in logs.
+      hyperparameters: the type of its section in the configuration.
+      build: makes the model.
+      objective: the metric on the eval split, by which epochs and hyper-parameters are chosen.
+      heads: the tasks that are exported.
+    """
+
+    name: str
+    hyperparameters: type[HyperparametersType]
+    build: Callable[[Splits, HyperparametersType], tf.keras.Model]
+    objective: type[Objective]
+    heads: tuple[HeadType, ...]
 
 
 def fit(
@@ -107,31 +128,23 @@ def fit(
     return objective.sign * best
 
 
-def run(
-    fn_args: FnArgs,
-    name: str,
-    hyperparameters: type[HyperparametersType],
-    build: Callable[[Splits, HyperparametersType], tf.keras.Model],
-    objective: type[Objective],
-    heads: tuple[HeadType, ...],
-) -> None:
+def run(fn_args: FnArgs, spec: ModelSpec) -> None:
     """What every `run_fn` does: read, build, fit, export.
 
     Args:
-      fn_args: from the Trainer component; `custom_config["hyperparameters"]` holds the model's section.
-      name: the model's name in logs.
-      hyperparameters: the type of that section.
-      build: makes the model.
-      objective: the metric on the eval split.
-      heads: the tasks that are exported.
+      fn_args: from the Trainer component; `custom_config["hyperparameters"]` holds the model's section, and
+        `hyperparameters`, where there is a Tuner, what it found, which takes the place of the section's values.
+      spec: the model.
     """
-    hparams = hyperparameters.model_validate(fn_args.custom_config[HYPERPARAMETERS])
+    section = fn_args.custom_config[HYPERPARAMETERS]
+    tuned = from_choices(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
+    hparams = spec.hyperparameters.model_validate(section | tuned)
     tf.keras.utils.set_random_seed(hparams.seed)
     splits = read_splits(fn_args)
-    _logger.info("%s: %d train rows, %d eval rows", name, *(_rows(a) for a in (splits.train, splits.eval)))
-    model = build(splits, hparams)
-    fit(model, splits.train, objective(splits), hparams, fn_args.model_run_dir, name)
-    export(model, splits, fn_args.serving_model_dir, heads)
+    _logger.info("%s: %d train rows, %d eval rows", spec.name, *(_rows(a) for a in (splits.train, splits.eval)))
+    model = spec.build(splits, hparams)
+    fit(model, splits.train, spec.objective(splits), hparams, fn_args.model_run_dir, spec.name)
+    export(model, splits, fn_args.serving_model_dir, spec.heads)
     # The next model is trained in the same process; the graphs of this one would stay.
     tf.keras.backend.clear_session()
 
