@@ -88,28 +88,17 @@ def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pi
     from tfx import v1 as tfx
 
     from pipeline.config import Config
-    from pipeline.graph import create_pipeline
+    from pipeline.graph import data_stage
     from pipeline.recovery import metadata_config
 
-    whole = create_pipeline(
-        config=config or Config(name="data"),
-        data_dir=str(data),
-        pipeline_root=str(root),
-        serving_dir=str(root / "serving"),
-    )
-    names = [node.id for node in whole.components]
-    nodes = whole.components[: names.index(TRANSFORM) + 1]
-    for node in nodes:
-        # TFX refuses a node that leads to one outside the pipeline.
-        for later in node.downstream_nodes - set(nodes):
-            node.remove_downstream_node(later)
+    config = config or Config(name="data")
     return tfx.dsl.Pipeline(
-        pipeline_name=whole.pipeline_info.pipeline_name,
+        pipeline_name=config.name,
         pipeline_root=str(root),
-        components=nodes,
+        components=data_stage(config, str(data)).nodes,
         enable_cache=False,
         metadata_connection_config=metadata_config(root / "metadata.sqlite"),
-        beam_pipeline_args=whole.beam_pipeline_args,
+        beam_pipeline_args=config.beam.args(),
     )
 
 

@@ -2,12 +2,11 @@
 
 ratings.dat users.dat movies.dat [credits.csv]
    └─ MovieLensExampleGen ─ ImportSchemaGen ─ StatisticsGen ─ ExampleValidator ─ DistributionValidator ─ DataGate
-        └─ Transform ─ for each model: Trainer ─ Resolver ─ Evaluator ─ Pusher
+        └─ Transform ─ for each model: [Tuner] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher
              ├─ FeatureImportance of the DCN
              └─ RecommenderBuilder, from the blessed retriever and ranker ─ Pusher
 """
 
-import os
 from dataclasses import dataclass
 from importlib import resources
 
@@ -18,48 +17,49 @@ from tfx import v1 as tfx
 from tfx.components import DistributionValidator
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
-from tfx.types import channel_utils, standard_artifacts
+from tfx.types import channel_utils
 
 from components.curated_schema import CuratedSchemaGen
 from components.data_gate import DataGate
 from components.distributions import span_validator, train_eval_validator
 from components.feature_importance import FeatureImportance
-from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
+from components.latest_blessed_model import LatestOtherBlessedModelStrategy
 from components.movielens_example_gen import MovieLensExampleGen
 from components.recommender_builder import RecommenderBuilder
 from components.span_resolvers import STATISTICS, latest_spans, previous_span
 from pipeline.config import Config
-from pipeline.gates import TASKS, eval_config
+from pipeline.gates import TASKS
+from pipeline.model_stage import model_stage, pusher, tuner
 from pipeline.source import fingerprint
-from trainers.training import HYPERPARAMETERS
 
 RECOMMENDER = "recommender"
 
 
-def create_pipeline(
-    *,
-    config: Config,
-    data_dir: str,
-    pipeline_root: str,
-    serving_dir: str,
-    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
-    enable_cache: bool = True,
-    resolver_strategy: type[ResolverStrategy] = LatestOtherBlessedModelStrategy,
-) -> tfx.dsl.Pipeline:
-    """Builds the pipeline.
+@dataclass(frozen=True)
+class DataStage:
+    """From the raw files to transformed examples: what every pipeline begins with.
+
+    Attributes:
+      nodes: all of it, in order.
+      examples: MovieLensExampleGen; of spans, the newest.
+      every: where examples of all spans come from.
+      gate: hands on the schema of what is there.
+      transform: makes the examples that models are trained on.
+    """
+
+    nodes: list[BaseNode]
+    examples: BaseNode
+    every: BaseNode
+    gate: BaseNode
+    transform: BaseNode
+
+
+def data_stage(config: Config, data_dir: str) -> DataStage:
+    """Reads, describes, checks and transforms the data.
 
     Args:
       config: what to run.
-      data_dir: folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv; or, with `data.spans`, of
-        folders span-1, span-2 and so on with these files.
-      pipeline_root: where artifacts go.
-      serving_dir: where blessed models are pushed, as NAME/VERSION.
-      metadata_connection_config: the metadata store; None where the runner brings its own.
-      enable_cache: reuse the outputs of components whose inputs did not change.
-      resolver_strategy: picks the model that a candidate is measured against.
-
-    Returns:
-      A pipeline for any TFX runner.
+      data_dir: as for `create_pipeline`.
     """
     # Reads and checks the raw files; splits them; gives every rating the history that came before it.
     examples = MovieLensExampleGen(
@@ -110,8 +110,43 @@ def create_pipeline(
 
     nodes: list[BaseNode] = [examples, curated, statistics, validator, comparison]
     nodes += [*(spans.nodes if spans else []), gate, transform]
+    return DataStage(nodes, examples, spans.every if spans else examples, gate, transform)
+
+
+def create_pipeline(
+    *,
+    config: Config,
+    data_dir: str,
+    pipeline_root: str,
+    serving_dir: str,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
+    enable_cache: bool = True,
+    resolver_strategy: type[ResolverStrategy] = LatestOtherBlessedModelStrategy,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline.
+
+    Args:
+      config: what to run.
+      data_dir: folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv; or, with `data.spans`, of
+        folders span-1, span-2 and so on with these files.
+      pipeline_root: where artifacts go.
+      serving_dir: where blessed models are pushed, as NAME/VERSION.
+      metadata_connection_config: the metadata store; None where the runner brings its own.
+      enable_cache: reuse the outputs of components whose inputs did not change.
+      resolver_strategy: picks the model that a candidate is measured against.
+
+    Returns:
+      A pipeline for any TFX runner.
+    """
+    data = data_stage(config, data_dir)
+    nodes = list(data.nodes)
+
+    # Each model: trained, measured on the test split, and pushed if it passes the gates.
     stages = {
-        name: _model_stage(name, config, examples, gate, transform, serving_dir, resolver_strategy) for name in TASKS
+        name: model_stage(
+            name, config, data.examples, data.gate, data.transform, pipeline_root, serving_dir, resolver_strategy
+        )
+        for name in TASKS
     }
     for stage in stages.values():
         nodes += stage.nodes
@@ -121,8 +156,8 @@ def create_pipeline(
 
     # One model that retrieves, drops what was seen and ranks; blessed only if both its parts are.
     recommender = RecommenderBuilder(
-        examples=(spans.every if spans else examples).outputs["examples"],
-        transform_graph=transform.outputs["transform_graph"],
+        examples=data.every.outputs["examples"],
+        transform_graph=data.transform.outputs["transform_graph"],
         retrieval_model=stages["retrieval"].trainer.outputs["model"],
         retrieval_blessing=stages["retrieval"].evaluator.outputs["blessing"],
         ranking_model=stages["ranking"].trainer.outputs["model"],
@@ -130,9 +165,47 @@ def create_pipeline(
         candidates=config.recommender.candidates,
         source=fingerprint("components", "transform"),
     )
-    pusher = _pusher(RECOMMENDER, recommender.outputs["model"], recommender.outputs["blessing"], serving_dir)
-    nodes += [recommender, pusher]
+    nodes.append(recommender)
+    nodes.append(pusher(RECOMMENDER, recommender.outputs["model"], recommender.outputs["blessing"], serving_dir))
+    return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
+
+def create_tuning_pipeline(
+    *,
+    config: Config,
+    model: str,
+    data_dir: str,
+    pipeline_root: str,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
+    enable_cache: bool = True,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline that looks for the hyper-parameters of one model: the same data stage, and a Tuner.
+
+    Run with the folders of `create_pipeline`, it takes the data stage from the cache.
+
+    Args:
+      config: what to run.
+      model: whose Tuner.
+      data_dir: as for `create_pipeline`; so are the others.
+      pipeline_root: where artifacts go.
+      metadata_connection_config: the metadata store.
+      enable_cache: reuse the outputs of components whose inputs did not change.
+
+    Returns:
+      A pipeline for any TFX runner.
+    """
+    data = data_stage(config, data_dir)
+    nodes = [*data.nodes, tuner(model, config, data.gate, data.transform, pipeline_root)]
+    return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
+
+
+def _pipeline(
+    config: Config,
+    nodes: list[BaseNode],
+    pipeline_root: str,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None,
+    enable_cache: bool,
+) -> tfx.dsl.Pipeline:
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
@@ -176,70 +249,3 @@ def _span_nodes(examples: BaseNode, statistics: BaseNode, schema: schema_pb2.Sch
         previous=previous,
         comparison=span_validator(statistics.outputs["statistics"], previous.outputs[STATISTICS], schema),
     )
-
-
-@dataclass(frozen=True)
-class _ModelStage:
-    trainer: tfx.components.Trainer
-    resolver: Resolver
-    evaluator: tfx.components.Evaluator
-    pusher: tfx.components.Pusher
-
-    @property
-    def nodes(self) -> list[BaseNode]:
-        return [self.trainer, self.resolver, self.evaluator, self.pusher]
-
-
-def _model_stage(
-    name: str,
-    config: Config,
-    examples: BaseNode,
-    gate: BaseNode,
-    transform: BaseNode,
-    serving_dir: str,
-    resolver_strategy: type[ResolverStrategy],
-) -> _ModelStage:
-    """Trains a model, measures it on the test split, and pushes it if it passes the gates."""
-    trainer = tfx.components.Trainer(
-        run_fn=f"trainers.{name}.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=gate.outputs["schema"],
-        train_args=tfx.proto.TrainArgs(splits=["train", "movies"]),
-        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
-        custom_config={
-            HYPERPARAMETERS: getattr(config.models, name).model_dump(mode="json"),
-            "source": fingerprint("transform", "trainers"),
-        },
-    ).with_id(f"Trainer.{name}")
-    resolver = _resolver(trainer, resolver_strategy).with_id(f"Resolver.{name}")
-    evaluator = tfx.components.Evaluator(
-        examples=examples.outputs["examples"],
-        model=trainer.outputs["model"],
-        baseline_model=resolver.outputs[MODEL],
-        schema=gate.outputs["schema"],
-        example_splits=["test"],
-        eval_config=eval_config(name, config.evaluation),
-    ).with_id(f"Evaluator.{name}")
-    pusher = _pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
-    return _ModelStage(trainer, resolver, evaluator, pusher)
-
-
-def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:
-    channels = {
-        MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
-        MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-    }
-    if issubclass(strategy, LatestOtherBlessedModelStrategy):
-        channels[CANDIDATE] = trainer.outputs["model"]
-    return Resolver(strategy_class=strategy, **channels)
-
-
-def _pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel, serving_dir: str) -> tfx.components.Pusher:
-    return tfx.components.Pusher(
-        model=model,
-        model_blessing=blessing,
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=os.path.join(serving_dir, name))
-        ),
-    ).with_id(f"Pusher.{name}")

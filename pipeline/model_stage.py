@@ -1,0 +1,132 @@
+"""The nodes of one model: [Tuner] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.types import standard_artifacts
+
+from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
+from pipeline.config import Config
+from pipeline.gates import eval_config
+from pipeline.source import fingerprint
+from trainers.training import HYPERPARAMETERS
+from trainers.tuning import FOLDER, SEED, SPACE, TRIALS
+
+
+@dataclass(frozen=True)
+class ModelStage:
+    """The nodes of a model.
+
+    Attributes:
+      tuner: there for the models that `tuning.models` names.
+      trainer: trains it.
+      resolver: finds the latest blessed one.
+      evaluator: measures it on the test split.
+      pusher: pushes it if it passes the gates.
+    """
+
+    tuner: tfx.components.Tuner | None
+    trainer: tfx.components.Trainer
+    resolver: Resolver
+    evaluator: tfx.components.Evaluator
+    pusher: tfx.components.Pusher
+
+    @property
+    def nodes(self) -> list[BaseNode]:
+        """Those that there are, in order."""
+        tuner = [self.tuner] if self.tuner else []
+        return [*tuner, self.trainer, self.resolver, self.evaluator, self.pusher]
+
+
+def model_stage(
+    name: str,
+    config: Config,
+    examples: BaseNode,
+    gate: BaseNode,
+    transform: BaseNode,
+    pipeline_root: str,
+    serving_dir: str,
+    resolver_strategy: type[ResolverStrategy],
+) -> ModelStage:
+    """Trains a model, measures it on the test split, and pushes it if it passes the gates."""
+    tuned = tuner(name, config, gate, transform, pipeline_root) if name in config.tuning.models else None
+    trainer = tfx.components.Trainer(
+        run_fn=f"trainers.{name}.run_fn",
+        custom_config=_settings(name, config),
+        hyperparameters=tuned.outputs["best_hyperparameters"] if tuned else None,
+        **_inputs(gate, transform),
+    ).with_id(f"Trainer.{name}")
+    resolver = _resolver(trainer, resolver_strategy).with_id(f"Resolver.{name}")
+    evaluator = tfx.components.Evaluator(
+        examples=examples.outputs["examples"],
+        model=trainer.outputs["model"],
+        baseline_model=resolver.outputs[MODEL],
+        schema=gate.outputs["schema"],
+        example_splits=["test"],
+        eval_config=eval_config(name, config.evaluation),
+    ).with_id(f"Evaluator.{name}")
+    pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
+    return ModelStage(tuned, trainer, resolver, evaluator, pushed)
+
+
+def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeline_root: str) -> tfx.components.Tuner:
+    """Looks for the hyper-parameters of a model. Reads what its Trainer reads: the test split is not among that."""
+    return tfx.components.Tuner(
+        tuner_fn=f"trainers.{name}.tuner_fn",
+        custom_config=tuner_settings(name, config, pipeline_root),
+        **_inputs(gate, transform),
+    ).with_id(f"Tuner.{name}")
+
+
+def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, Any]:
+    """What `trainers.tuning` reads of the configuration."""
+    return _settings(name, config) | {
+        SPACE: getattr(config.tuning.space, name),
+        TRIALS: config.tuning.max_trials,
+        SEED: config.tuning.seed,
+        # Beside the Tuner's outputs, and not one of them: it outlives a run that was killed.
+        FOLDER: os.path.join(pipeline_root, f"Tuner.{name}", "trials"),
+    }
+
+
+def _settings(name: str, config: Config) -> dict[str, Any]:
+    return {
+        HYPERPARAMETERS: getattr(config.models, name).model_dump(mode="json"),
+        "source": fingerprint("transform", "trainers"),
+    }
+
+
+def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:
+    """What models are trained on, and tuned."""
+    return {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": gate.outputs["schema"],
+        "train_args": tfx.proto.TrainArgs(splits=["train", "movies"]),
+        "eval_args": tfx.proto.EvalArgs(splits=["eval"]),
+    }
+
+
+def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:
+    channels = {
+        MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
+        MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    }
+    if issubclass(strategy, LatestOtherBlessedModelStrategy):
+        channels[CANDIDATE] = trainer.outputs["model"]
+    return Resolver(strategy_class=strategy, **channels)
+
+
+def pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel, serving_dir: str) -> tfx.components.Pusher:
+    """Pushes a model that was blessed, as NAME/VERSION."""
+    return tfx.components.Pusher(
+        model=model,
+        model_blessing=blessing,
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=os.path.join(serving_dir, name))
+        ),
+    ).with_id(f"Pusher.{name}")
