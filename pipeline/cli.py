@@ -34,6 +34,11 @@ COMMANDS = {
         "run",
         "Train, measure and push the models, and ask the recommender for a first answer.",
     ),
+    "tune": Command(
+        "pipeline.commands.tune",
+        "tune",
+        "Look for better hyper-parameters of a model, by its measure on the eval split.",
+    ),
     "serve": Command("pipeline.commands.serve", "serve", "Serve pushed models on this machine, over gRPC and REST."),
     "recommend": Command(
         "pipeline.commands.recommend", "recommend", "Ask the server which titles a person would like."

@@ -52,6 +52,10 @@ class OutputFolder:
         """What the last finished run came to."""
         return self.root / "summary.json"
 
+    def tuned(self, model: str) -> Path:
+        """The configuration that the last search for a model's hyper-parameters came to."""
+        return self.root / f"tuned-{model}.yaml"
+
     def prepare(self, free_megabytes: int) -> None:
         """Makes the folder, and checks that it can be written and that the disk has room.
 
@@ -121,3 +125,10 @@ class OutputFolder:
                 f"{self.metadata}: should be a sound SQLite database; {verdict}. Delete {self.root}, "
                 "or choose another --output."
             )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is the old one or the new one, whole, whenever it is read."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.nodes import NodeRun
+from pipeline.output import write_whole
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore
@@ -190,9 +191,7 @@ def unmet(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
     """Writes the summary; the file is the old one or the new one, whole, whenever it is read."""
-    draft = path.with_suffix(".json.tmp")
-    draft.write_text(json.dumps(summary, indent=2) + "\n")
-    draft.replace(path)
+    write_whole(path, json.dumps(summary, indent=2) + "\n")
 
 
 def models_table(summary: Mapping[str, Any]) -> Table:

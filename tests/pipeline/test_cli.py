@@ -1,5 +1,6 @@
 """The command line: help, exit codes and messages."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
 def test_help_lists_every_command() -> None:
     code, out, _ = invoke("--help")
     assert code == 0
-    for name in ("run", "serve", "recommend", "data", "doctor"):
+    for name in ("run", "tune", "serve", "recommend", "data", "doctor"):
         assert name in out
 
 
@@ -64,25 +65,53 @@ def test_unknown_command_is_a_usage_error() -> None:
     assert "trian" in err
 
 
+@pytest.mark.parametrize("command", [("run",), ("tune", "ranking")], ids=["run", "tune"])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("--config", "nothing"), "nothing: should be a YAML file"),
         (("--set", "models.ranking.epochs=0"), "models.ranking.epochs"),
         (("--set", "trainr.epochs=3"), "trainr"),
+        (("--set", "tuning.space.ranking.epoch=[1, 2]"), "unknown hyper-parameter 'epoch'; expected one of: seed, "),
         (("--data", "/nonexistent"), "/nonexistent"),
     ],
 )
 def test_bad_configuration_or_data_exits_with_2_before_anything_is_written(
-    tmp_path: Path, arguments: tuple[str, ...], expected: str
+    tmp_path: Path, command: tuple[str, ...], arguments: tuple[str, ...], expected: str
 ) -> None:
     output = tmp_path / "output"
-    code, out, err = invoke("run", "--output", str(output), *arguments)
+    code, out, err = invoke(*command, "--output", str(output), *arguments)
     assert code == 2
     assert expected in err
     assert "Traceback" not in err
     assert not out
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("ranker",), ("'ranker'", "dcn", "retrieval", "ranking", "joint")),
+        ((), ("dcn", "retrieval", "ranking", "joint")),
+        (("ranking", "--trials", "0"), ("--trials",)),
+    ],
+)
+def test_tune_says_which_models_and_trials_there_can_be(arguments: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    code, _, err = invoke("tune", *arguments)
+    assert code == 2
+    assert all(part in err for part in expected)
+
+
+def test_the_command_of_a_search_can_be_given_again() -> None:
+    from pipeline.commands.tune import Model, _command
+
+    sizes = "data.sample={users: 20}"
+    line = _command(Model.DCN, "ml1m", Path("my data"), Path("out"), [sizes, "name=x"], 5)
+    assert shlex.split(line) == [
+        *("movielens", "tune", "dcn", "--config", "ml1m", "--data", "my data", "--output", "out"),
+        *("--set", sizes, "--set", "name=x", "--trials", "5"),
+    ]
+    assert _command(Model.DCN, "sample", None, None, None, None) == "movielens tune dcn"
 
 
 def test_an_impossible_sample_is_a_configuration_error(tmp_path: Path) -> None:
