@@ -37,7 +37,12 @@ class Oracle(keras_tuner.oracles.RandomSearchOracle):
     """
 
     def __init__(self, start: Mapping[str, str], **arguments: Any):
-        """Args: start: choices of the first trial; arguments: the base class's."""
+        """Makes an oracle.
+
+        Args:
+          start: choices of the first trial.
+          arguments: the base class's.
+        """
         super().__init__(**arguments)
         self._start = dict(start)
 
@@ -59,11 +64,12 @@ class Tuner(BaseTuner):
     """Runs trials with the training loop of the Trainer."""
 
     def __init__(self, spec: ModelSpec, section: Mapping[str, Any], **arguments: Any):
-        """Args.
+        """Makes a tuner.
 
-        spec: the model.
-        section: its hyper-parameters, in which a trial replaces those that it tries.
-        arguments: the base class's.
+        Args:
+          spec: the model.
+          section: its hyper-parameters, in which a trial replaces those that it tries.
+          arguments: the base class's.
         """
         self._spec, self._section = spec, dict(section)
         super().__init__(**arguments)
