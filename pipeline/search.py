@@ -112,6 +112,8 @@ def write_tuned(config: Config, search: Search, command: str, path: Path) -> Non
     """
     first = [trial.value for trial in search.trials if trial.number == 1]
     before = f"; {first[0]:.6g} with the settings as they were" if first else ""
+    if search.best.number == 1:
+        before = ", which is that of the settings as they were"
     comment = [
         *f"Found by: {command}".splitlines(),
         f"Best of {len(search.trials)} trials by {search.objective} on the eval split ({search.direction}): "

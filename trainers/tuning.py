@@ -95,7 +95,7 @@ class Tuner(BaseTuner):
             log_dir = os.path.join(self.get_trial_dir(trial.trial_id), "logs")
             value = fit(model, splits.train, objective, hparams, log_dir, label)
         except (FloatingPointError, ValidationError) as error:
-            _logger.info("%s failed: %s", label, error)
+            _logger.info("%s failed: %s", label, str(error).removeprefix(f"{label}: "))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
         except Exception as error:
             # keras-tuner would note any other error and go on.

@@ -10,7 +10,7 @@ from pipeline.search import Search, Trial, read_trials, trials_table, write_tune
 
 TRIALS = [
     Trial(2, {"learning_rate": 1e-6, "hidden_units": [128, 64]}, 0.87654, 12.3),
-    Trial(1, {"learning_rate": 0.002, "hidden_units": []}, 0.9, None),
+    Trial(1, {"learning_rate": 0.002, "hidden_units": [64]}, 0.9, None),
 ]
 SEARCH = Search("ranking", "rmse", -1, TRIALS)
 
@@ -61,6 +61,13 @@ def test_the_comment_tells_where_the_values_come_from(source, tmp_path):
     assert lines[3] == "name: mine"
 
 
+def test_the_comment_tells_where_nothing_better_was_found(source, tmp_path):
+    search = Search("ranking", "rmse", 1, TRIALS[::-1])
+    tuned(load_config(source), tmp_path / "tuned.yaml", search)
+    line = (tmp_path / "tuned.yaml").read_text().splitlines()[1]
+    assert line.endswith("(larger is better): 0.9, which is that of the settings as they were.")
+
+
 def test_the_old_file_stays_where_the_new_one_cannot_be_written(source, tmp_path, monkeypatch):
     path = tmp_path / "tuned.yaml"
     tuned(load_config(source), path)
@@ -79,7 +86,7 @@ def test_the_table_shows_each_trial_the_best_first():
     assert "smaller is better" in text
     rows = [line for line in text.splitlines() if "│" in line and "trial" not in line]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
-    assert cells == [["2", "1e-06", "[128, 64]", "0.8765", "12.3"], ["1", "0.002", "[]", "0.9000", ""]]
+    assert cells == [["2", "1e-06", "[128, 64]", "0.8765", "12.3"], ["1", "0.002", "[64]", "0.9000", ""]]
 
 
 def test_trials_are_read_from_the_tuners_results_and_its_records(tmp_path):

@@ -69,10 +69,8 @@ def test_a_trial_and_then_another(tmp_path: Path) -> None:
     comment = path.read_text().splitlines()[:2]
     assert comment[0].startswith(f"# Found by: movielens tune ranking --output {tmp_path} --set 'data.sample=")
     assert comment[0].endswith(" --trials 2")
-    assert comment[1] == (
-        f"# Best of 2 trials by rmse on the eval split (smaller is better): {min(scores.values()):.6g}; "
-        f"{scores['0']:.6g} with the settings as they were."
-    )
+    best_of = f"# Best of 2 trials by rmse on the eval split (smaller is better): {min(scores.values()):.6g}"
+    assert comment[1].startswith(best_of)
 
 
 def execution(file: Path) -> int:
