@@ -11,7 +11,7 @@ from benchmarks import data as benchmark
 from benchmarks.data_job import COMPONENTS, Cost, CostObserver, Job, count_rows, data_pipeline, main
 from components.data.sample import generate_sample
 from pipeline.nodes import NodeRun
-from tests.components.examples_oracle import SPLITS, assert_examples, read_split
+from tests.components.examples_oracle import RATING_SPLITS, SPLITS, assert_examples, read_split
 
 APP = typer.Typer()
 APP.command()(benchmark.main)
@@ -136,7 +136,7 @@ def test_the_straightforward_job_runs_to_its_end(source, tmp_path):
     main(source, tmp_path, result, Job.STRAIGHTFORWARD)
     document = json.loads(result.read_text())
     assert set(document["costs"]) == set(COMPONENTS)
-    assert sum(document["rows"]["ExampleGen"][split] for split in SPLITS) == 1_000
+    assert sum(document["rows"]["ExampleGen"][split] for split in RATING_SPLITS) == 1_000
     assert document["rows"]["Transform"]["train"] == document["rows"]["ExampleGen"]["train"]
 
 
