@@ -110,6 +110,12 @@ class EvaluationConfig(Section):
     mse_tolerance: float = Field(
         0.002, ge=0, description="Mean squared error that may be added to the latest blessed model's."
     )
+    log_loss_margin: float = Field(
+        0.0, ge=0, description="Log-loss that a model of likes takes off the user+item bias model's, at least."
+    )
+    log_loss_tolerance: float = Field(
+        0.002, ge=0, description="Log-loss that may be added to the latest blessed model's."
+    )
     slices: list[list[str]] = Field(
         [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."
     )

@@ -3,12 +3,14 @@
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline.config import EvaluationConfig
+from pipeline.config import EvaluationConfig, ModelsConfig
+from trainers.like import LIKED, WEIGHT
 from trainers.metrics import KS
 from transform.features import LABEL
 
 RETRIEVAL = "retrieval"
 RATING = "rating"
+LIKE = "like"
 
 TASKS = {"dcn": (RATING,), "retrieval": (RETRIEVAL,), "ranking": (RATING,), "joint": (RETRIEVAL, RATING)}
 
@@ -18,24 +20,49 @@ _TOP_K_METRICS = tuple(
 _POPULARITY_METRICS = ("popularity_recall_at_10", "popularity_recall_at_10_filtered", "popularity_ndcg_at_10_filtered")
 
 
-def eval_config(model: str, evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
+def tasks(model: str, models: ModelsConfig) -> tuple[str, ...]:
+    """What a model is measured by; the objective of the DCN is configured."""
+    return (models.dcn.objective,) if model == "dcn" else TASKS[model]
+
+
+def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig | None = None) -> config_pb2.EvalConfig:
     """The Evaluator's configuration for a model.
 
     The thresholds are on gains: the mean, over the test rows, of how much better the model is than the trivial baseline
     that is exported beside it. The change thresholds hold it against the latest blessed model.
+
+    For likes, the model's signature `labels` gives label and weight of each test row, so that rows of 3 stars have no
+    part in any figure, their number included.
+
+    Args:
+      model: its name.
+      evaluation: bounds and slices.
+      models: the models' configuration; None for the defaults.
     """
+    wanted = tasks(model, models or ModelsConfig())
     metrics: list[config_pb2.MetricsSpec] = []
-    if RETRIEVAL in TASKS[model]:
+    if RETRIEVAL in wanted:
         metrics += [_mean(name) for name in (*_TOP_K_METRICS, *_POPULARITY_METRICS)]
         metrics.append(_gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance))
-    if RATING in TASKS[model]:
-        metrics += [_errors(name) for name in ("predicted_rating", "bias_predicted_rating")]
+    if RATING in wanted:
+        metrics += [
+            _measured(name, "RootMeanSquaredError", "MeanAbsoluteError")
+            for name in ("predicted_rating", "bias_predicted_rating")
+        ]
         metrics.append(_gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance))
+    if LIKE in wanted:
+        metrics += [
+            _measured(name, "AUC", "BinaryCrossEntropy") for name in ("like_probability", "bias_like_probability")
+        ]
+        metrics.append(_gate("log_loss_gain", evaluation.log_loss_margin, evaluation.log_loss_tolerance))
     metrics.append(config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]))
+    if LIKE in wanted:
+        for spec in metrics:
+            spec.example_weights.weighted = True
     options = config_pb2.Options()
     options.include_default_metrics.value = False
     return config_pb2.EvalConfig(
-        model_specs=[config_pb2.ModelSpec(signature_name="evaluate", label_key=LABEL)],
+        model_specs=[_like_spec() if LIKE in wanted else _rating_spec()],
         slicing_specs=[
             config_pb2.SlicingSpec(),
             *(config_pb2.SlicingSpec(feature_keys=keys) for keys in evaluation.slices),
@@ -64,11 +91,20 @@ def _gate(output: str, margin: float, tolerance: float) -> config_pb2.MetricsSpe
     return _mean(output, threshold)
 
 
-def _errors(output: str) -> config_pb2.MetricsSpec:
+def _measured(output: str, *metrics: str) -> config_pb2.MetricsSpec:
     return config_pb2.MetricsSpec(
-        output_names=[output],
-        metrics=[
-            config_pb2.MetricConfig(class_name="RootMeanSquaredError"),
-            config_pb2.MetricConfig(class_name="MeanAbsoluteError"),
-        ],
+        output_names=[output], metrics=[config_pb2.MetricConfig(class_name=metric) for metric in metrics]
+    )
+
+
+def _rating_spec() -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(signature_name="evaluate", label_key=LABEL)
+
+
+def _like_spec() -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(
+        signature_name="evaluate",
+        preprocessing_function_names=["labels"],
+        label_key=LIKED,
+        example_weight_key=WEIGHT,
     )

@@ -23,10 +23,20 @@ MODELS = ("dcn", "retrieval", "ranking", "joint")
 RECOMMENDER = "recommender"
 
 _TOP_K = re.compile(r"(?P<popularity>popularity_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
-_RATING = {"predicted_rating": "metrics", "bias_predicted_rating": "baseline"}
-_ERRORS = {"root_mean_squared_error": "rmse", "mean_absolute_error": "mae"}
+_PREDICTIONS = {
+    "predicted_rating": "metrics",
+    "bias_predicted_rating": "baseline",
+    "like_probability": "metrics",
+    "bias_like_probability": "baseline",
+}
+_ERRORS = {
+    "root_mean_squared_error": "rmse",
+    "mean_absolute_error": "mae",
+    "auc": "auc",
+    "binary_crossentropy": "log_loss",
+}
 _VERSIONS = ("tfx", "tensorflow", "apache-beam", "tensorflow-recommenders", "tf-keras")
-_TABLE_METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered", "rmse", "mae")
+_TABLE_METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered", "rmse", "mae", "auc", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,9 @@ def model_summary(
     """One entry of the summary's `models`."""
     entry: dict[str, Any] = {"metrics": {}, "baseline": {}}
     for output, values in evaluation.items():
-        if output in _RATING:
-            entry[_RATING[output]].update({_ERRORS[name]: value for name, value in values.items() if name in _ERRORS})
+        if output in _PREDICTIONS:
+            known = {_ERRORS[name]: value for name, value in values.items() if name in _ERRORS}
+            entry[_PREDICTIONS[output]].update(known)
         elif match := _TOP_K.fullmatch(output):
             kind = "baseline" if match["popularity"] else "metrics"
             entry[kind][match["metric"]] = values["mean_prediction"]

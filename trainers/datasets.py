@@ -58,9 +58,9 @@ def read_splits(fn_args: FnArgs) -> Splits:
     """Reads the splits `train`, `movies` (both in `train_files`) and `eval` that Trainer or Tuner names."""
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     return Splits(
-        train=_read(_files(fn_args.train_files, "train"), transform),
-        eval=_read(_files(fn_args.eval_files, "eval"), transform),
-        movies=_read(_files(fn_args.train_files, "movies"), transform),
+        train=read_rows(_files(fn_args.train_files, "train"), transform),
+        eval=read_rows(_files(fn_args.eval_files, "eval"), transform),
+        movies=read_rows(_files(fn_args.train_files, "movies"), transform),
         transform=transform,
     )
 
@@ -72,7 +72,8 @@ def _files(patterns: Sequence[str], split: str) -> list[str]:
     return files
 
 
-def _read(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
+def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
+    """Reads transformed rows: [rows, ...] by name, indices as int32."""
     spec = transform.transformed_feature_spec()
     dataset = (
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)

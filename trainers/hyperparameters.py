@@ -37,11 +37,27 @@ class RankingHyperparameters(Hyperparameters):
 class DCNHyperparameters(Hyperparameters):
     """Deep & cross network, version 2."""
 
-    structure: Literal["stacked", "parallel"] = Field(
-        "stacked", description="Deep layers after the cross layers, or beside them."
+    objective: Literal["rating", "like"] = Field(
+        "rating",
+        description="rating: stars, by squared error. like: the probability of 4 or 5 stars against 1 or 2, by "
+        "cross-entropy; ratings of 3 stars count nowhere. A model of one cannot be held against a blessed one of the "
+        "other: a pipeline that changes its objective needs another output folder.",
+    )
+    structure: Literal["stacked", "parallel", "deep"] = Field(
+        "stacked",
+        description="Deep layers after the cross layers, or beside them; deep: dense layers with as many weights in "
+        "place of the cross layers, to compare with.",
     )
     cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
     projection_dim: int | None = Field(None, ge=1, description="Rank of the cross weights; null for full rank.")
+    cross_l2: float = Field(1e-6, ge=0, description="L2 penalty on the cross weights.")
+    table_l2: float = Field(
+        0.0,
+        ge=0,
+        description="Like l2, but the same for every value of a feature, however often it occurs: in ratings, over "
+        "whose number it is divided. Values that occur less often than that are held near 0, as in matrix "
+        "factorisation, so that a feature of many values has to be worth them.",
+    )
     hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Layers of the deep part.")
 
 

@@ -5,7 +5,10 @@ Every SavedModel has two signatures, both from serialized raw tf.Examples, strin
 * `serving_default` gives predictions;
 * `evaluate` gives a value per row for each metric and baseline, whose means are the metrics.
 
-Beside them it holds `scores` or `ratings`, functions of transformed features from which larger models are built.
+A model whose label is not the rating itself has a third, `labels`: for each row the label, and its weight in metrics.
+
+Beside them it holds `scores`, `ratings` or `like_logits`, functions of transformed features from which larger models
+are built.
 """
 
 from collections.abc import Callable
@@ -137,8 +140,22 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
         for name, values in splits.train.items()
         if name != transformed_name(LABEL)
     }
-    for function in ("scores", "ratings"):
+    for function in ("scores", "ratings", "like_logits"):
         if hasattr(model, function):
             setattr(module, function, tf.function(getattr(model, function), input_signature=[row]))
     signatures = {"serving_default": serving_default, "evaluate": evaluate}
+    for head in module.heads:
+        if hasattr(head, "labels"):
+            signatures["labels"] = _labels(head.labels, parse)
     tf.saved_model.save(module, directory, signatures=signatures)
+
+
+def _labels(
+    labels: Callable[[Tensors], Tensors], parse: Callable[[tf.Tensor], tuple[Tensors, Raw]]
+) -> Callable[[tf.Tensor], Tensors]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def of_examples(examples: tf.Tensor) -> Tensors:
+        features, _ = parse(examples)
+        return labels(features)
+
+    return of_examples

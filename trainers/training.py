@@ -49,6 +49,7 @@ class ModelSpec(Generic[HyperparametersType]):
       build: makes the model.
       objective: the metric on the eval split, by which epochs and hyper-parameters are chosen.
       heads: the tasks that are exported.
+      rows: takes the splits that are read, and gives those that the model is for.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelSpec(Generic[HyperparametersType]):
     build: Callable[[Splits, HyperparametersType], tf.keras.Model]
     objective: type[Objective]
     heads: tuple[HeadType, ...]
+    rows: Callable[[Splits], Splits] = lambda splits: splits
 
 
 def fit(
@@ -140,7 +142,7 @@ def run(fn_args: FnArgs, spec: ModelSpec) -> None:
     tuned = from_choices(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
     hparams = spec.hyperparameters.model_validate(section | tuned)
     tf.keras.utils.set_random_seed(hparams.seed)
-    splits = read_splits(fn_args)
+    splits = spec.rows(read_splits(fn_args))
     _logger.info("%s: %d train rows, %d eval rows", spec.name, *(_rows(a) for a in (splits.train, splits.eval)))
     model = spec.build(splits, hparams)
     fit(model, splits.train, spec.objective(splits), hparams, fn_args.model_run_dir, spec.name)

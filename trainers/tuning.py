@@ -133,7 +133,7 @@ def tuner(fn_args: FnArgs, spec: ModelSpec) -> TunerFnResult:
     """
     settings = fn_args.custom_config
     section, space = settings[HYPERPARAMETERS], settings[SPACE]
-    splits = read_splits(fn_args)
+    splits = spec.rows(read_splits(fn_args))
     objective = spec.objective(splits)
 
     def make(overwrite: bool) -> Tuner:

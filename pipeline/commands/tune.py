@@ -1,6 +1,5 @@
 """`movielens tune`: a search for the hyper-parameters of a model, and the configuration that comes of it."""
 
-import importlib
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -110,6 +109,7 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     from pipeline.report import read_outputs
     from pipeline.runner import run_pipeline
     from pipeline.search import Search, read_trials
+    from trainers.specs import spec_of
     from trainers.tuning import search_folder
 
     recover_first(job.output, consoles)
@@ -125,7 +125,7 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     with RunProgress(consoles.err, total=len(pipeline.components)) as progress:
         nodes = run_pipeline(pipeline, "local", progress)
     outputs = read_outputs(mlmd.MetadataStore(connection), nodes)
-    objective = importlib.import_module(f"trainers.{model.value}").SPEC.objective
+    objective = spec_of(model.value, getattr(job.config.models, model.value).model_dump()).objective
     graph = outputs["Transform"]["transform_graph"].uri
     records = search_folder(tuner_settings(model.value, job.config, root), graph)
     results = outputs[f"Tuner.{model.value}"]["tuner_results"].uri

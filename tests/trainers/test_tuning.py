@@ -12,6 +12,7 @@ from trainers import training, tuning
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import DCNHyperparameters
 from trainers.search_spaces import from_choices
+from trainers.specs import spec_of
 from trainers.training import HYPERPARAMETERS, ModelSpec
 
 RATES, RANKS, WIDTHS = [0.1, 0.2, 0.3, 0.4, 0.5], [None, 8, 16], [[4], [8, 4]]
@@ -214,14 +215,15 @@ def test_the_trainer_takes_what_the_tuner_found(toy, search, monkeypatch):
 @pytest.mark.parametrize("name", ModelsConfig.model_fields)
 def test_training_and_tuning_a_model_have_one_specification(name, monkeypatch):
     module = importlib.import_module(f"trainers.{name}")
-    assert (module.SPEC.name, module.SPEC.hyperparameters) == (name, type(getattr(ModelsConfig(), name)))
+    section = getattr(ModelsConfig(), name)
+    fn_args = SimpleNamespace(custom_config={HYPERPARAMETERS: section.model_dump()})
     called = []
     monkeypatch.setattr(training, "run", lambda *arguments: called.append(arguments))
     monkeypatch.setattr(tuning, "tuner", lambda *arguments: called.append(arguments))
-    module.run_fn("run")
-    module.tuner_fn("tune")
-    assert called == [("run", module.SPEC), ("tune", module.SPEC)]
+    module.run_fn(fn_args)
+    module.tuner_fn(fn_args)
+    spec = spec_of(name, section.model_dump())
+    assert called == [(fn_args, spec), (fn_args, spec)]
+    assert (spec.name, spec.hyperparameters) == (name, type(section))
     retrieves = name in ("retrieval", "joint")
-    assert (module.SPEC.objective.name, module.SPEC.objective.sign) == (
-        ("recall_at_10_filtered", 1) if retrieves else ("rmse", -1)
-    )
+    assert (spec.objective.name, spec.objective.sign) == (("recall_at_10_filtered", 1) if retrieves else ("rmse", -1))

@@ -1,0 +1,186 @@
+"""The deep & cross network against plain NumPy, its size-matched rival, and what each objective is trained on."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainers.planted_splits import planted_splits
+from trainers import like, training
+from trainers.dcn import SPECS, CrossNetwork, DCNModel, LikeModel, cross_effects, cross_kernel, matched_width
+from trainers.hyperparameters import DCNHyperparameters
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return planted_splits(users=40, movies=30, ratings=600, seed=0)
+
+
+def batch(splits):
+    return {name: tf.constant(values) for name, values in splits.train.items()}
+
+
+def settings(**changes):
+    return DCNHyperparameters(**{"embedding_dim": 4, "hidden_units": [7, 5], "seed": 1} | changes)
+
+
+def dense(x, layer):
+    kernel, bias = (weights.numpy() for weights in layer.trainable_weights)
+    return x @ kernel + bias
+
+
+@pytest.mark.parametrize("structure", ["stacked", "parallel"])
+@pytest.mark.parametrize("rank", [None, 3])
+def test_outputs_follow_the_formula(splits, structure, rank):
+    tf.keras.utils.set_random_seed(0)
+    model = DCNModel(splits, settings(structure=structure, projection_dim=rank, cross_layers=3))
+    rows = batch(splits)
+    got = model.forward(rows, training=False).numpy()
+
+    x0 = x = model.embeddings(rows).numpy()
+    for layer in model.cross:
+        *matrices, bias = sorted((w.numpy() for w in layer.trainable_weights), key=lambda w: (-w.ndim, w.shape[1:]))
+        kernel = matrices[0] if rank is None else matrices[0] @ matrices[1]
+        assert kernel.shape == (x.shape[1], x.shape[1])
+        x = x0 * (x @ kernel + bias) + x
+    deep = x if structure == "stacked" else x0
+    for layer in model._deep._layers:
+        deep = np.maximum(dense(deep, layer), 0) if layer.trainable_weights else deep
+    joined = deep if structure == "stacked" else np.concatenate([x, deep], axis=1)
+    np.testing.assert_allclose(got, dense(joined, model._output)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def weights(model):
+    """Numbers of weights: outside of the embeddings, and in all."""
+    tables = sum(int(tf.size(weight)) for encoder in model._encoders for weight in encoder.trainable_weights)
+    every = sum(int(tf.size(weight)) for weight in model.trainable_weights)
+    return np.array([every - tables, every])
+
+
+@pytest.mark.parametrize("structure", ["stacked", "parallel"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_units": [192, 192]},
+        {"embedding_dim": 32, "cross_layers": 1},
+        {"embedding_dim": 16, "cross_layers": 3, "hidden_units": [64]},
+        {"embedding_dim": 32, "projection_dim": 24},
+    ],
+)
+def test_deep_rival_has_as_many_weights(splits, structure, changes):
+    counts = []
+    for each in (structure, "deep"):
+        model = DCNModel(splits, settings(structure=each, **changes))
+        model.forward(batch(splits), training=False)
+        counts.append(weights(model))
+        assert bool(model.cross) == (each != "deep")
+    assert counts[0][0] > 1000
+    np.testing.assert_array_less(np.abs(counts[0] - counts[1]) / counts[0], 0.02)
+
+
+def test_width_of_one_layer_solves_the_equation():
+    # 10 inputs, 4 behind: 10 x 10 + 10 cross weights and 10 x 4 behind are 150; 10 of 15 (11 + 4) each are, too.
+    assert matched_width(10, settings(cross_layers=1, hidden_units=[4])) == 10
+
+
+class TestLike:
+    def test_rows_of_three_stars_are_left_out(self, splits):
+        kept = like.only_decided(splits)
+        for before, after in ((splits.train, kept.train), (splits.eval, kept.eval)):
+            chosen = before["rating_xf"] != 3
+            assert 0 < chosen.sum() < len(chosen)
+            for name, values in before.items():
+                np.testing.assert_array_equal(after[name], values[chosen])
+
+    def test_a_split_of_three_stars_alone_is_an_error(self, splits):
+        rows = splits.eval["rating_xf"] == 3
+        only = type(splits)(splits.train, {k: v[rows] for k, v in splits.eval.items()}, splits.movies, splits.transform)
+        with pytest.raises(ValueError, match="'eval' should have ratings other than 3"):
+            like.only_decided(only)
+
+    def test_loss_and_metric_are_the_mean_cross_entropy(self, splits):
+        kept = SPECS["like"].rows(splits)
+        model = LikeModel(kept, settings(objective="like"))
+        rows = {name: tf.constant(values) for name, values in kept.eval.items()}
+        chances = 1 / (1 + np.exp(-model.like_logits(rows).numpy().astype(np.float64)))
+        liked = kept.eval["rating_xf"] >= 4
+        expected = -np.mean(np.where(liked, np.log(chances), np.log(1 - chances)))
+        assert float(model.compute_loss(rows)) == pytest.approx(expected, rel=1e-5)
+        assert like.LogLoss(kept)(model) == pytest.approx(expected, rel=1e-5)
+
+    def test_biases_minimise_the_penalised_loss(self):
+        from scipy import optimize
+
+        rng = np.random.default_rng(0)
+        users, movies = rng.integers(0, 12, 400), rng.integers(0, 9, 400)
+        liked = rng.random(400) < 0.2 + 0.6 * (users % 3 == 0)
+        fitted = like.fit_like_biases(users, movies, liked, user_size=13, movie_size=9, penalty=2.0, sweeps=100)
+
+        def objective(biases):
+            logits = fitted.mean + biases[:13][users] + biases[13:][movies]
+            return np.sum(np.logaddexp(0, logits) - liked * logits) + np.sum(biases**2)
+
+        exact = optimize.minimize(objective, np.zeros(22), method="BFGS").x
+        np.testing.assert_allclose(np.concatenate([fitted.users, fitted.movies]), exact, atol=1e-3)
+        assert fitted.users[12] == 0
+
+
+@pytest.mark.parametrize("objective", SPECS)
+@pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
+def test_training_brings_the_metric_down(splits, objective, structure, tmp_path):
+    tf.keras.utils.set_random_seed(0)
+    hparams = settings(objective=objective, structure=structure, epochs=8, batch_size=32, learning_rate=1e-2)
+    spec = SPECS[objective]
+    rows = spec.rows(splits)
+    model: CrossNetwork = spec.build(rows, hparams)
+    # On the train rows, which a network of any sense learns.
+    metric = spec.objective(type(rows)(rows.train, rows.train, rows.movies, rows.transform))
+    before = metric(model)
+    after = training.fit(model, rows.train, metric, hparams, str(tmp_path), "dcn")
+    assert after < 0.95 * before
+
+
+@pytest.mark.parametrize("structure", ["stacked", "parallel"])
+def test_effects_are_what_pairs_add_to_the_output(splits, structure):
+    tf.keras.utils.set_random_seed(3)
+    model = DCNModel(splits, settings(structure=structure, cross_layers=1))
+    rows = batch(splits)
+    whole = model.forward(rows).numpy()
+    kernel, dim = cross_kernel(model).numpy(), 4
+    x0 = model.embeddings(rows).numpy()
+    centred = x0 - x0.mean(axis=0)
+    effects = cross_effects(model, rows).numpy()
+
+    def without(one, other):
+        block = np.zeros_like(kernel)
+        for i, j in ((one, other), (other, one)):
+            cells = slice(i * dim, (i + 1) * dim), slice(j * dim, (j + 1) * dim)
+            block[cells] = kernel[cells]
+        # What is left of a pair are the parts of either feature alone.
+        return model.behind_first_cross(x0, model.cross[0](x0, x0) - centred * (centred @ block)).numpy()
+
+    for one in range(len(model.features)):
+        for other in range(one):
+            assert effects[one, other] == effects[other, one]
+            assert effects[one, other] == pytest.approx(np.std(whole - without(one, other)), rel=0.05)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_rescaled_weights_have_the_same_effects(splits, rank):
+    tf.keras.utils.set_random_seed(3)
+    model = DCNModel(splits, settings(structure="parallel", projection_dim=rank))
+    rows = batch(splits)
+    predictions, before = model.forward(rows), cross_effects(model, rows)
+    # Embeddings twice as large in all entries: x0 * (W x0 + b) + x0 stays in proportion if W is half as large.
+    for table in model._tables():
+        table.assign(2 * table)
+    for layer in model.cross:
+        for weight in layer.trainable_weights:
+            if len(weight.shape) == 2:
+                weight.assign(weight / (2 if rank is None else 2**0.5))
+    for layer in (model._deep._layers[0], model._output):
+        kernel = layer.trainable_weights[0]
+        factors = np.ones((kernel.shape[0], 1), np.float32)
+        factors[: model.embeddings(rows).shape[1]] = 0.5
+        kernel.assign(kernel * factors)
+    np.testing.assert_allclose(model.forward(rows), predictions, rtol=1e-4)
+    np.testing.assert_allclose(cross_effects(model, rows), before, rtol=1e-3)
