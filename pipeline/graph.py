@@ -151,8 +151,14 @@ def create_pipeline(
     for stage in stages.values():
         nodes += stage.nodes
 
-    # Which features matter together, read off the DCN's cross weights.
-    nodes.append(FeatureImportance(model=stages["dcn"].trainer.outputs["model"]))
+    # Which features matter, alone and together: the DCN's cross weights, and what it loses when they are shuffled.
+    importance = FeatureImportance(
+        model=stages["dcn"].trainer.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        source=fingerprint("components", "trainers"),
+    )
+    nodes.append(importance)
 
     # One model that retrieves, drops what was seen and ranks; blessed only if both its parts are.
     recommender = RecommenderBuilder(

@@ -67,7 +67,7 @@ def model_stage(
         baseline_model=resolver.outputs[MODEL],
         schema=gate.outputs["schema"],
         example_splits=["test"],
-        eval_config=eval_config(name, config.evaluation),
+        eval_config=eval_config(name, config.evaluation, config.models),
     ).with_id(f"Evaluator.{name}")
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
     return ModelStage(tuned, trainer, resolver, evaluator, pushed)
