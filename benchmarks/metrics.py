@@ -5,7 +5,7 @@ lower than the target: ties count against the model, and so do scores that are n
 """
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 from benchmarks.dataset import Ratings
 
@@ -65,3 +65,21 @@ def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]
     """
     errors = np.clip(predicted, 1.0, 5.0).astype(np.float64) - stars
     return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+
+
+def like_metrics(logits: np.ndarray, liked: np.ndarray) -> dict[str, float]:
+    """How well log-odds tell likes from dislikes.
+
+    Args:
+      logits: float [ratings].
+      liked: bool [ratings], of both kinds.
+
+    Returns:
+      `auc`, the share of pairs of a like and a dislike in which the like is given the larger odds, half of those in
+      which both are given the same; and `log_loss`, the mean cross-entropy in nats.
+    """
+    logits = logits.astype(np.float64)
+    likes, dislikes = np.count_nonzero(liked), np.count_nonzero(~liked)
+    pairs_won = stats.rankdata(logits)[liked].sum() - likes * (likes + 1) / 2
+    losses = np.logaddexp(0, np.where(liked, -logits, logits))
+    return {"auc": float(pairs_won / (likes * dislikes)), "log_loss": float(losses.mean())}

@@ -47,7 +47,7 @@ def main(
     Settings are chosen on the eval split; the test split is looked at once. Top-k metrics rank the whole catalogue and
     count ties against the model; filtered ones leave out a user's train movies.
     """
-    seed_list = _seeds(seeds)
+    seed_list = parse_seeds(seeds)
     methods = _methods(only)
     try:
         movielens = read_movielens(data)
@@ -70,7 +70,8 @@ def main(
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from the command line: different numbers, separated by commas."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:

@@ -18,6 +18,7 @@ from benchmarks.metrics import KS
 _TOP_K = {f"recall_at_{k}": f"recall@{k}" for k in KS} | {"ndcg_at_10": "NDCG@10"}
 RETRIEVAL_COLUMNS = _TOP_K | {f"{key}_filtered": f"{title} filtered" for key, title in _TOP_K.items()}
 RATING_COLUMNS = {"rmse": "RMSE", "mae": "MAE"}
+LIKE_COLUMNS = {"auc": "AUC", "log_loss": "log-loss"}
 
 
 class SummaryError(ValueError):
@@ -74,7 +75,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The same, for JSON."""
-        metrics = [key for key in RETRIEVAL_COLUMNS | RATING_COLUMNS if self.mean(key) is not None]
+        metrics = [key for key in RETRIEVAL_COLUMNS | RATING_COLUMNS | LIKE_COLUMNS if self.mean(key) is not None]
         return {
             "title": self.title,
             "source": self.source,

@@ -1,0 +1,219 @@
+"""Prints deep & cross networks beside a deep network of their size: `python -m benchmarks.dcn --data DIR`.
+
+The networks, their training and their features are the pipeline's own. Stars are predicted on the pipeline's random
+75/25 split (2 of the 75 % for early stopping), likes on the random 8:1:1 split of published results.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tensorflow as tf
+import typer
+from rich.console import Console
+
+from benchmarks.metrics import like_metrics, rating_metrics
+from benchmarks.quality import parse_seeds
+from benchmarks.report import LIKE_COLUMNS, RATING_COLUMNS, Row, Run, machine, table
+from benchmarks.transformed import Transformed, transformed
+from components.data.raw_files import DataError
+from components.splits import Fractions, SplitConfig
+from pipeline.config import ConfigError, load_config
+from trainers import like, training
+from trainers.baselines import BiasModel
+from trainers.datasets import Arrays, Splits, batches
+from trainers.dcn import TASKS, CrossNetwork
+from trainers.hyperparameters import DCNHyperparameters
+from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
+
+RATING, LIKE = "rating", "like"
+FRACTIONS = {RATING: Fractions(), LIKE: Fractions(train=0.8, eval=0.1, test=0.1)}
+COLUMNS = {RATING: RATING_COLUMNS, LIKE: LIKE_COLUMNS}
+
+_BIASES, _DEEP = "biases", "deep"
+
+# What each method changes of the configuration.
+METHODS: dict[str, dict[str, Any]] = {
+    "stacked": {"structure": "stacked", "projection_dim": None},
+    "parallel": {"structure": "parallel", "projection_dim": None},
+    "low-rank": {"structure": "stacked"},
+    _DEEP: {"structure": "deep", "projection_dim": None},
+}
+TITLES = {
+    _BIASES: "user + movie bias",
+    "stacked": "DCN, stacked",
+    "parallel": "DCN, parallel",
+    "low-rank": "DCN, stacked, low-rank",
+    _DEEP: "DNN with as many weights",
+}
+# DCN-v2 on MovieLens 1M, Wang et al. 2021, https://arxiv.org/abs/2008.13535, on a random 8:1:1 split of their own.
+PUBLISHED = {"auc": 0.8964, "log_loss": 0.3160}
+
+_BATCH = 8192
+_WIDTH = 400
+
+_progress = Console(stderr=True)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
+    cache: Annotated[Path, typer.Option(help="Folder where transformed data are kept, a gigabyte a split.")] = Path(
+        "output/benchmark-dcn"
+    ),
+    seeds: Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")] = "0,1,2",
+    objectives: Annotated[str, typer.Option(help="What to predict, separated by commas.")] = f"{RATING},{LIKE}",
+    only: Annotated[
+        str, typer.Option(help=f"Networks to measure, separated by commas; all are {', '.join(METHODS)}.")
+    ] = ",".join(METHODS),
+    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models.dcn the networks have.")] = "ml1m",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.l2=0.01. Repeatable.")
+    ] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
+    penalties: Annotated[
+        str, typer.Option(help="L2 penalties, of which each network has the best on eval; none for the configured one.")
+    ] = "",
+    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+) -> None:
+    """Trains each network on each seed, and measures it on the test split.
+
+    Epochs, and penalties where there are several, are chosen on the eval split; the test split is looked at once.
+    """
+    seed_list = parse_seeds(seeds)
+    methods, wanted = _among(only, METHODS), _among(objectives, COLUMNS)
+    try:
+        hparams = load_config(config, overrides).models.dcn
+        candidates = [hparams.model_copy(update={"l2": penalty}) for penalty in _penalties(penalties)] or [hparams]
+        rows = {
+            objective: _measure_all(objective, methods, seed_list, candidates, rank, data, cache)
+            for objective in wanted
+        }
+    except (ConfigError, DataError) as error:
+        _progress.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    context: dict[str, Any] = {"machine": machine(), "config": hparams.model_dump(), "seeds": seed_list}
+    console = Console(width=_WIDTH, highlight=False, markup=False)
+    console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in context["machine"].items()) + ".")
+    for objective in wanted:
+        _print(console, objective, rows[objective])
+    if json_path:
+        document = context | {name: [row.as_dict() for row in measured.values()] for name, measured in rows.items()}
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _among(text: str, known: dict[str, Any]) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"should be among {', '.join(known)}; received {name!r}.")
+    return names
+
+
+def _penalties(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise typer.BadParameter(f"should be numbers, as in 0.01,0.03; received {text!r}.") from None
+
+
+def _measure_all(
+    objective: str,
+    methods: list[str],
+    seeds: list[int],
+    candidates: list[DCNHyperparameters],
+    rank: int,
+    data: Path,
+    cache: Path,
+) -> dict[str, Row]:
+    """Rows by method; the baseline comes first, and published results last."""
+    runs: dict[str, list[Run]] = {name: [] for name in (_BIASES, *methods)}
+    for seed in seeds:
+        split = SplitConfig(seed=seed, fractions=FRACTIONS[objective])
+        ready = transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
+        runs[_BIASES].append(Run(_measure_biases(objective, ready), {"seed": seed}))
+        for method in methods:
+            changes = {"objective": objective, "seed": seed, **METHODS[method]}
+            if method == "low-rank":
+                changes["projection_dim"] = rank
+            run = _measure_best(ready, [each.model_copy(update=changes) for each in candidates])
+            _progress.print(f"{objective}, seed {seed}, {method}: {run.metrics} {run.details}", markup=False)
+            runs[method].append(run)
+    rows = {name: Row(TITLES[name], "measured", measured) for name, measured in runs.items()}
+    if objective == LIKE:
+        rows["published"] = Row("DCN-v2, as published", "reported", [Run(PUBLISHED)])
+    return rows
+
+
+def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
+    rows = _decided(objective, ready.test)
+    users, movies = rows[transformed_name(USER_ID)], rows[transformed_name(MOVIE_ID)]
+    splits = TASKS[objective].rows(ready.splits)
+    if objective == RATING:
+        return rating_metrics(BiasModel.of(splits).predict(users, movies), rows[transformed_name(LABEL)])
+    biases = like.LikeBiases.of(splits)
+    logits = biases.mean + biases.users[users] + biases.movies[movies]
+    return like_metrics(logits, like.is_liked(rows[transformed_name(LABEL)]))
+
+
+def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
+    """Trains a network with each of some hyper-parameters, and measures the one that is best on eval."""
+    best: tuple[float, CrossNetwork, DCNHyperparameters, float] | None = None
+    for hparams in candidates:
+        model, value, seconds = _train(hparams, TASKS[hparams.objective].rows(ready.splits))
+        if best is None or value < best[0]:
+            best = (value, model, hparams, seconds)
+    assert best is not None
+    value, model, hparams, seconds = best
+    rows = _decided(hparams.objective, ready.test)
+    stars = rows[transformed_name(LABEL)]
+    predicted = np.concatenate([model.forward(batch, training=False) for batch in batches(rows, _BATCH)])
+    metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
+    details = {
+        "seed": hparams.seed,
+        "eval": value,
+        "l2": hparams.l2,
+        "weights": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        "seconds": round(seconds, 1),
+    }
+    return Run(metrics or like_metrics(predicted, like.is_liked(stars)), details)
+
+
+def _train(hparams: DCNHyperparameters, splits: Splits) -> tuple[CrossNetwork, float, float]:
+    """The network, its metric on eval (smaller is better) and the seconds that training took."""
+    started = time.monotonic()
+    task = TASKS[hparams.objective]
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(hparams.seed)
+    model = task.model(splits, hparams)
+    with tempfile.TemporaryDirectory() as logs:
+        value = training.fit(model, splits.train, task.metric(splits), hparams, logs, hparams.structure)
+    return model, value, time.monotonic() - started
+
+
+def _decided(objective: str, rows: Arrays) -> Arrays:
+    """The rows that a metric is defined for."""
+    if objective == RATING:
+        return rows
+    kept = like.is_decided(rows[transformed_name(LABEL)])
+    return {name: values[kept] for name, values in rows.items()}
+
+
+def _print(console: Console, objective: str, rows: dict[str, Row]) -> None:
+    shares = ", ".join(f"{name} {share:g}" for name, share in FRACTIONS[objective].model_dump().items())
+    title = f"{objective}: random, {shares}"
+    with console.capture() as capture:
+        console.print(table(title, COLUMNS[objective], rows.values()))
+    console.print()
+    console.print(capture.get().strip())
+    metric = {RATING: "rmse", LIKE: "log_loss"}[objective]
+    for method in (name for name in rows if name in METHODS and name != _DEEP and _DEEP in rows):
+        pairs = zip(rows[method].runs, rows[_DEEP].runs, strict=True)
+        wins = [one.metrics[metric] < other.metrics[metric] for one, other in pairs]
+        console.print(f"{rows[method].title} beats the {rows[_DEEP].title} on {sum(wins)} of {len(wins)} seeds.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

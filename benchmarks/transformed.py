@@ -1,0 +1,112 @@
+"""What the pipeline's own data components make of MovieLens, for methods that need features: made once, then kept."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from benchmarks.data_job import data_pipeline
+from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+from components.splits import SplitConfig
+from pipeline.config import Config, DataConfig
+from pipeline.nodes import NodeRun
+from pipeline.runner import run_pipeline
+from pipeline.source import fingerprint
+from trainers.datasets import Arrays, Splits, narrow, read_splits
+from transform.features import Role, columns
+
+_TRAINED = ("train", "movies")
+_DONE, _TEST = "done", "test.npz"
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """The splits, without histories.
+
+    Attributes:
+      splits: as a Trainer reads them.
+      test: the test rows, as an exported model's Transform graph makes them: [rows, ...] by name.
+    """
+
+    splits: Splits
+    test: Arrays
+
+
+def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str], None]) -> Transformed:
+    """Runs ExampleGen to Transform in this process, or takes what an earlier call left.
+
+    Args:
+      data: folder of the raw files.
+      cache: folder for what is kept, one folder in it for each split, state of the files and state of the code.
+      split: the split of the ratings.
+      told: is called with the name of each component that starts.
+    """
+    root = cache / _key(data, split)
+    if not (root / _DONE).exists():
+        config = Config(name="data", data=DataConfig(split=split))
+        run_pipeline(data_pipeline(data, root, config), "local", _Teller(told))
+    splits = read_splits(
+        FnArgs(
+            transform_output=_output(root, "Transform/transform_graph"),
+            train_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-{name}/*" for name in _TRAINED],
+            eval_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-eval/*"],
+        )
+    )
+    history = {column.name for column in columns(Role.HISTORY)}
+    splits = replace(splits, train=_without(splits.train, history), eval=_without(splits.eval, history))
+    if not (root / _TEST).exists():
+        test = _test_rows(f"{_output(root, 'MovieLensExampleGen/examples')}/Split-test/*", splits)
+        np.savez(root / _TEST, allow_pickle=False, **test)
+    (root / _DONE).touch()
+    with np.load(root / _TEST) as test:
+        return Transformed(splits, dict(test))
+
+
+class _Teller:
+    """Implements `pipeline.nodes.Observer`."""
+
+    def __init__(self, told: Callable[[str], None]):
+        self._told = told
+
+    def started(self, node_id: str) -> None:
+        self._told(node_id)
+
+    def finished(self, node: NodeRun) -> None:
+        del node
+
+
+def _key(data: Path, split: SplitConfig) -> str:
+    digest = hashlib.sha256(fingerprint("components", "components.data", "transform").encode())
+    for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE):
+        digest.update((data / name).read_bytes() if (data / name).exists() else b"")
+    digest.update(split.model_dump_json().encode())
+    return f"{split.strategy}-seed{split.seed}-{digest.hexdigest()[:12]}"
+
+
+def _output(root: Path, output: str) -> str:
+    """The folder of an output; of several runs, of which only the last one can have come to its end, the latest."""
+    return str(max((root / output).iterdir(), key=lambda folder: int(folder.name)))
+
+
+def _test_rows(pattern: str, splits: Splits) -> Arrays:
+    spec, layer = splits.transform.raw_feature_spec(), splits.transform.transform_features_layer()
+
+    @tf.function
+    def features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return narrow(layer(tf.io.parse_example(examples, spec)))
+
+    records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
+    batches = [
+        {name: values.numpy() for name, values in features(examples).items() if name in splits.train}
+        for examples in records.batch(_BATCH)
+    ]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _without(arrays: Arrays, names: set[str]) -> Arrays:
+    return {name: values for name, values in arrays.items() if name not in names}
