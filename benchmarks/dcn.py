@@ -70,11 +70,14 @@ def main(
     ] = ",".join(METHODS),
     config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models.dcn the networks have.")] = "ml1m",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.l2=0.01. Repeatable.")
+        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
     ] = None,
     rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
     penalties: Annotated[
-        str, typer.Option(help="L2 penalties, of which each network has the best on eval; none for the configured one.")
+        str,
+        typer.Option(
+            help="Values of table_l2, of which each network has the best on eval; none for the configured one."
+        ),
     ] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
 ) -> None:
@@ -86,7 +89,9 @@ def main(
     methods, wanted = _among(only, METHODS), _among(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
-        candidates = [hparams.model_copy(update={"l2": penalty}) for penalty in _penalties(penalties)] or [hparams]
+        candidates = [hparams.model_copy(update={"table_l2": penalty}) for penalty in _penalties(penalties)] or [
+            hparams
+        ]
         rows = {
             objective: _measure_all(objective, methods, seed_list, candidates, rank, data, cache)
             for objective in wanted
@@ -174,7 +179,7 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     details = {
         "seed": hparams.seed,
         "eval": value,
-        "l2": hparams.l2,
+        "table_l2": hparams.table_l2,
         "weights": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "seconds": round(seconds, 1),
     }

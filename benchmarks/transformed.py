@@ -48,6 +48,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
     """
     root = cache / _key(data, split)
     if not (root / _DONE).exists():
+        root.mkdir(parents=True, exist_ok=True)
         config = Config(name="data", data=DataConfig(split=split))
         run_pipeline(data_pipeline(data, root, config), "local", _Teller(told))
     splits = read_splits(

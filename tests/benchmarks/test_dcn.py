@@ -1,0 +1,74 @@
+"""The command line of the comparison of networks, on a little generated data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmarks import dcn
+from benchmarks.metrics import like_metrics
+from components.data.sample import generate_sample
+
+APP = typer.Typer()
+APP.command()(dcn.main)
+
+
+def run(*arguments: str | Path):
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments])
+
+
+@pytest.mark.component
+def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
+    generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
+    arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--seeds", "0"]
+    arguments += ["--only", "stacked,deep", "--penalties", "0,9", "--json", tmp_path / "results.json"]
+    arguments += ["--set", "models.dcn.epochs=1"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "DCN, stacked beats the DNN with as many weights on" in result.stdout
+
+    document = json.loads((tmp_path / "results.json").read_text())
+    for objective, metrics in (("rating", ["rmse", "mae"]), ("like", ["auc", "log_loss"])):
+        biases, stacked, deep, *published = document[objective]
+        assert [row["title"] for row in published] == ["DCN-v2, as published"] * (objective == "like")
+        for row in (biases, stacked, deep):
+            assert list(row["mean"]) == metrics
+        (one,), (other,) = stacked["runs"], deep["runs"]
+        assert one["metrics"] != other["metrics"]
+        assert one["table_l2"] in (0, 9)
+        assert one["weights"] == pytest.approx(other["weights"], rel=0.02)
+    assert sorted(folder.name.rsplit("-", 1)[0] for folder in (tmp_path / "cache").iterdir()) == ["random-seed0"] * 2
+
+    again = run(*arguments, "--objectives", "like")
+    assert again.exit_code == 0, again.output
+    assert "Transform" not in again.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["like"][0] == document["like"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seeds", "x"), "'x'"),
+        (("--only", "wide"), "'wide'"),
+        (("--objectives", "clicks"), "'clicks'"),
+        (("--penalties", "much"), "'much'"),
+        (("--set", "models.dcn.depth=3"), "models.dcn.depth"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, arguments, message):
+    result = run("--data", tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_like_metrics_equal_a_count_of_pairs():
+    rng = np.random.default_rng(0)
+    logits, liked = rng.integers(-3, 4, 60).astype(np.float32), rng.random(60) < 0.6
+    wins = [(a > b) + (a == b) / 2 for a in logits[liked] for b in logits[~liked]]
+    chances = 1 / (1 + np.exp(-logits))
+    metrics = like_metrics(logits, liked)
+    assert metrics["auc"] == pytest.approx(np.mean(wins))
+    assert metrics["log_loss"] == pytest.approx(-np.mean(np.log(np.where(liked, chances, 1 - chances))), rel=1e-5)

@@ -1,0 +1,134 @@
+"""Likes through the stock Evaluator: AUC and log-loss are those of the rows that tell, and of no other."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import channel_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from benchmarks.metrics import like_metrics
+from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
+from pipeline.gates import eval_config
+from pipeline.report import model_summary, read_evaluation, read_refusals
+from tests.transform import transform_graph
+from trainers import signatures
+from trainers.datasets import Splits, narrow
+from trainers.dcn import TASKS, Crosses
+from trainers.hyperparameters import DCNHyperparameters
+
+pytestmark = pytest.mark.component
+
+WITHOUT = ("director", "star")
+
+
+def movie(number):
+    row = {"movie_id": [number], "title": [f"Film {number} (1990)"], "release_year": [1980 + number]}
+    return row | {"genres": [("Drama", "War")[number % 2]]}
+
+
+def rating(rng):
+    user, number = int(rng.integers(1, 8)), int(rng.integers(1, 13))
+    person = {"user_id": [user], "gender": ["FM"[user % 2]], "age": [25], "occupation": [user]}
+    stars = float(np.clip(np.round(2 + number % 3 + rng.normal()), 1, 5))
+    return movie(number) | person | {"zip_code": ["02139"], "timestamp": [10**9], "rating": [stars]}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return [rating(rng) for _ in range(300)]
+
+
+@pytest.fixture(scope="module")
+def splits(rows, tmp_path_factory):
+    movies = [movie(n) for n in range(1, 13)]
+    graph = transform_graph.analyze([*rows, *movies], tmp_path_factory.mktemp("graph"), 4, WITHOUT)
+    output = tft.TFTransformOutput(str(graph))
+
+    def transformed(given):
+        raw = tf.io.parse_example([transform_graph.serialize(row) for row in given], output.raw_feature_spec())
+        return {name: x.numpy() for name, x in narrow(output.transform_features_layer()(raw)).items()}
+
+    return Splits(transformed(rows), transformed(rows[:50]), transformed(movies), output)
+
+
+@pytest.fixture(scope="module")
+def model(splits, tmp_path_factory):
+    """A model that has not learned a thing: it orders rows somehow, and does not beat the biases."""
+    tf.keras.utils.set_random_seed(0)
+    task = TASKS["like"]
+    decided = task.rows(splits)
+    network = task.model(decided, DCNHyperparameters(objective="like", embedding_dim=8))
+    network.compute_loss({name: tf.constant(values) for name, values in decided.train.items()})
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(tmp_path_factory.mktemp("model"))
+    signatures.export(network, decided, path_utils.serving_model_dir(artifact.uri), (task.head, Crosses))
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def answers(rows, model):
+    loaded = tf.saved_model.load(path_utils.serving_model_path(model.uri))
+    examples = tf.constant([transform_graph.serialize(row) for row in rows])
+    return {
+        name: {key: values.numpy() for key, values in signature(examples).items()}
+        for name, signature in loaded.signatures.items()
+    }
+
+
+def test_the_signatures_tell_chances_and_labels(rows, answers):
+    assert sorted(answers) == ["evaluate", "labels", "serving_default"]
+    stars = np.array([row["rating"][0] for row in rows])
+    assert set(stars) == {1, 2, 3, 4, 5}
+    np.testing.assert_array_equal(answers["labels"]["is_decided"], stars != 3)
+    np.testing.assert_array_equal(answers["labels"]["is_liked"], stars > 3)
+    assert set(answers["serving_default"]) == {"like_probability"}
+    served = answers["serving_default"]["like_probability"]
+    np.testing.assert_array_equal(served, answers["evaluate"]["like_probability"])
+    assert ((served > 0) & (served < 1)).all()
+
+
+def test_the_evaluator_measures_the_rows_that_tell(rows, model, answers, tmp_path):
+    examples, evaluation = standard_artifacts.Examples(), standard_artifacts.ModelEvaluation()
+    blessing = standard_artifacts.ModelBlessing()
+    for name, artifact in (("examples", examples), ("evaluation", evaluation), ("blessing", blessing)):
+        artifact.uri = str(tmp_path / name)
+    examples.split_names = '["test"]'
+    (tmp_path / "examples" / "Split-test").mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(tmp_path / "examples" / "Split-test" / "data.gz"), "GZIP") as writer:
+        for row in rows:
+            writer.write(transform_graph.serialize(row))
+    like = ModelsConfig(dcn=DCNHyperparameters(objective="like"))
+    component = tfx.components.Evaluator(
+        examples=channel_utils.as_channel([examples]),
+        model=channel_utils.as_channel([model]),
+        example_splits=["test"],
+        eval_config=eval_config("dcn", EvaluationConfig(slices=[["gender"]]), like),
+    )
+    context = BaseBeamExecutor.Context(
+        beam_pipeline_args=BeamConfig().args(), tmp_dir=str(tmp_path / "tmp"), unique_id="1"
+    )
+    component.executor_spec.executor_class(context).Do(
+        {"examples": [examples], "model": [model]},
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        component.exec_properties,
+    )
+
+    summary = model_summary(read_evaluation(evaluation.uri), read_refusals(evaluation.uri), False, None)
+    decided = answers["labels"]["is_decided"] > 0
+    liked = answers["labels"]["is_liked"][decided] > 0
+    for key, output in (("metrics", "like_probability"), ("baseline", "bias_like_probability")):
+        chances = answers["evaluate"][output][decided].astype(np.float64)
+        expected = like_metrics(np.log(chances / (1 - chances)), liked)
+        # The Evaluator sorts chances into 10,000 bins.
+        assert summary[key] == pytest.approx(expected, abs=2e-3)
+    counted = read_evaluation(evaluation.uri)[""]
+    assert sum(counted.values()) == decided.sum()
+    # The biases were fitted, the network was not.
+    assert summary["baseline"]["log_loss"] < summary["metrics"]["log_loss"]
+    (reason,) = summary["reasons"]
+    gain = summary["baseline"]["log_loss"] - summary["metrics"]["log_loss"]
+    assert reason == f"log_loss_gain is {gain:.4f}; should be at least 0.0000"
