@@ -73,12 +73,10 @@ def main(
         list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
     ] = None,
     rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
-    penalties: Annotated[
-        str,
-        typer.Option(
-            help="Values of table_l2, of which each network has the best on eval; none for the configured one."
-        ),
+    rating_penalties: Annotated[
+        str, typer.Option(help="Values of table_l2, of which each network has the best on eval; none: the configured.")
     ] = "",
+    like_penalties: Annotated[str, typer.Option(help="The same for likes, whose loss is flatter.")] = "8",
     json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
 ) -> None:
     """Trains each network on each seed, and measures it on the test split.
@@ -89,11 +87,17 @@ def main(
     methods, wanted = _among(only, METHODS), _among(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
-        candidates = [hparams.model_copy(update={"table_l2": penalty}) for penalty in _penalties(penalties)] or [
-            hparams
-        ]
+        penalties = {RATING: _penalties(rating_penalties), LIKE: _penalties(like_penalties)}
         rows = {
-            objective: _measure_all(objective, methods, seed_list, candidates, rank, data, cache)
+            objective: _measure_all(
+                objective,
+                methods,
+                seed_list,
+                [hparams.model_copy(update={"table_l2": value}) for value in penalties[objective]] or [hparams],
+                rank,
+                data,
+                cache,
+            )
             for objective in wanted
         }
     except (ConfigError, DataError) as error:

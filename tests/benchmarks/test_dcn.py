@@ -24,7 +24,16 @@ def run(*arguments: str | Path):
 def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
     generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
     arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--seeds", "0"]
-    arguments += ["--only", "stacked,deep", "--penalties", "0,9", "--json", tmp_path / "results.json"]
+    arguments += [
+        "--only",
+        "stacked,deep",
+        "--rating-penalties",
+        "0,9",
+        "--like-penalties",
+        "0,9",
+        "--json",
+        tmp_path / "results.json",
+    ]
     arguments += ["--set", "models.dcn.epochs=1"]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
@@ -54,7 +63,7 @@ def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
         (("--seeds", "x"), "'x'"),
         (("--only", "wide"), "'wide'"),
         (("--objectives", "clicks"), "'clicks'"),
-        (("--penalties", "much"), "'much'"),
+        (("--like-penalties", "much"), "'much'"),
         (("--set", "models.dcn.depth=3"), "models.dcn.depth"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Likes through the stock Evaluator: AUC and log-loss are those of the rows that tell, and of no other."""
+"""Likes through the stock Evaluator and FeatureImportance: only rows that tell are counted, in both."""
+
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from benchmarks.metrics import like_metrics
+from components.feature_importance import FeatureImportance, FeatureImportanceReport
 from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
 from pipeline.gates import eval_config
 from pipeline.report import model_summary, read_evaluation, read_refusals
@@ -132,3 +135,45 @@ def test_the_evaluator_measures_the_rows_that_tell(rows, model, answers, tmp_pat
     (reason,) = summary["reasons"]
     gain = summary["baseline"]["log_loss"] - summary["metrics"]["log_loss"]
     assert reason == f"log_loss_gain is {gain:.4f}; should be at least 0.0000"
+
+
+def transformed_example(arrays, row):
+    example = tf.train.Example()
+    for name, values in arrays.items():
+        feature, value = example.features.feature[name], values[row].flatten()
+        if value.dtype.kind == "i":
+            feature.int64_list.value.extend(value.tolist())
+        else:
+            feature.float_list.value.extend(value.tolist())
+    return example.SerializeToString()
+
+
+def test_importance_is_that_of_the_rows_that_tell(splits, model, answers, tmp_path):
+    examples, graph = standard_artifacts.Examples(), standard_artifacts.TransformGraph()
+    importance = FeatureImportanceReport()
+    graph.uri = splits.transform.transform_savedmodel_dir.rsplit("/", 1)[0]
+    examples.uri, importance.uri = str(tmp_path / "examples"), str(tmp_path / "importance")
+    examples.split_names = '["train", "eval"]'
+    (tmp_path / "examples" / "Split-eval").mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(tmp_path / "examples" / "Split-eval" / "rows.gz"), "GZIP") as writer:
+        for row in range(50):
+            writer.write(transformed_example(splits.eval, row))
+
+    FeatureImportance.EXECUTOR_SPEC.executor_class().Do(
+        {"model": [model], "examples": [examples], "transform_graph": [graph]},
+        {"importance": [importance]},
+        {"seed": 0, "source": ""},
+    )
+
+    document = json.loads((tmp_path / "importance" / "importance.json").read_text())
+    decided = answers["labels"]["is_decided"][:50] > 0
+    chances = answers["evaluate"]["like_probability"][:50][decided].astype(np.float64)
+    liked = answers["labels"]["is_liked"][:50][decided] > 0
+    assert document["rows"] == decided.sum() < 50
+    assert document["loss"] == pytest.approx(like_metrics(np.log(chances / (1 - chances)), liked)["log_loss"], rel=1e-3)
+    names = {"user_id", "gender", "age", "occupation", "zip_code", "movie_id", "genres"}
+    assert {each["feature"] for each in document["features"]} == names
+    assert len(document["pairs"]) == 21
+    assert all(pair["effect"] > 0 for pair in document["pairs"] if "zip_code" not in pair["features"])
+    assert (tmp_path / "importance" / "importance.png").read_bytes().startswith(b"\x89PNG")
+    assert "log-odds" in (tmp_path / "importance" / "importance.html").read_text()
