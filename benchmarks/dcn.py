@@ -24,8 +24,9 @@ from components.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers import like, training
 from trainers.baselines import BiasModel
+from trainers.cross_network import CrossNetwork
 from trainers.datasets import Arrays, Splits, batches
-from trainers.dcn import TASKS, CrossNetwork
+from trainers.dcn import SPECS
 from trainers.hyperparameters import DCNHyperparameters
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
@@ -159,7 +160,7 @@ def _measure_all(
 def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
     rows = _decided(objective, ready.test)
     users, movies = rows[transformed_name(USER_ID)], rows[transformed_name(MOVIE_ID)]
-    splits = TASKS[objective].rows(ready.splits)
+    splits = SPECS[objective].rows(ready.splits)
     if objective == RATING:
         return rating_metrics(BiasModel.of(splits).predict(users, movies), rows[transformed_name(LABEL)])
     biases = like.LikeBiases.of(splits)
@@ -171,7 +172,7 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     """Trains a network with each of some hyper-parameters, and measures the one that is best on eval."""
     best: tuple[float, CrossNetwork, DCNHyperparameters, float] | None = None
     for hparams in candidates:
-        model, value, seconds = _train(hparams, TASKS[hparams.objective].rows(ready.splits))
+        model, value, seconds = _train(hparams, SPECS[hparams.objective].rows(ready.splits))
         if best is None or value < best[0]:
             best = (value, model, hparams, seconds)
     assert best is not None
@@ -193,12 +194,12 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
 def _train(hparams: DCNHyperparameters, splits: Splits) -> tuple[CrossNetwork, float, float]:
     """The network, its metric on eval (smaller is better) and the seconds that training took."""
     started = time.monotonic()
-    task = TASKS[hparams.objective]
+    spec = SPECS[hparams.objective]
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(hparams.seed)
-    model = task.model(splits, hparams)
+    model = spec.build(splits, hparams)
     with tempfile.TemporaryDirectory() as logs:
-        value = training.fit(model, splits.train, task.metric(splits), hparams, logs, hparams.structure)
+        value = training.fit(model, splits.train, spec.objective(splits), hparams, logs, hparams.structure)
     return model, value, time.monotonic() - started
 
 

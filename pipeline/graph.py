@@ -154,8 +154,8 @@ def create_pipeline(
     # Which features matter, alone and together: the DCN's cross weights, and what it loses when they are shuffled.
     importance = FeatureImportance(
         model=stages["dcn"].trainer.outputs["model"],
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
+        examples=data.transform.outputs["transformed_examples"],
+        transform_graph=data.transform.outputs["transform_graph"],
         source=fingerprint("components", "trainers"),
     )
     nodes.append(importance)

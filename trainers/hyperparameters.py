@@ -24,24 +24,27 @@ class RetrievalHyperparameters(Hyperparameters):
     """Two-tower retriever."""
 
     hidden_units: list[PositiveInt] = Field([128], description="Hidden layers of the query tower.")
+    recent_movies: int = Field(10, ge=0, description="Latest movies of a history that keep a place of their own.")
+    id_dropout: float = Field(
+        0.2, ge=0, le=1, description="Share of train rows whose user the query tower is not told; 1 for no user ids."
+    )
     temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
 
 
-class RankingHyperparameters(Hyperparameters):
-    """Rating predictor."""
+class NetworkHyperparameters(BaseModel):
+    """A network of cross layers and deep layers over embeddings."""
 
-    hidden_units: list[PositiveInt] = Field([128, 64], min_length=1, description="Layers of the deep tower.")
-    max_norm: float = Field(3.0, gt=0, description="Largest norm of a unit's incoming weights.")
+    model_config = Hyperparameters.model_config
 
-
-class DCNHyperparameters(Hyperparameters):
-    """Deep & cross network, version 2."""
-
-    objective: Literal["rating", "like"] = Field(
-        "rating",
-        description="rating: stars, by squared error. like: the probability of 4 or 5 stars against 1 or 2, by "
-        "cross-entropy; ratings of 3 stars count nowhere. A model of one cannot be held against a blessed one of the "
-        "other: a pipeline that changes its objective needs another output folder.",
+    embedding_dim: int = Field(32, ge=1, description="Width of the embeddings.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped in training.")
+    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings.")
+    table_l2: float = Field(
+        0.0,
+        ge=0,
+        description="Like l2, but the same for every value of a feature, however often it occurs: in ratings, over "
+        "whose number it is divided. Values that occur less often than that are held near 0, as in matrix "
+        "factorisation, so that a feature of many values has to be worth them.",
     )
     structure: Literal["stacked", "parallel", "deep"] = Field(
         "stacked",
@@ -51,20 +54,46 @@ class DCNHyperparameters(Hyperparameters):
     cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
     projection_dim: int | None = Field(None, ge=1, description="Rank of the cross weights; null for full rank.")
     cross_l2: float = Field(1e-6, ge=0, description="L2 penalty on the cross weights.")
-    table_l2: float = Field(
-        0.0,
-        ge=0,
-        description="Like l2, but the same for every value of a feature, however often it occurs: in ratings, over "
-        "whose number it is divided. Values that occur less often than that are held near 0, as in matrix "
-        "factorisation, so that a feature of many values has to be worth them.",
-    )
     hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Layers of the deep part.")
+    max_norm: float | None = Field(
+        None, gt=0, description="Largest norm of the weights that lead to a unit of the deep part; null for no bound."
+    )
+
+
+class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
+    """Deep & cross network, version 2."""
+
+    objective: Literal["rating", "like"] = Field(
+        "rating",
+        description="rating: stars, by squared error. like: the probability of 4 or 5 stars against 1 or 2, by "
+        "cross-entropy; ratings of 3 stars count nowhere. A model of one cannot be held against a blessed one of the "
+        "other: a pipeline that changes its objective needs another output folder.",
+    )
+
+
+class RatingTowerHyperparameters(NetworkHyperparameters):
+    """Two experts for ratings: a factor model, and a network that also reads the rated history."""
+
+    max_norm: float | None = Field(
+        3.0, gt=0, description="Largest norm of the weights that lead to a unit of the deep part; null for no bound."
+    )
+    factor_dim: int = Field(48, ge=1, description="Number of factors.")
+    factor_l2: float = Field(0.075, ge=0, description="L2 penalty on the factors.")
+    bias_l2: float = Field(0.02, ge=0, description="L2 penalty on user and movie biases.")
+    attention_dim: int = Field(16, ge=1, description="Width of the vectors that attend to the rated history.")
+    attention_l2: float = Field(100.0, ge=0, description="table_l2 of these vectors.")
+
+
+class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
+    """Rating predictor."""
 
 
 class JointHyperparameters(RetrievalHyperparameters):
     """Retrieval and rating in one model."""
 
-    rating_hidden_units: list[PositiveInt] = Field([128, 64], min_length=1, description="Layers of the rating head.")
-    max_norm: float = Field(3.0, gt=0, description="Largest norm of a rating head unit's incoming weights.")
+    rating: RatingTowerHyperparameters = Field(
+        default_factory=RatingTowerHyperparameters, description="The rating tower."
+    )
+    shared: bool = Field(True, description="The rating tower also reads how well query and movie go together.")
     retrieval_weight: float = Field(1.0, ge=0, description="Weight of the retrieval loss (mean cross-entropy, nats).")
-    rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (mean squared error).")
+    rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (squared error).")

@@ -12,32 +12,17 @@ from trainers import baselines, training, tuning
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import JointHyperparameters
-from trainers.ranking import FittedBiases, TargetAttention
+from trainers.rating_tower import RatingTower
 from trainers.signatures import RatingHead, RetrievalHead
-from trainers.towers import MLP, Catalogue, FeatureEncoder, QueryTower, Tensors
-from transform.features import LABEL, MOVIE_ID, USER_ID, Kind, Role, transformed_name
-
-
-class UserModel(FeatureEncoder):
-    """Who a person is: id, gender, age bucket and normalised age, occupation, zip area."""
-
-    def __init__(self, splits: Splits, hparams: JointHyperparameters):
-        super().__init__(splits, (Role.USER,), hparams.embedding_dim, hparams.l2)
+from trainers.towers import Catalogue, FeatureEncoder, QueryTower, Tensors
+from transform.features import MOVIE_ID, Role, transformed_name
 
 
 class QueryModel(QueryTower):
-    """What a person may watch now: demographics, normalised time, and what they rated before."""
+    """What a person may watch now: who they are, when it is, and what they rated before."""
 
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
-        super().__init__(
-            splits,
-            hparams.embedding_dim,
-            hparams.hidden_units,
-            hparams.dropout,
-            hparams.l2,
-            roles=(Role.USER, Role.CONTEXT),
-            without=(USER_ID, transformed_name("timestamp", Kind.HOUR), transformed_name("timestamp", Kind.WEEKDAY)),
-        )
+        super().__init__(splits, hparams)
 
 
 class MovieModel(FeatureEncoder):
@@ -65,52 +50,56 @@ class CandidateModel(tf.keras.layers.Layer):
         return self._projection(movies)
 
 
+class UserModel(RatingTower):
+    """How a person rates: their biases and factors, and what they gave the movies of their history."""
+
+
 class MovielensModel(tfrs.Model):
-    """Both tasks."""
+    """Both tasks. The rating tower is told how well the query model finds that person and movie go together."""
 
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
         super().__init__()
         self.catalogue = Catalogue(splits)
         self._hparams = hparams
-        self.user_model = UserModel(splits, hparams)
         self.query_model = QueryModel(splits, hparams)
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
+        self.user_model = UserModel(splits, hparams.rating)
         self._movie_bias = tf.Variable(baselines.log_popularity(splits), name="movie_bias")
-        self._biases = FittedBiases(splits)
-        self._history = TargetAttention(splits, hparams.embedding_dim, hparams.l2, self._biases.movie_means)
-        self._rating = MLP(hparams.rating_hidden_units, hparams.dropout, hparams.max_norm)
-        self._output = tf.keras.layers.Dense(1)
-        self.rating_task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError())
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
-        movies = self.movie_model(self.catalogue.features)
-        queries = self.query_model(features, movies, training=training)
-        logits = tf.matmul(queries, self.candidate_model(movies), transpose_b=True) / self._hparams.temperature
+        queries, candidates = self._vectors(features, training)
+        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature
         return self.catalogue.mask(logits + self._movie_bias)
 
-    def ratings(self, features: Tensors, training: bool = False) -> tf.Tensor:
+    def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
-        return tf.clip_by_value(self._raw_ratings(features, training), 1.0, 5.0)
+        if not self._hparams.shared:
+            return self.user_model.ratings(features)
+        return self.user_model.ratings(features, _affinity(features, *self._vectors(features, training=False)))
 
-    def _raw_ratings(self, features: Tensors, training: bool) -> tf.Tensor:
-        user, movie = self.user_model(features), self.movie_model(features)
-        joined = tf.concat([user, movie, user * movie, self._history(features)], axis=1)
-        residual = self._output(self._rating(joined, training=training))
-        return self._biases(features) + tf.reduce_sum(user * movie, axis=1) + tf.squeeze(residual, 1)
+    def _vectors(self, features: Tensors, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        movies = self.movie_model(self.catalogue.features)
+        return self.query_model(features, movies, training=training), self.candidate_model(movies)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
+        queries, candidates = self._vectors(inputs, training)
+        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature + self._movie_bias
         retrieval = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=inputs[transformed_name(MOVIE_ID)], logits=self.scores(inputs, training=training)
+                labels=inputs[transformed_name(MOVIE_ID)], logits=self.catalogue.mask(logits)
             )
         )
-        rating = self.rating_task(
-            labels=inputs[transformed_name(LABEL)], predictions=self._raw_ratings(inputs, training)
-        )
+        rating = self.user_model.loss(inputs, _affinity(inputs, queries, candidates) if self._hparams.shared else None)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
+
+
+def _affinity(features: Tensors, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    """Product of a row's query and its movie: float32 [batch_size]. What is made of it does not change either."""
+    movies = tf.gather(candidates, features[transformed_name(MOVIE_ID)])
+    return tf.stop_gradient(tf.reduce_sum(queries * movies, axis=1))
 
 
 SPEC = training.ModelSpec("joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))

@@ -27,7 +27,7 @@ class RetrievalModel(tfrs.Model):
         self.catalogue = Catalogue(splits)
         self._temperature = hparams.temperature
         self.candidate_model = FeatureEncoder(splits, (Role.MOVIE,), hparams.embedding_dim, hparams.l2)
-        self.query_model = QueryTower(splits, hparams.embedding_dim, hparams.hidden_units, hparams.dropout, hparams.l2)
+        self.query_model = QueryTower(splits, hparams)
         self._bias = tf.Variable(baselines.log_popularity(splits), name="movie_bias")
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:

@@ -1,13 +1,19 @@
 """Layers that turn transformed features into vectors; all models are made of them."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 from trainers.datasets import Splits
+from trainers.hyperparameters import RetrievalHyperparameters
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
     INDICES,
+    LABEL,
     MOVIE_ID,
+    USER_ID,
     Column,
     Kind,
     Role,
@@ -16,7 +22,6 @@ from transform.features import (
 )
 
 RATING_LEVELS = 6  # no rating, and one to five stars
-RECENT = 5  # movies of a history that keep a place of their own
 
 Tensors = dict[str, tf.Tensor]
 
@@ -62,14 +67,41 @@ class FeatureEncoder(tf.keras.layers.Layer):
         return table(values)
 
 
-def embedding(size: int, dim: int, l2: float, initial: float = 0.05) -> tf.keras.layers.Embedding:
-    """An embedding table whose L2 penalty falls on the rows of a batch, weighted by how often they occur in it."""
+def embedding(
+    size: int, dim: int, l2: float, initial: float = 0.05, values: np.ndarray | None = None
+) -> tf.keras.layers.Embedding:
+    """An embedding table whose L2 penalty falls on the rows of a batch, weighted by how often they occur in it.
+
+    Args:
+      size: number of rows.
+      dim: width of a row.
+      l2: the penalty.
+      initial: standard deviation of the first values.
+      values: the first values themselves, [size, dim]; None for random ones.
+    """
+    if values is None:
+        initializer = tf.keras.initializers.RandomNormal(stddev=initial)
+    else:
+        initializer = tf.keras.initializers.Constant(values)
     return tf.keras.layers.Embedding(
         size,
         dim,
-        embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=initial),
+        embeddings_initializer=initializer,
         activity_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
     )
+
+
+def table_penalty(layers: Sequence[tf.keras.layers.Layer], table_l2: float, splits: Splits) -> tf.Tensor:
+    """L2 penalty on whole embedding tables, the same for rare and for frequent values.
+
+    Args:
+      layers: whose tables.
+      table_l2: in ratings, over whose number the sum of squares is divided.
+      splits: what is trained on.
+    """
+    tables = [weight for layer in layers for weight in layer.trainable_weights if len(weight.shape) == 2]
+    squares = tf.add_n([tf.reduce_sum(tf.square(table)) for table in tables])
+    return table_l2 / len(splits.train[transformed_name(LABEL)]) * squares
 
 
 class HistoryEncoder(tf.keras.layers.Layer):
@@ -83,11 +115,12 @@ class HistoryEncoder(tf.keras.layers.Layer):
       table: float32 [movie indices, dim], a vector for each movie.
 
     Returns:
-      float32 [batch_size, (1 + heads + RECENT) * dim].
+      float32 [batch_size, (1 + heads + recent) * dim].
     """
 
-    def __init__(self, length: int, dim: int, heads: int = 2):
+    def __init__(self, length: int, dim: int, recent: int, heads: int = 2):
         super().__init__()
+        self._recent = recent
         self._ratings = embedding(RATING_LEVELS, dim, 0.0)
         self._places = embedding(length, dim, 0.0)
         self._scores = tf.keras.Sequential(
@@ -103,7 +136,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
         mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), total)
         # Without a history every weight falls on padding: nothing should come of it.
         attended *= tf.minimum(total, 1.0)[..., tf.newaxis]
-        recent = _pad_to(events, RECENT)
+        recent = _pad_to(events, self._recent)
         return tf.concat([mean, _flatten(attended), _flatten(recent)], axis=1)
 
     def events(self, features: Tensors, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -149,7 +182,10 @@ class MLP(tf.keras.layers.Layer):
 
 
 class QueryTower(tf.keras.layers.Layer):
-    """A user at a moment: who they are, and what they rated before. No user id, so that new people are no exception.
+    """A user at a moment: who they are, when it is, and what they rated before.
+
+    In training, the ids of some rows are those of nobody, so that the tower also learns to do without; for people who
+    were not there in training the vector of a user is 0.
 
     Call arguments:
       features: transformed features of the roles user, context and history.
@@ -159,26 +195,30 @@ class QueryTower(tf.keras.layers.Layer):
       float32 [batch_size, dim].
     """
 
-    def __init__(
-        self,
-        splits: Splits,
-        dim: int,
-        hidden_units: list[int],
-        dropout: float,
-        l2: float,
-        roles: tuple[Role, ...] = (Role.USER,),
-        without: tuple[str, ...] = ("user_id",),
-    ):
+    def __init__(self, splits: Splits, hparams: RetrievalHyperparameters, without: tuple[str, ...] = ()):
+        """Args: raw or transformed features named in `without` are left out."""
         super().__init__()
+        dim = hparams.embedding_dim
         length = splits.train[transformed_name(HISTORY_MOVIES)].shape[1]
-        self._person = FeatureEncoder(splits, roles, dim, l2, without)
-        self._history = HistoryEncoder(length, dim)
-        self._mlp = MLP(hidden_units, dropout)
+        self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, (USER_ID, *without))
+        self._id_dropout, self._user_size = hparams.id_dropout, splits.size(USER_ID)
+        self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01)
+        self._history = HistoryEncoder(length, dim, hparams.recent_movies)
+        self._mlp = MLP(hparams.hidden_units, hparams.dropout)
         self._output = tf.keras.layers.Dense(dim)
 
     def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = tf.concat([self._person(features), self._history(features, table)], axis=1)
-        return self._output(self._mlp(x, training=training))
+        parts = [self._person(features), self._history(features, table), self._user(features, training)]
+        return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
+
+    def _user(self, features: Tensors, training: bool) -> tf.Tensor:
+        users = features[transformed_name(USER_ID)]
+        known = (users > 0) & (users < self._user_size - 1)
+        if training:
+            known &= tf.random.uniform(tf.shape(users)) >= self._id_dropout
+        elif self._id_dropout == 1:
+            known = tf.zeros_like(known)
+        return self._ids(users) * tf.cast(known, tf.float32)[:, tf.newaxis]
 
 
 class Catalogue(tf.Module):

@@ -12,7 +12,7 @@ from components.feature_importance import measure
 from components.importance_report import Report, ranked_pairs
 from tests.trainers.planted_splits import planted_splits
 from trainers import training
-from trainers.dcn import TASKS, Crosses
+from trainers.dcn import SPECS, Crosses
 from trainers.hyperparameters import DCNHyperparameters
 
 pytestmark = pytest.mark.component
@@ -28,9 +28,9 @@ def report(tmp_path_factory) -> Report:
         epochs=15, patience=15, batch_size=512, learning_rate=0.01, embedding_dim=16, dropout=0, l2=0, table_l2=8
     )
     tf.keras.utils.set_random_seed(hparams.seed)
-    task = TASKS["rating"]
-    model = task.model(splits, hparams)
-    training.fit(model, splits.train, task.metric(splits), hparams, str(tmp_path_factory.mktemp("logs")), "dcn")
+    task = SPECS["rating"]
+    model = task.build(splits, hparams)
+    training.fit(model, splits.train, task.objective(splits), hparams, str(tmp_path_factory.mktemp("logs")), "dcn")
     return measure(SimpleNamespace(heads=[Crosses(model, splits)], ratings=model.ratings), splits.eval)
 
 

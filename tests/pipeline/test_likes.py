@@ -17,9 +17,9 @@ from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
 from pipeline.gates import eval_config
 from pipeline.report import model_summary, read_evaluation, read_refusals
 from tests.transform import transform_graph
-from trainers import signatures
+from trainers import like, signatures
 from trainers.datasets import Splits, narrow
-from trainers.dcn import TASKS, Crosses
+from trainers.dcn import SPECS, Crosses
 from trainers.hyperparameters import DCNHyperparameters
 
 pytestmark = pytest.mark.component
@@ -62,13 +62,13 @@ def splits(rows, tmp_path_factory):
 def model(splits, tmp_path_factory):
     """A model that has not learned a thing: it orders rows somehow, and does not beat the biases."""
     tf.keras.utils.set_random_seed(0)
-    task = TASKS["like"]
+    task = SPECS["like"]
     decided = task.rows(splits)
-    network = task.model(decided, DCNHyperparameters(objective="like", embedding_dim=8))
+    network = task.build(decided, DCNHyperparameters(objective="like", embedding_dim=8))
     network.compute_loss({name: tf.constant(values) for name, values in decided.train.items()})
     artifact = standard_artifacts.Model()
     artifact.uri = str(tmp_path_factory.mktemp("model"))
-    signatures.export(network, decided, path_utils.serving_model_dir(artifact.uri), (task.head, Crosses))
+    signatures.export(network, decided, path_utils.serving_model_dir(artifact.uri), (like.LikeHead, Crosses))
     return artifact
 
 

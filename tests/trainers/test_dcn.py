@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits
 from trainers import like, training
-from trainers.dcn import SPECS, CrossNetwork, DCNModel, LikeModel, cross_effects, cross_kernel, matched_width
+from trainers.cross_network import CrossNetwork, matched_width
+from trainers.dcn import SPECS, DCNModel, LikeModel, cross_effects, cross_kernel
 from trainers.hyperparameters import DCNHyperparameters
 
 
@@ -171,7 +172,7 @@ def test_rescaled_weights_have_the_same_effects(splits, rank):
     rows = batch(splits)
     predictions, before = model.forward(rows), cross_effects(model, rows)
     # Embeddings twice as large in all entries: x0 * (W x0 + b) + x0 stays in proportion if W is half as large.
-    for table in model._tables():
+    for table in (table for encoder in model._encoders for table in encoder.trainable_weights):
         table.assign(2 * table)
     for layer in model.cross:
         for weight in layer.trainable_weights:
