@@ -25,20 +25,26 @@ _MODELS: dict[str, type[Hyperparameters]] = {
     "joint": JointHyperparameters,
 }
 
-_SHARED: Space = {
-    "learning_rate": [5e-4, 1e-3, 2e-3, 4e-3],
-    "embedding_dim": [32, 64, 128],
-    "dropout": [0.1, 0.2, 0.3],
-    "l2": [0.0, 1e-6, 1e-5],
-}
-_DCN: Space = _SHARED | {
-    "structure": ["stacked", "parallel"],
+_SHARED: Space = {"learning_rate": [1e-3, 2e-3, 4e-3], "dropout": [0.1, 0.2, 0.3]}
+_NETWORK: Space = _SHARED | {
+    "embedding_dim": [16, 32, 64],
+    "table_l2": [0.0, 8.0, 20.0, 40.0, 80.0],
     "cross_layers": [1, 2, 3],
     "projection_dim": [None, 32],
     "hidden_units": [[64, 64], [192, 192], [256, 128]],
 }
-_RETRIEVAL: Space = _SHARED | {"hidden_units": [[], [128], [256, 128]], "temperature": [0.5, 1.0, 2.0]}
-_RANKING: Space = _SHARED | {"hidden_units": [[64], [128, 64], [256, 128]], "max_norm": [1.0, 3.0, 10.0]}
+_DCN: Space = _NETWORK | {"structure": ["stacked", "parallel"]}
+_RETRIEVAL: Space = _SHARED | {
+    "embedding_dim": [64, 80, 128],
+    "hidden_units": [[128], [256], [256, 128]],
+    "recent_movies": [5, 10, 20],
+    "id_dropout": [0.1, 0.2, 0.5],
+}
+_RANKING: Space = _NETWORK | {
+    "factor_dim": [32, 48, 64],
+    "factor_l2": [0.05, 0.075, 0.1],
+    "attention_l2": [20.0, 100.0, 500.0],
+}
 # The joint model's objective is recall alone: were the weights of its losses tried, the rating task would give way.
 _JOINT: Space = _RETRIEVAL
 
