@@ -1,8 +1,8 @@
 """The two-tower retriever: which of all movies will a person rate next?
 
-A query tower reads who a person is, when it is and what they rated before, a candidate tower the movie's features; the score is the dot
-product of their vectors. The catalogue is small enough for the exact softmax over all of it, which needs no sampling
-and thus no correction of sampling bias (Yi et al. 2019, https://doi.org/10.1145/3298689.3346996).
+A query tower reads who a person is, when it is and what they rated before, a candidate tower the movie's features; the
+score is the dot product of their vectors. The catalogue is small enough for the exact softmax over all of it, which
+needs no sampling and thus no correction of sampling bias (Yi et al. 2019, https://doi.org/10.1145/3298689.3346996).
 """
 
 import tensorflow as tf
