@@ -53,7 +53,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
         run_pipeline(data_pipeline(data, root, config), "local", _Teller(told))
     splits = read_splits(
         FnArgs(
-            transform_output=_output(root, "Transform/transform_graph"),
+            transform_graph_path=_output(root, "Transform/transform_graph"),
             train_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-{name}/*" for name in _TRAINED],
             eval_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-eval/*"],
         )

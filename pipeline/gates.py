@@ -1,8 +1,11 @@
 """What the Evaluator measures on the test split, and what a model must reach to be blessed."""
 
+import json
+
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
+from components.mean_outputs import MeanOutputs
 from pipeline.config import EvaluationConfig, ModelsConfig
 from trainers.like import LIKED, WEIGHT
 from trainers.metrics import KS
@@ -42,7 +45,7 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     wanted = tasks(model, models or ModelsConfig())
     metrics: list[config_pb2.MetricsSpec] = []
     if RETRIEVAL in wanted:
-        metrics += [_mean(name) for name in (*_TOP_K_METRICS, *_POPULARITY_METRICS)]
+        metrics.append(_means(*_TOP_K_METRICS, *_POPULARITY_METRICS))
         metrics.append(_gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance))
     if RATING in wanted:
         metrics += [
@@ -70,6 +73,13 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
         metrics_specs=metrics,
         options=options,
     )
+
+
+def _means(*outputs: str) -> config_pb2.MetricsSpec:
+    """Means of many outputs at once; without thresholds, which TFMA has for metrics of one output only."""
+    settings = json.dumps({"outputs": outputs})
+    metric = config_pb2.MetricConfig(class_name=MeanOutputs.__name__, module=MeanOutputs.__module__, config=settings)
+    return config_pb2.MetricsSpec(metrics=[metric])
 
 
 def _mean(output: str, threshold: config_pb2.MetricThreshold | None = None) -> config_pb2.MetricsSpec:
