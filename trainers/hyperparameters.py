@@ -24,7 +24,7 @@ class RetrievalHyperparameters(Hyperparameters):
     """Two-tower retriever."""
 
     hidden_units: list[PositiveInt] = Field([128], description="Hidden layers of the query tower.")
-    recent_movies: int = Field(10, ge=0, description="Latest movies of a history that keep a place of their own.")
+    recent_movies: int = Field(5, ge=0, description="Latest movies of a history that keep a place of their own.")
     id_dropout: float = Field(
         0.2, ge=0, le=1, description="Share of train rows whose user the query tower is not told; 1 for no user ids."
     )
