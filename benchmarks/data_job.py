@@ -85,20 +85,16 @@ def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pi
       root: where artifacts and metadata go.
       config: what to run; None for the defaults.
     """
-    from tfx import v1 as tfx
-
     from pipeline.config import Config
-    from pipeline.graph import data_stage
+    from pipeline.graph import create_data_pipeline
     from pipeline.recovery import metadata_config
 
-    config = config or Config(name="data")
-    return tfx.dsl.Pipeline(
-        pipeline_name=config.name,
+    return create_data_pipeline(
+        config=config or Config(name="data"),
+        data_dir=str(data),
         pipeline_root=str(root),
-        components=data_stage(config, str(data)).nodes,
-        enable_cache=False,
         metadata_connection_config=metadata_config(root / "metadata.sqlite"),
-        beam_pipeline_args=config.beam.args(),
+        enable_cache=False,
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.config import ConfigError, load_config
 from trainers import like, training
 from trainers.baselines import BiasModel
 from trainers.cross_network import CrossNetwork
-from trainers.datasets import Arrays, Splits, batches
+from trainers.datasets import Arrays, Splits, predictions
 from trainers.dcn import SPECS
 from trainers.hyperparameters import DCNHyperparameters
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
@@ -53,7 +53,6 @@ TITLES = {
 # DCN-v2 on MovieLens 1M, Wang et al. 2021, https://arxiv.org/abs/2008.13535, on a random 8:1:1 split of their own.
 PUBLISHED = {"auc": 0.8964, "log_loss": 0.3160}
 
-_BATCH = 8192
 _WIDTH = 400
 
 _progress = Console(stderr=True)
@@ -163,9 +162,7 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
     splits = SPECS[objective].rows(ready.splits)
     if objective == RATING:
         return rating_metrics(BiasModel.of(splits).predict(users, movies), rows[transformed_name(LABEL)])
-    biases = like.LikeBiases.of(splits)
-    logits = biases.mean + biases.users[users] + biases.movies[movies]
-    return like_metrics(logits, like.is_liked(rows[transformed_name(LABEL)]))
+    return like_metrics(like.LikeBiases.of(splits).total(users, movies), like.is_liked(rows[transformed_name(LABEL)]))
 
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
@@ -179,7 +176,7 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     value, model, hparams, seconds = best
     rows = _decided(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
-    predicted = np.concatenate([model.forward(batch, training=False) for batch in batches(rows, _BATCH)])
+    predicted = predictions(model.forward, rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
     details = {
         "seed": hparams.seed,

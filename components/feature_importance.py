@@ -21,14 +21,12 @@ from components.importance_report import (
     to_json,
 )
 from components.permutation import Arrays, permutation_importance
-from trainers.datasets import read_rows
+from trainers.datasets import predictions, read_rows
 from trainers.like import is_decided, is_liked, log_loss
 from transform.features import LABEL, columns, transformed_name
 
 # Shuffled rows from which a growth of the loss is taken, in all: with few rows, these are shuffled more than once.
 _ROWS, _MOST_REPEATS = 20_000, 10
-
-_BATCH = 4096
 
 
 class FeatureImportanceReport(tfx.dsl.Artifact):
@@ -144,10 +142,6 @@ def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, Callable[[A
 
 
 def _predict(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], rows: Arrays) -> np.ndarray:
-    count = len(rows[transformed_name(LABEL)])
+    # An exported function does not take the label.
     inputs = {name: values for name, values in rows.items() if name != transformed_name(LABEL)}
-    parts = [
-        function({name: tf.constant(values[start : start + _BATCH]) for name, values in inputs.items()}).numpy()
-        for start in range(0, count, _BATCH)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    return predictions(function, inputs).astype(np.float64)

@@ -70,9 +70,9 @@ class DataConfig(Section):
     sample: SampleConfig = Field(default_factory=SampleConfig, description="Synthetic data, used without --data.")
 
     @model_validator(mode="after")
-    def _spans_have_a_split(self) -> Self:
+    def _spans_are_possible(self) -> Self:
         if self.versions and self.spans is None:
-            raise ValueError("versions are those of spans; spans is null")
+            raise ValueError("versions should go with spans; spans is null")
         if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:
             # A user's last rating of one span would be held out, and be an ordinary one once the next span is there.
             raise ValueError("spans should go with the split strategy random or temporal; leave_last_out is set")

@@ -176,6 +176,19 @@ def create_pipeline(
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
 
+def create_data_pipeline(
+    *,
+    config: Config,
+    data_dir: str,
+    pipeline_root: str,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
+    enable_cache: bool = True,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline that ends with the data stage; the arguments are those of `create_pipeline`."""
+    nodes = data_stage(config, data_dir).nodes
+    return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
+
+
 def create_tuning_pipeline(
     *,
     config: Config,

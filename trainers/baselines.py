@@ -25,11 +25,11 @@ def log_popularity(splits: Splits) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class BiasModel:
-    """rating = mean + user bias + movie bias.
+class Biases:
+    """mean + user bias + movie bias: of a rating, or of another thing that is predicted for a user and a movie.
 
     Attributes:
-      mean: the mean rating.
+      mean: what is predicted without a user and a movie.
       users: float32 [user indices], 0 for users without ratings.
       movies: float32 [movie indices], 0 for movies without ratings.
     """
@@ -37,6 +37,14 @@ class BiasModel:
     mean: float
     users: np.ndarray
     movies: np.ndarray
+
+    def total(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
+        """The sums for pairs: float32 [pairs]."""
+        return self.mean + self.users[users] + self.movies[movies]
+
+
+class BiasModel(Biases):
+    """rating = mean + user bias + movie bias, in stars."""
 
     @classmethod
     def of(cls, splits: Splits) -> "BiasModel":
@@ -52,7 +60,7 @@ class BiasModel:
 
     def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """Predicted ratings of pairs, 1 to 5: float32 [pairs]."""
-        return np.clip(self.mean + self.users[users] + self.movies[movies], 1, 5)
+        return np.clip(self.total(users, movies), 1, 5)
 
 
 def fit_biases(

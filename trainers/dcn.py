@@ -20,9 +20,7 @@ from trainers.evaluation import RootMeanSquaredError
 from trainers.hyperparameters import DCNHyperparameters
 from trainers.signatures import RatingHead, Raw
 from trainers.towers import Tensors
-from transform.features import LABEL, Kind, transformed_name
-
-_CROSSED_KINDS = (Kind.CATEGORY, Kind.BUCKETS, Kind.MULTI_HOT)
+from transform.features import LABEL, transformed_name
 
 # Rows from which the scale of embeddings is taken.
 _SCALE_ROWS = 16_384

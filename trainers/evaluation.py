@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import metrics
-from trainers.datasets import SeenMovies, Splits, batches
+from trainers.datasets import SeenMovies, Splits, batches, predictions
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
 _BATCH = 1024
@@ -46,5 +46,5 @@ class RootMeanSquaredError:
 
     def __call__(self, model: tf.keras.Model) -> float:
         predict = tf.function(lambda features: model.ratings(features), reduce_retracing=True)
-        predicted = np.concatenate([predict(batch) for batch in batches(self._rows, 8 * _BATCH)])
+        predicted = predictions(predict, self._rows)
         return float(np.sqrt(np.mean(np.square(predicted - self._rows[transformed_name(LABEL)]))))

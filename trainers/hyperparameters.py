@@ -15,12 +15,19 @@ class Hyperparameters(BaseModel):
     patience: int = Field(2, ge=1, description="Epochs without a better eval metric before training stops.")
     batch_size: int = Field(2048, ge=1, description="Ratings in a training step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's initial learning rate; it decays along a cosine.")
-    embedding_dim: int = Field(64, ge=1, description="Width of the id embeddings.")
+
+
+class EmbeddingHyperparameters(BaseModel):
+    """What every tower has."""
+
+    model_config = Hyperparameters.model_config
+
+    embedding_dim: int = Field(64, ge=1, description="Width of the embeddings.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped in training.")
     l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings.")
 
 
-class RetrievalHyperparameters(Hyperparameters):
+class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     """Two-tower retriever."""
 
     hidden_units: list[PositiveInt] = Field([128], description="Hidden layers of the query tower.")
@@ -31,14 +38,11 @@ class RetrievalHyperparameters(Hyperparameters):
     temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
 
 
-class NetworkHyperparameters(BaseModel):
+class NetworkHyperparameters(EmbeddingHyperparameters):
     """A network of cross layers and deep layers over embeddings."""
 
-    model_config = Hyperparameters.model_config
-
-    embedding_dim: int = Field(32, ge=1, description="Width of the embeddings.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped in training.")
-    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings.")
+    # The network has one for each feature, side by side.
+    embedding_dim: int = Field(32, ge=1, description="Width of the embedding of each feature.")
     table_l2: float = Field(
         0.0,
         ge=0,

@@ -1,4 +1,4 @@
-"""Retrieval and rating in one model: the tasks share the movies' and the user's towers.
+"""Retrieval and rating in one model: the retriever's towers and the ranker's, which is told what they make of a pair.
 
 Both losses are means over the batch, so that neither drowns the other; their weights are hyper-parameters.
 """
@@ -20,9 +20,6 @@ from transform.features import MOVIE_ID, Role, transformed_name
 
 class QueryModel(QueryTower):
     """What a person may watch now: who they are, when it is, and what they rated before."""
-
-    def __init__(self, splits: Splits, hparams: JointHyperparameters):
-        super().__init__(splits, hparams)
 
 
 class MovieModel(FeatureEncoder):
@@ -69,9 +66,7 @@ class MovielensModel(tfrs.Model):
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
-        queries, candidates = self._vectors(features, training)
-        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature
-        return self.catalogue.mask(logits + self._movie_bias)
+        return self._scores(*self._vectors(features, training))
 
     def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
@@ -83,16 +78,20 @@ class MovielensModel(tfrs.Model):
         movies = self.movie_model(self.catalogue.features)
         return self.query_model(features, movies, training=training), self.candidate_model(movies)
 
+    def _scores(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature
+        return self.catalogue.mask(logits + self._movie_bias)
+
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
         queries, candidates = self._vectors(inputs, training)
-        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature + self._movie_bias
         retrieval = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=inputs[transformed_name(MOVIE_ID)], logits=self.catalogue.mask(logits)
+                labels=inputs[transformed_name(MOVIE_ID)], logits=self._scores(queries, candidates)
             )
         )
-        rating = self.user_model.loss(inputs, _affinity(inputs, queries, candidates) if self._hparams.shared else None)
+        affinity = _affinity(inputs, queries, candidates) if self._hparams.shared else None
+        rating = self.user_model.loss(inputs, affinity, training)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
 
 

@@ -4,14 +4,15 @@ The protocol by which deep & cross networks are compared on MovieLens 1M (Wang e
 https://doi.org/10.1145/3442381.3450078): ratings of 3 are left out of training and of every metric.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from trainers.datasets import Arrays, Splits, batches
-from trainers.signatures import Raw
+from trainers.baselines import Biases
+from trainers.datasets import Arrays, Splits, predictions
+from trainers.signatures import ExportedBiases, Raw
 from trainers.towers import Tensors
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
@@ -19,8 +20,6 @@ LIKED_FROM, DISLIKED_TO = 4, 2  # Stars.
 
 # What the signature `labels` calls them.
 LIKED, WEIGHT = "is_liked", "is_decided"
-
-_BATCH = 8192
 
 
 def is_liked(ratings: Any) -> Any:
@@ -63,7 +62,7 @@ class LogLoss:
 
     def __call__(self, model: tf.keras.Model) -> float:
         predict = tf.function(lambda features: model.like_logits(features), reduce_retracing=True)
-        logits = np.concatenate([predict(batch) for batch in batches(self._rows, _BATCH)])
+        logits = predictions(predict, self._rows)
         return log_loss(logits, is_liked(self._rows[transformed_name(LABEL)]))
 
 
@@ -72,19 +71,8 @@ def log_loss(logits: np.ndarray, liked: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - liked * logits.astype(np.float64)))
 
 
-@dataclass(frozen=True)
-class LikeBiases:
-    """log-odds of a like = mean + user bias + movie bias: the trivial model.
-
-    Attributes:
-      mean: log-odds of all likes together.
-      users: float32 [user indices], 0 for users without ratings.
-      movies: float32 [movie indices], 0 for movies without ratings.
-    """
-
-    mean: float
-    users: np.ndarray
-    movies: np.ndarray
+class LikeBiases(Biases):
+    """log-odds of a like = mean + user bias + movie bias: the trivial model."""
 
     @classmethod
     def of(cls, splits: Splits) -> "LikeBiases":
@@ -143,10 +131,7 @@ class LikeHead(tf.Module):
     def __init__(self, model: tf.keras.Model, splits: Splits):
         super().__init__()
         self._logits = model.like_logits
-        biases = LikeBiases.of(splits)
-        self.mean = tf.Variable(biases.mean, trainable=False, name="mean_log_odds")
-        self.user_biases = tf.Variable(biases.users, trainable=False, name="user_biases")
-        self.movie_biases = tf.Variable(biases.movies, trainable=False, name="movie_biases")
+        self.biases = ExportedBiases(LikeBiases.of(splits))
 
     def serve(self, features: Tensors) -> Tensors:
         return {"like_probability": tf.sigmoid(self._logits(features))}
@@ -154,10 +139,7 @@ class LikeHead(tf.Module):
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
         del raw
         logits = self._logits(features)
-        biases = tf.gather(self.user_biases, features[transformed_name(USER_ID)]) + tf.gather(
-            self.movie_biases, features[transformed_name(MOVIE_ID)]
-        )
-        bias_logits = self.mean + biases
+        bias_logits = self.biases(features)
         liked = tf.cast(is_liked(features[transformed_name(LABEL)]), tf.float32)
         return {
             "like_probability": tf.sigmoid(logits),

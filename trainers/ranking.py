@@ -27,8 +27,7 @@ class RankingModel(tfrs.Model):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """The experts' squared errors, in stars squared."""
-        del training
-        return self._tower.loss(inputs)
+        return self._tower.loss(inputs, training=training)
 
 
 SPEC = training.ModelSpec("ranking", RankingHyperparameters, RankingModel, RootMeanSquaredError, (RatingHead,))

@@ -116,10 +116,10 @@ class RatingTower(tf.keras.layers.Layer):
         """
         return tf.clip_by_value(tf.add_n(self._experts(features, affinity, training=False)) / 2, 1.0, 5.0)
 
-    def loss(self, features: Tensors, affinity: tf.Tensor | None = None) -> tf.Tensor:
+    def loss(self, features: Tensors, affinity: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         """Sum of the experts' mean squared errors, in stars squared, for rows of which the ratings are known."""
         stars = features[transformed_name(LABEL)]
-        experts = self._experts(features, affinity, training=True)
+        experts = self._experts(features, affinity, training)
         return tf.add_n([tf.reduce_mean(tf.square(predicted - stars)) for predicted in experts])
 
     def _experts(self, features: Tensors, affinity: tf.Tensor | None, training: bool) -> list[tf.Tensor]:

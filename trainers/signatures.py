@@ -72,16 +72,27 @@ class RetrievalHead(tf.Module):
         return values
 
 
+class ExportedBiases(tf.Module):
+    """A trivial model's mean, user and movie bias, added up: float32 [batch_size]."""
+
+    def __init__(self, biases: baselines.Biases):
+        super().__init__()
+        self.mean = tf.Variable(biases.mean, trainable=False, name="mean")
+        self.users = tf.Variable(biases.users, trainable=False, name="user_biases")
+        self.movies = tf.Variable(biases.movies, trainable=False, name="movie_biases")
+
+    def __call__(self, features: Tensors) -> tf.Tensor:
+        users, movies = features[transformed_name(USER_ID)], features[transformed_name(MOVIE_ID)]
+        return self.mean + tf.gather(self.users, users) + tf.gather(self.movies, movies)
+
+
 class RatingHead(tf.Module):
     """Predicted ratings, beside those of user and movie biases."""
 
     def __init__(self, model: tf.keras.Model, splits: Splits):
         super().__init__()
         self._ratings = model.ratings
-        biases = baselines.BiasModel.of(splits)
-        self.mean = tf.Variable(biases.mean, trainable=False, name="mean_rating")
-        self.user_biases = tf.Variable(biases.users, trainable=False, name="user_biases")
-        self.movie_biases = tf.Variable(biases.movies, trainable=False, name="movie_biases")
+        self.biases = ExportedBiases(baselines.BiasModel.of(splits))
 
     def serve(self, features: Tensors) -> Tensors:
         return {"predicted_rating": self._ratings(features)}
@@ -90,10 +101,7 @@ class RatingHead(tf.Module):
         del raw
         rating = features[transformed_name(LABEL)]
         predicted = self._ratings(features)
-        biases = tf.gather(self.user_biases, features[transformed_name(USER_ID)]) + tf.gather(
-            self.movie_biases, features[transformed_name(MOVIE_ID)]
-        )
-        bias = tf.clip_by_value(self.mean + biases, 1.0, 5.0)
+        bias = tf.clip_by_value(self.biases(features), 1.0, 5.0)
         return {
             "predicted_rating": predicted,
             "bias_predicted_rating": bias,

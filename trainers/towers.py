@@ -37,10 +37,9 @@ class FeatureEncoder(tf.keras.layers.Layer):
     """
 
     def __init__(self, splits: Splits, roles: tuple[Role, ...], dim: int, l2: float, without: tuple[str, ...] = ()):
-        """Args: splits gives vocabulary sizes; raw or transformed features named in `without` are left out."""
+        """Args: splits gives vocabulary sizes; what is made of features named in `without` is left out."""
         super().__init__()
-        known = columns(*roles, among=splits.train)
-        read = [column for column in known if column.feature.name not in without and column.name not in without]
+        read = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
         self._columns = [column for column in read if column.kind in INDICES]
         self._tables = {column.name: embedding(splits.index_count(column), dim, l2) for column in self._columns}
         self._numbers = [column.name for column in read if column.kind is Kind.NORMALIZED]
@@ -195,12 +194,11 @@ class QueryTower(tf.keras.layers.Layer):
       float32 [batch_size, dim].
     """
 
-    def __init__(self, splits: Splits, hparams: RetrievalHyperparameters, without: tuple[str, ...] = ()):
-        """Args: raw or transformed features named in `without` are left out."""
+    def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         super().__init__()
         dim = hparams.embedding_dim
         length = splits.train[transformed_name(HISTORY_MOVIES)].shape[1]
-        self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, (USER_ID, *without))
+        self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, without=(USER_ID,))
         self._id_dropout, self._user_size = hparams.id_dropout, splits.size(USER_ID)
         self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01)
         self._history = HistoryEncoder(length, dim, hparams.recent_movies)

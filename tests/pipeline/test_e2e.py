@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipeline.command_line import MOVIELENS, run_code
+
 MODELS = ("dcn", "joint", "ranking", "retrieval")
 RESOLVERS = {f"Resolver.{name}" for name in MODELS}
 NODES = {
@@ -50,16 +50,7 @@ class Run:
 
 
 def run(output: Path, *settings: str, codes: tuple[int, ...] = (0,)) -> Run:
-    arguments = [argument for setting in (*SETTINGS, *settings) for argument in ("--set", setting)]
-    completed = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import main; main()", "run", "--output", str(output), *arguments],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+    completed = run_code(MOVIELENS, "run", "--output", str(output), settings=[*SETTINGS, *settings], timeout=1800)
     assert completed.returncode in codes, completed.stderr + completed.stdout
     summary = json.loads((output / "summary.json").read_text())
     return Run(completed.stdout, completed.stderr, summary, *counts(output))

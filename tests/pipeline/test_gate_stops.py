@@ -1,8 +1,5 @@
 """Data that fit every row's rules, but not each other: the command stops before anything is trained."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +7,8 @@ import pytest
 
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
+from tests.pipeline.command_line import MOVIELENS, run_code
 
-ROOT = Path(__file__).resolve().parents[2]
 # After a cut in time, eval holds what came after the first 70 %.
 SETTINGS = ("data.split.strategy=temporal", "data.split.fractions={train: 0.7, eval: 0.15, test: 0.15}")
 
@@ -34,19 +31,7 @@ def comedies_later(tmp_path: Path) -> Path:
 
 def test_a_drifted_distribution_ends_the_run_with_the_list(comedies_later, tmp_path):
     output = tmp_path / "output"
-    arguments = [argument for setting in SETTINGS for argument in ("--set", setting)]
-    completed = subprocess.run(
-        [
-            *(sys.executable, "-c", "from pipeline.cli import main; main()", "run"),
-            *("--data", str(comedies_later), "--output", str(output), *arguments),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    completed = run_code(MOVIELENS, "run", "--data", str(comedies_later), "--output", str(output), settings=SETTINGS)
     assert completed.returncode == 2, completed.stderr + completed.stdout
     assert "train_eval, genres: High Linfty distance" in completed.stderr
     assert "Traceback" not in completed.stderr

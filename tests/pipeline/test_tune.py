@@ -1,18 +1,15 @@
 """`movielens tune` on a tiny sample: the real graph up to a Tuner, twice in one output folder."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import load_config
+from tests.pipeline.command_line import run_code
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
     "data.sample={users: 300, movies: 150, ratings: 6000}",
     "models.ranking.epochs=1",
@@ -37,16 +34,7 @@ for trials in ("1", "2"):
 
 
 def test_a_trial_and_then_another(tmp_path: Path) -> None:
-    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
-    completed = subprocess.run(
-        [sys.executable, "-c", TWICE, "tune", "ranking", "--output", str(tmp_path), *settings],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "140"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    completed = run_code(TWICE, "tune", "ranking", "--output", str(tmp_path), settings=SETTINGS)
     assert completed.returncode == 0, completed.stderr + completed.stdout
     _, first, second = completed.stderr.split("loading TensorFlow and TFX …")
     assert f"[{DATA_NODES + 1}/{DATA_NODES + 1}] Tuner.ranking … " in first
