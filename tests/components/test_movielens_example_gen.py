@@ -292,6 +292,7 @@ def test_each_node_reads_the_spans_that_it_should(tmp_path):
     assert sources == {
         "Transform": "Resolver.spans",
         "RecommenderBuilder": "Resolver.all_spans",
+        "FeatureImportance": "Transform",
         **dict.fromkeys(newest, "MovieLensExampleGen"),
         **dict.fromkeys(trainers, "Transform"),
     }
