@@ -31,8 +31,7 @@ class FilteredRecall:
     @staticmethod
     def _hits(model: tf.keras.Model, features: dict[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
-        candidates = metrics.without_seen(model.scores(features), seen, targets)
-        return metrics.recall(metrics.target_ranks(candidates, targets), 10)
+        return metrics.recall(metrics.filtered_ranks(model.scores(features), targets, seen), 10)
 
 
 class RootMeanSquaredError:

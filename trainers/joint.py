@@ -79,8 +79,8 @@ class MovielensModel(tfrs.Model):
         return self.query_model(features, movies, training=training), self.candidate_model(movies)
 
     def _scores(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        logits = tf.matmul(queries, candidates, transpose_b=True) / self._hparams.temperature
-        return self.catalogue.mask(logits + self._movie_bias)
+        logits = tf.matmul(queries / self._hparams.temperature, candidates, transpose_b=True)
+        return logits + self.catalogue.mask(self._movie_bias)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""

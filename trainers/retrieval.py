@@ -34,8 +34,8 @@ class RetrievalModel(tfrs.Model):
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
         table = self.candidate_model(self.catalogue.features)
         queries = self.query_model(features, table, training=training)
-        logits = tf.matmul(queries, table, transpose_b=True) / self._temperature + self._bias
-        return self.catalogue.mask(logits)
+        logits = tf.matmul(queries / self._temperature, table, transpose_b=True)
+        return logits + self.catalogue.mask(self._bias)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy of the rated movie, in nats."""

@@ -63,8 +63,7 @@ class RetrievalHead(tf.Module):
         seen_movies = raw[SEEN_MOVIES]
         seen = tf.stack([seen_movies.indices[:, 0], self.index.lookup(seen_movies.values)], axis=1)
         values = metrics.retrieval_metrics(self._scores(features), targets, seen)
-        popularity = tf.tile(self.popularity[tf.newaxis], [tf.shape(targets)[0], 1])
-        for name, value in metrics.retrieval_metrics(popularity, targets, seen).items():
+        for name, value in metrics.popularity_metrics(self.popularity, targets, seen).items():
             values[f"popularity_{name}"] = value
         values["recall_at_10_filtered_gain"] = (
             values["recall_at_10_filtered"] - values["popularity_recall_at_10_filtered"]

@@ -135,25 +135,28 @@ class HistoryEncoder(tf.keras.layers.Layer):
         mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), total)
         # Without a history every weight falls on padding: nothing should come of it.
         attended *= tf.minimum(total, 1.0)[..., tf.newaxis]
-        recent = _pad_to(events, self._recent)
-        return tf.concat([mean, _flatten(attended), _flatten(recent)], axis=1)
+        return tf.concat([mean, _flatten(attended), _flatten(self._latest(events))], axis=1)
 
     def events(self, features: Tensors, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Vectors of the history, zero where there is none: [batch_size, length, dim] and a bool mask."""
         movies = features[transformed_name(HISTORY_MOVIES)]
         ratings = tf.cast(tf.round(features[transformed_name(HISTORY_RATINGS)]), tf.int32)
         present = movies > 0
-        vectors = tf.gather(table, movies) + self._ratings(ratings) + self._places(tf.range(tf.shape(movies)[1]))
+        # Of few rows, each of which many events have: the product's gradient is much faster than the lookup's.
+        levels = tf.one_hot(ratings, RATING_LEVELS) @ self._ratings(tf.range(RATING_LEVELS))
+        vectors = tf.gather(table, movies) + levels + self._places(tf.range(tf.shape(movies)[1]))
         return vectors * tf.cast(present, tf.float32)[..., tf.newaxis], present
+
+    def _latest(self, events: tf.Tensor) -> tf.Tensor:
+        short = self._recent - events.shape[1]
+        if short >= 0:
+            return tf.pad(events, [[0, 0], [0, short], [0, 0]])
+        # A slice's gradient would be padded with zeros as a whole; that of a split is joined.
+        return tf.split(events, [self._recent, -short], axis=1)[0]
 
 
 def _flatten(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [-1, x.shape[1] * x.shape[2]])
-
-
-def _pad_to(events: tf.Tensor, length: int) -> tf.Tensor:
-    short = max(0, length - events.shape[1])
-    return tf.pad(events[:, :length], [[0, 0], [0, short], [0, 0]])
 
 
 class MLP(tf.keras.layers.Layer):
@@ -241,5 +244,5 @@ class Catalogue(tf.Module):
         self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
 
     def mask(self, scores: tf.Tensor) -> tf.Tensor:
-        """Scores [batch_size, movie indices], -inf for what is no movie."""
+        """Scores [..., movie indices], or what is added to them, -inf for what is no movie."""
         return tf.where(self.candidates, scores, float("-inf"))

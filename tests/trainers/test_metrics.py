@@ -48,5 +48,25 @@ def test_scores_that_are_no_numbers_rank_last():
 
 def test_a_seen_target_stays_a_candidate():
     scores = tf.constant([[3.0, 2.0, 1.0]])
-    filtered = metrics.without_seen(scores, tf.constant([[0, 0], [0, 1]], tf.int64), tf.constant([1], tf.int64))
-    assert metrics.target_ranks(filtered, tf.constant([1], tf.int64)).numpy() == [1]
+    seen = tf.constant([[0, 0], [0, 1]], tf.int64)
+    assert metrics.filtered_ranks(scores, tf.constant([1], tf.int64), seen).numpy() == [1]
+
+
+def test_seen_movies_that_are_no_candidates_take_nothing_off():
+    scores = tf.constant([[float("-inf"), float("-inf"), 3.0, 2.0]])
+    seen = tf.constant([[0, 1], [0, 2]], tf.int64)
+    assert metrics.filtered_ranks(scores, tf.constant([3], tf.int64), seen).numpy() == [1]
+    # A target that is no candidate stays behind the only other movie that is left.
+    assert metrics.filtered_ranks(scores, tf.constant([0], tf.int64), seen).numpy() == [3]
+
+
+def test_popularity_ranks_as_the_same_scores_for_everybody(batch):
+    scores, targets, _, pairs = batch
+    counts = scores[0].copy()
+    counts[[0, -1]] = -np.inf
+    everybody = np.tile(counts, (len(scores), 1))
+    expected = metrics.retrieval_metrics(tf.constant(everybody), tf.constant(targets), tf.constant(pairs))
+    actual = metrics.popularity_metrics(tf.constant(counts), tf.constant(targets), tf.constant(pairs))
+    assert actual.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(actual[name], values)
