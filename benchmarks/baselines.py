@@ -15,21 +15,21 @@ def popularity(train: Ratings, n_movies: int) -> np.ndarray:
 
 
 def ease(seen: sparse.csr_array, penalty: float) -> np.ndarray:
-    """Scores of a linear autoencoder without self-similarity (Steck 2019, https://arxiv.org/abs/1905.03375).
+    """Weights of a linear autoencoder without self-similarity (Steck 2019, https://arxiv.org/abs/1905.03375).
 
     Args:
       seen: float [n_users, n_movies], 1 where rated, else 0.
       penalty: L2 penalty on the item-item weights, in ratings.
 
     Returns:
-      float32 [n_users, n_movies].
+      float32 [n_movies, n_movies]; scores are what is seen times these.
     """
     gram = (seen.T @ seen).toarray()
     gram[np.diag_indices_from(gram)] += penalty
     precision = linalg.inv(gram, overwrite_a=True)
     weights = -precision / np.diag(precision)
     np.fill_diagonal(weights, 0)
-    return seen.astype(np.float32) @ weights.astype(np.float32)
+    return weights.astype(np.float32)
 
 
 @dataclass(frozen=True)

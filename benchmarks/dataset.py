@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from components.data.raw_files import MovieLens
-from components.interactions import EVAL, TEST, TRAIN, assign_splits
+from components.interactions import EVAL, TEST, TRAIN, assign_splits, is_known
 from components.splits import SplitConfig
 
 
@@ -38,7 +38,8 @@ class Dataset:
       train: what models are fitted on.
       eval: what settings are chosen on; no model is ever fitted on it.
       test: what is reported; used once, at the end.
-      n_users: users of users.dat.
+      known: what is known of its user when a test rating is predicted: train, and with leave_last_out eval.
+      user_ids: int64 [n_users], as the files have them.
       n_movies: movies of movies.dat, rated or not.
       split_hash: 12 hex digits that differ when any rating is in another split.
     """
@@ -46,14 +47,20 @@ class Dataset:
     train: Ratings
     eval: Ratings
     test: Ratings
-    n_users: int
+    known: Ratings
+    user_ids: np.ndarray
     n_movies: int
     split_hash: str
 
-    def seen(self) -> sparse.csr_array:
-        """Who rated what in train: float64 [n_users, n_movies] of ones."""
-        ones = np.ones(len(self.train))
-        return sparse.csr_array((ones, (self.train.users, self.train.movies)), shape=(self.n_users, self.n_movies))
+    @property
+    def n_users(self) -> int:
+        """Users of users.dat."""
+        return len(self.user_ids)
+
+    def matrix(self, ratings: Ratings) -> sparse.csr_array:
+        """Who rated what: float64 [n_users, n_movies] of ones."""
+        ones = np.ones(len(ratings))
+        return sparse.csr_array((ones, (ratings.users, ratings.movies)), shape=(self.n_users, self.n_movies))
 
 
 def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
@@ -71,15 +78,15 @@ def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
     movies = pd.Index(movielens.movies["movie_id"]).get_indexer(frame["movie_id"])
     stars = frame["rating"].to_numpy(np.float64)
 
-    def part(code: int) -> Ratings:
-        chosen = codes == code
+    def part(chosen: np.ndarray) -> Ratings:
         return Ratings(users[chosen].astype(np.int64), movies[chosen].astype(np.int64), stars[chosen])
 
     return Dataset(
-        train=part(TRAIN),
-        eval=part(EVAL),
-        test=part(TEST),
-        n_users=len(movielens.users),
+        train=part(codes == TRAIN),
+        eval=part(codes == EVAL),
+        test=part(codes == TEST),
+        known=part(is_known(codes, TEST, config.strategy)),
+        user_ids=movielens.users["user_id"].to_numpy(np.int64),
         n_movies=len(movielens.movies),
         split_hash=hashlib.sha256(codes.tobytes()).hexdigest()[:12],
     )

@@ -5,27 +5,25 @@ The networks, their training and their features are the pipeline's own. Stars ar
 """
 
 import json
-import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tensorflow as tf
 import typer
 from rich.console import Console
 
 from benchmarks.metrics import like_metrics, rating_metrics
-from benchmarks.quality import parse_seeds
+from benchmarks.models import train
+from benchmarks.quality import names, parse_seeds
 from benchmarks.report import LIKE_COLUMNS, RATING_COLUMNS, Row, Run, machine, table
 from benchmarks.transformed import Transformed, transformed
 from components.data.raw_files import DataError
 from components.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
-from trainers import like, training
+from trainers import like
 from trainers.baselines import BiasModel
 from trainers.cross_network import CrossNetwork
-from trainers.datasets import Arrays, Splits, predictions
+from trainers.datasets import Arrays, predictions
 from trainers.dcn import SPECS
 from trainers.hyperparameters import DCNHyperparameters
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
@@ -84,7 +82,7 @@ def main(
     Epochs, and penalties where there are several, are chosen on the eval split; the test split is looked at once.
     """
     seed_list = parse_seeds(seeds)
-    methods, wanted = _among(only, METHODS), _among(objectives, COLUMNS)
+    methods, wanted = names(only, METHODS), names(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
         penalties = {RATING: _penalties(rating_penalties), LIKE: _penalties(like_penalties)}
@@ -111,14 +109,6 @@ def main(
     if json_path:
         document = context | {name: [row.as_dict() for row in measured.values()] for name, measured in rows.items()}
         json_path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _among(text: str, known: dict[str, Any]) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"should be among {', '.join(known)}; received {name!r}.")
-    return names
 
 
 def _penalties(text: str) -> list[float]:
@@ -167,37 +157,21 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
     """Trains a network with each of some hyper-parameters, and measures the one that is best on eval."""
-    best: tuple[float, CrossNetwork, DCNHyperparameters, float] | None = None
-    for hparams in candidates:
-        model, value, seconds = _train(hparams, SPECS[hparams.objective].rows(ready.splits))
-        if best is None or value < best[0]:
-            best = (value, model, hparams, seconds)
-    assert best is not None
-    value, model, hparams, seconds = best
+    trained = [(train(SPECS[each.objective], each, ready.splits), each) for each in candidates]
+    best, hparams = min(trained, key=lambda pair: pair[0].value)
+    model: CrossNetwork = best.model
     rows = _decided(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
     predicted = predictions(model.forward, rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
     details = {
         "seed": hparams.seed,
-        "eval": value,
+        "eval": best.value,
         "table_l2": hparams.table_l2,
         "weights": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
-        "seconds": round(seconds, 1),
+        "seconds": round(best.seconds, 1),
     }
     return Run(metrics or like_metrics(predicted, like.is_liked(stars)), details)
-
-
-def _train(hparams: DCNHyperparameters, splits: Splits) -> tuple[CrossNetwork, float, float]:
-    """The network, its metric on eval (smaller is better) and the seconds that training took."""
-    started = time.monotonic()
-    spec = SPECS[hparams.objective]
-    tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(hparams.seed)
-    model = spec.build(splits, hparams)
-    with tempfile.TemporaryDirectory() as logs:
-        value = training.fit(model, splits.train, spec.objective(splits), hparams, logs, hparams.structure)
-    return model, value, time.monotonic() - started
 
 
 def _decided(objective: str, rows: Arrays) -> Arrays:

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks import baselines
-from benchmarks.dataset import Dataset
-from benchmarks.metrics import rating_metrics, top_k_metrics
+from benchmarks.dataset import Dataset, Ratings
+from benchmarks.metrics import Values, means, rating_values, top_k_metrics, top_k_values
+from pipeline.config import ModelsConfig
+
+if TYPE_CHECKING:
+    from benchmarks.transformed import Transformed
 
 EASE_PENALTIES = (500.0, 1000.0, 2000.0)
 BIAS_PENALTIES = (1.0, 2.0, 5.0, 10.0)
@@ -19,15 +24,34 @@ Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
+class Case:
+    """What is measured on.
+
+    Attributes:
+      data: the ratings as index arrays.
+      transformed: the same as the pipeline's models read them; takes minutes when it is called first.
+      models: the models' hyper-parameters.
+      seed: of whatever is random.
+    """
+
+    data: Dataset
+    transformed: Callable[[], "Transformed"]
+    models: ModelsConfig
+    seed: int
+
+
+@dataclass(frozen=True)
 class Result:
     """What a method scores.
 
     Attributes:
-      metrics: value by name, on the test split.
+      values: metrics of each test rating, by name.
+      users: int64 [test ratings], whose they are, as the files have them.
       settings: what was chosen on the eval split.
     """
 
-    metrics: dict[str, float]
+    values: Values
+    users: np.ndarray
     settings: dict[str, float] = field(default_factory=dict)
 
 
@@ -37,45 +61,57 @@ class Method:
 
     Attributes:
       title: its name there.
-      measure: takes a data set and a seed.
+      measure: takes a case.
     """
 
     title: str
-    measure: Callable[[Dataset, int], Result]
+    measure: Callable[[Case], Result]
 
 
-def _popularity(data: Dataset, seed: int) -> Result:
+def _result(case: Case, values: Values, **settings: float) -> Result:
+    return Result(values, case.data.user_ids[case.data.test.users], settings)
+
+
+def _popularity(case: Case) -> Result:
+    data = case.data
     counts = baselines.popularity(data.train, data.n_movies)
     scores = np.broadcast_to(counts, (data.n_users, data.n_movies))
-    return Result(top_k_metrics(scores, data.test, data.seen()))
+    return _result(case, top_k_values(scores, data.test, data.matrix(data.known)))
 
 
-def _biases(data: Dataset, seed: int) -> Result:
+def _biases(case: Case) -> Result:
+    data = case.data
     penalty, model = _best(
         BIAS_PENALTIES,
         lambda penalty: baselines.fit_biases(data.train, data.n_users, data.n_movies, penalty),
-        lambda model: _errors(model, data, on_test=False)["rmse"],
+        lambda model: _eval_rmse(model, data),
     )
-    return Result(_errors(model, data), {"penalty": penalty})
+    return _result(case, _errors(model, data.test), penalty=penalty)
 
 
-def _ease(data: Dataset, seed: int) -> Result:
-    seen = data.seen()
-    penalty, scores = _best(
+def _ease(case: Case) -> Result:
+    data = case.data
+    seen, known = data.matrix(data.train), data.matrix(data.known)
+    penalty, weights = _best(
         EASE_PENALTIES,
         lambda penalty: baselines.ease(seen, penalty),
-        lambda scores: -top_k_metrics(scores, data.eval, seen)["recall_at_10_filtered"],
+        lambda weights: -top_k_metrics(_linear(seen, weights), data.eval, seen)["recall_at_10_filtered"],
     )
-    return Result(top_k_metrics(scores, data.test, seen), {"penalty": penalty})
+    return _result(case, top_k_values(_linear(known, weights), data.test, known), penalty=penalty)
 
 
-def _factors(data: Dataset, seed: int) -> Result:
+def _linear(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
+    return seen.astype(np.float32) @ weights
+
+
+def _factors(case: Case) -> Result:
+    data = case.data
     (rank, penalty), model = _best(
         FACTOR_SETTINGS,
-        lambda setting: baselines.fit_factors(data.train, data.n_users, data.n_movies, *setting, seed=seed),
-        lambda model: _errors(model, data, on_test=False)["rmse"],
+        lambda setting: baselines.fit_factors(data.train, data.n_users, data.n_movies, *setting, seed=case.seed),
+        lambda model: _eval_rmse(model, data),
     )
-    return Result(_errors(model, data), {"rank": rank, "penalty": penalty})
+    return _result(case, _errors(model, data.test), rank=rank, penalty=penalty)
 
 
 def _best(
@@ -86,24 +122,42 @@ def _best(
     return min(fitted, key=lambda pair: loss(pair[1]))
 
 
-def _errors(model: baselines.FactorModel, data: Dataset, on_test: bool = True) -> dict[str, float]:
-    ratings = data.test if on_test else data.eval
-    return rating_metrics(model.predict(ratings.users, ratings.movies), ratings.stars)
+def _errors(model: baselines.FactorModel, ratings: Ratings) -> Values:
+    return rating_values(model.predict(ratings.users, ratings.movies), ratings.stars)
 
 
-def _notebook(name: str) -> Callable[[Dataset, int], Result]:
-    def measure(data: Dataset, seed: int) -> Result:
-        # Imported late: the other methods need no TensorFlow.
+def _eval_rmse(model: baselines.FactorModel, data: Dataset) -> float:
+    return means(_errors(model, data.eval))["rmse"]
+
+
+def _notebook(name: str) -> Callable[[Case], Result]:
+    def measure(case: Case) -> Result:
+        # Imported late: the simple methods need no TensorFlow.
         from benchmarks import notebooks
 
+        data = case.data
         notebook: notebooks.Notebook = getattr(notebooks, name)
-        model = notebooks.train_notebook(notebook, data.train, data.n_users, data.n_movies, seed)
-        metrics: dict[str, float] = {}
+        model = notebooks.train_notebook(notebook, data.train, data.n_users, data.n_movies, case.seed)
+        values: Values = {}
         if notebook.retrieval_weight:
-            metrics |= top_k_metrics(model.scores(data.n_users, data.n_movies), data.test, data.seen())
+            scores = model.scores(data.n_users, data.n_movies)
+            values |= top_k_values(scores, data.test, data.matrix(data.known))
         if notebook.rating_weight:
-            metrics |= rating_metrics(model.stars(data.test), data.test.stars)
-        return Result(metrics)
+            values |= rating_values(model.stars(data.test), data.test.stars)
+        return _result(case, values)
+
+    return measure
+
+
+def _own(model: str, **changes: Any) -> Callable[[Case], Result]:
+    def measure(case: Case) -> Result:
+        from benchmarks import models
+        from trainers.specs import spec_of
+
+        ready = case.transformed()
+        hparams = getattr(case.models, model).model_copy(update={"seed": case.seed, **changes})
+        trained = models.train(spec_of(model, hparams.model_dump()), hparams, ready.splits)
+        return Result(models.measure(trained.model, ready), ready.test_users, {"eval": trained.value})
 
     return measure
 
@@ -113,8 +167,14 @@ METHODS = {
     "bias": Method("user + movie bias", _biases),
     "ease": Method("EASE", _ease),
     "mf": Method("biased matrix factorisation", _factors),
-    "two-tower": Method("notebooks' two-tower, re-run on this split", _notebook("TWO_TOWER")),
-    "ranking": Method("notebooks' ranking, re-run on this split", _notebook("RANKING")),
-    "ranking-tuned": Method("notebooks' ranking, tuned, re-run on this split", _notebook("RANKING_TUNED")),
-    "joint": Method("notebooks' joint, re-run on this split", _notebook("JOINT")),
+    "notebook-two-tower": Method("notebooks' two-tower, re-run", _notebook("TWO_TOWER")),
+    "notebook-ranking": Method("notebooks' ranking, re-run", _notebook("RANKING")),
+    "notebook-ranking-tuned": Method("notebooks' ranking, tuned, re-run", _notebook("RANKING_TUNED")),
+    "notebook-joint": Method("notebooks' joint, re-run", _notebook("JOINT")),
+    "retrieval": Method("**retrieval**", _own("retrieval")),
+    "ranking": Method("**ranking**", _own("ranking")),
+    "dcn": Method("**dcn**", _own("dcn")),
+    "dnn": Method("DNN with as many weights as dcn", _own("dcn", structure="deep", projection_dim=None)),
+    "joint": Method("**joint**", _own("joint")),
+    "joint-apart": Method("joint, its two parts sharing nothing", _own("joint", shared=False)),
 }

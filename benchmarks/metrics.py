@@ -4,12 +4,17 @@ They share no code with `trainers.metrics`, so that each checks the other. A ran
 lower than the target: ties count against the model, and so do scores that are not numbers.
 """
 
+import math
+
 import numpy as np
 from scipy import sparse, stats
 
 from benchmarks.dataset import Ratings
 
 KS = (1, 5, 10, 50, 100)
+SQUARED_ERROR = "squared_error"
+
+Values = dict[str, np.ndarray]
 
 
 def target_ranks(scores: np.ndarray, users: np.ndarray, movies: np.ndarray, chunk: int = 2048) -> np.ndarray:
@@ -32,8 +37,8 @@ def target_ranks(scores: np.ndarray, users: np.ndarray, movies: np.ndarray, chun
     return ranks
 
 
-def top_k_metrics(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> dict[str, float]:
-    """Means over ratings, each counted as one query with one relevant movie.
+def top_k_values(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> Values:
+    """Metrics of each rating, counted as one query with one relevant movie.
 
     Args:
       scores: float [n_users, n_movies].
@@ -41,19 +46,24 @@ def top_k_metrics(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) 
       seen: [n_users, n_movies], non-zero where the filtered metrics leave a movie out.
 
     Returns:
-      `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`.
+      `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`: float [ratings].
     """
     filtered = np.array(scores, np.float32)
     filtered[seen.nonzero()] = -np.inf
-    values: dict[str, float] = {}
+    values: Values = {}
     for suffix, candidates in (("", scores), ("_filtered", filtered)):
         ranks = target_ranks(candidates, ratings.users, ratings.movies)
-        values |= {f"recall_at_{k}{suffix}": float(np.mean(ranks <= k)) for k in KS}
-        values[f"ndcg_at_10{suffix}"] = float(np.mean(np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)))
+        values |= {f"recall_at_{k}{suffix}": (ranks <= k).astype(float) for k in KS}
+        values[f"ndcg_at_10{suffix}"] = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
     return values
 
 
-def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]:
+def top_k_metrics(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> dict[str, float]:
+    """Means of `top_k_values`."""
+    return means(top_k_values(scores, ratings, seen))
+
+
+def rating_values(predicted: np.ndarray, stars: np.ndarray) -> Values:
     """Errors of predicted ratings, brought into the range of 1 to 5 stars first.
 
     Args:
@@ -61,10 +71,32 @@ def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]
       stars: float [ratings].
 
     Returns:
-      `rmse` and `mae`, in stars.
+      `squared_error` and `absolute_error`: float [ratings], in stars.
     """
     errors = np.clip(predicted, 1.0, 5.0).astype(np.float64) - stars
-    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+    return {SQUARED_ERROR: errors**2, "absolute_error": np.abs(errors)}
+
+
+def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]:
+    """Means of `rating_values`: `rmse` and `mae`, in stars."""
+    return means(rating_values(predicted, stars))
+
+
+def means(values: Values, kept: np.ndarray | slice = slice(None)) -> dict[str, float]:
+    """Means over ratings.
+
+    Args:
+      values: of `top_k_values` and `rating_values`, one or both.
+      kept: bool [ratings], which count; all by default.
+
+    Returns:
+      The same names; of errors `rmse`, the root of the mean square, and `mae`.
+    """
+    result = {name: float(np.mean(of_ratings[kept], dtype=np.float64)) for name, of_ratings in values.items()}
+    if SQUARED_ERROR in result:
+        result["rmse"] = math.sqrt(result.pop(SQUARED_ERROR))
+        result["mae"] = result.pop("absolute_error")
+    return result
 
 
 def like_metrics(logits: np.ndarray, liked: np.ndarray) -> dict[str, float]:

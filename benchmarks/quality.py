@@ -1,28 +1,24 @@
-"""Prints the table of results on MovieLens 1M: `python -m benchmarks.quality --data DIR`."""
+"""Prints the tables of results on MovieLens 1M: `python -m benchmarks.quality --data DIR`."""
 
 import json
-import time
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from benchmarks.dataset import Dataset, divide
-from benchmarks.methods import METHODS
-from benchmarks.report import (
-    RATING_COLUMNS,
-    RETRIEVAL_COLUMNS,
-    Row,
-    Run,
-    SummaryError,
-    machine,
-    rows_from_summaries,
-    table,
-)
-from benchmarks.reported import REPORTED
-from components.data.raw_files import DataError, read_movielens
-from components.splits import SplitConfig
+from benchmarks.methods import METHODS, Case
+from benchmarks.metrics import means
+from benchmarks.protocols import PROTOCOLS, Protocol
+from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run, machine, table
+from benchmarks.results import Results
+from components.data.raw_files import DataError, MovieLens, read_movielens
+from pipeline.config import ConfigError, ModelsConfig, load_config
+
+if TYPE_CHECKING:
+    from benchmarks.transformed import Transformed
 
 # Wide enough for a table never to wrap: wrapped Markdown is no table.
 _WIDTH = 400
@@ -31,42 +27,47 @@ _progress = Console(stderr=True)
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat and movies.dat.")],
-    seeds: Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")] = "0,1,2",
+    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
+    kept: Annotated[
+        Path, typer.Option("--cache", help="Folder where transformed data, a gigabyte a split, and results are kept.")
+    ] = Path("output/benchmark-quality"),
+    seeds: Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")] = "1,2,3",
+    protocols: Annotated[
+        str, typer.Option(help=f"Ways to split, separated by commas; all are {', '.join(PROTOCOLS)}.")
+    ] = ",".join(PROTOCOLS),
     only: Annotated[
         str, typer.Option(help=f"Methods to measure, separated by commas; all are {', '.join(METHODS)}.")
     ] = ",".join(METHODS),
-    summary: Annotated[
-        list[Path] | None,
-        typer.Option(help="summary.json of a pipeline run on the same split; its models become rows. Repeatable."),
+    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models are measured.")] = "ml1m",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
 ) -> None:
-    """Measures simple methods and the original notebooks' models, each on the pipeline's own random 73/2/25 split.
+    """Measures the pipeline's models, simple methods and the original notebooks' models on the pipeline's own splits.
 
-    Settings are chosen on the eval split; the test split is looked at once. Top-k metrics rank the whole catalogue and
-    count ties against the model; filtered ones leave out a user's train movies.
+    Settings are chosen on the eval split; the test split is looked at once. The preset's settings were chosen on the
+    eval split of seed 0. Top-k metrics rank the whole catalogue and count ties against the model; filtered ones leave
+    out what is known of the user. A run that was killed goes on with what was not measured yet.
     """
     seed_list = parse_seeds(seeds)
-    methods = _methods(only)
+    chosen = [PROTOCOLS[name] for name in names(protocols, PROTOCOLS)]
+    methods = names(only, METHODS)
     try:
+        models = load_config(config, overrides).models
         movielens = read_movielens(data)
-        pipeline_rows = rows_from_summaries(summary or [])
-    except (DataError, SummaryError) as error:
+    except (DataError, ConfigError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-
-    datasets = {seed: divide(movielens, SplitConfig(seed=seed)) for seed in seed_list}
-    measured = [
-        Row(METHODS[method].title, "measured", [_measure(method, datasets[seed], seed) for seed in seed_list])
-        for method in methods
-    ]
-    reported = [Row(title, "reported", [Run(metrics)]) for title, metrics in REPORTED.items()]
-    rows = [*measured, *reported, *pipeline_rows]
-    context = _context(datasets)
-    _print(context, rows)
+    bench = _Bench(data, kept, movielens, models)
+    document: dict[str, Any] = {"machine": machine(), "models": models.model_dump(), "protocols": []}
+    console = Console(width=_WIDTH, highlight=False, markup=False)
+    console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".")
+    for protocol in chosen:
+        rows = bench.rows(protocol, seed_list, [method for method in protocol.methods if method in methods])
+        _print(console, bench.context(protocol, seed_list), rows)
+        document["protocols"].append(bench.context(protocol, seed_list) | {"rows": [row.as_dict() for row in rows]})
     if json_path:
-        document = context | {"rows": [row.as_dict() for row in rows]}
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
@@ -81,53 +82,103 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _methods(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    for name in names:
-        if name not in METHODS:
-            raise typer.BadParameter(f"should be among {', '.join(METHODS)}; received {name!r}.")
-    return names
+def names(text: str, known: Any) -> list[str]:
+    """Names from the command line, separated by commas, all of them known."""
+    wanted = [name for name in text.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            raise typer.BadParameter(f"should be among {', '.join(known)}; received {name!r}.")
+    return wanted
 
 
-def _measure(method: str, data: Dataset, seed: int) -> Run:
-    started = time.monotonic()
-    result = METHODS[method].measure(data, seed)
-    seconds = time.monotonic() - started
-    chosen = ", ".join(f"{key} {value:g}" for key, value in result.settings.items())
-    _progress.print(f"seed {seed}: {method}, {seconds:.0f} s" + (f", chosen {chosen}" if chosen else ""))
-    return Run(result.metrics, {"seed": seed, "seconds": round(seconds, 1), "settings": result.settings})
+class _Bench:
+    """Measures methods on splits of the same ratings."""
+
+    def __init__(self, folder: Path, kept: Path, movielens: MovieLens, models: ModelsConfig):
+        self._folder, self._kept, self._movielens, self._models = folder, kept, movielens, models
+        self._results = Results(kept / "results")
+        # Of the latest split only: all of them would not fit into memory.
+        self._transformed: tuple[str, Transformed] | None = None
+
+    def rows(self, protocol: Protocol, seeds: list[int], methods: list[str]) -> list[Row]:
+        """The measured rows, then the reported ones."""
+        runs: dict[str, list[Run]] = {method: [] for method in methods}
+        for seed in seeds:
+            for method in methods:
+                run = self._run(protocol, seed, method)
+                runs[method].append(run)
+        measured = [Row(METHODS[method].title, "measured", of_method) for method, of_method in runs.items()]
+        return measured + [Row(title, "reported", [Run(dict(found))]) for title, found in protocol.reported.items()]
+
+    def context(self, protocol: Protocol, seeds: list[int]) -> dict[str, Any]:
+        """What the rows are of."""
+        datasets = {seed: self._data(protocol, seed) for seed in seeds}
+        return {
+            "title": protocol.title,
+            "split": protocol.split.model_dump(mode="json"),
+            "movies": datasets[seeds[0]].n_movies,
+            "seeds": {seed: {"test": len(each.test), "hash": each.split_hash} for seed, each in datasets.items()},
+        }
+
+    @cache  # noqa: B019  (as long as the process lives)
+    def _data(self, protocol: Protocol, seed: int) -> Dataset:
+        return divide(self._movielens, protocol.seeded(seed))
+
+    def _run(self, protocol: Protocol, seed: int, method: str) -> Run:
+        data = self._data(protocol, seed)
+
+        def measure() -> Run:
+            case = Case(data, lambda: self._ready(protocol, seed), self._models, seed)
+            result = METHODS[method].measure(case)
+            subsets = {
+                title: means(result.values, kept) for title, kept in protocol.subsets(result.users, data).items()
+            }
+            return Run(means(result.values), {"seed": seed, "settings": result.settings}, subsets)
+
+        parts = {
+            "split": protocol.seeded(seed).model_dump(mode="json"),
+            "ratings": data.split_hash,
+            "method": method,
+            "seed": seed,
+            "models": self._models.model_dump(),
+        }
+        run, was_kept = self._results.get(parts, measure)
+        shown = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _SHOWN if name in run.metrics)
+        took = "kept" if was_kept else f"{run.details['seconds']:.0f} s"
+        _progress.print(f"{protocol.title}, seed {seed}: {method}, {shown} ({took})", markup=False, highlight=False)
+        return run
+
+    def _ready(self, protocol: Protocol, seed: int) -> "Transformed":
+        # Imported late: the simple methods need no TensorFlow.
+        from benchmarks.transformed import transformed
+
+        split = protocol.seeded(seed)
+        if self._transformed is None or self._transformed[0] != split.model_dump_json():
+            self._transformed = None
+            told = transformed(self._folder, self._kept, split, lambda node: _progress.print(node, markup=False))
+            self._transformed = (split.model_dump_json(), told)
+        return self._transformed[1]
 
 
-def _context(datasets: dict[int, Dataset]) -> dict[str, Any]:
-    config = SplitConfig()
-    first = next(iter(datasets.values()))
-    return {
-        "split": {
-            "strategy": config.strategy.value,
-            "fractions": config.fractions.model_dump(),
-            "users": first.n_users,
-            "movies": first.n_movies,
-            "seeds": {seed: {"test": len(data.test), "hash": data.split_hash} for seed, data in datasets.items()},
-        },
-        "machine": machine(),
-    }
+_SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
 
 
-def _print(context: dict[str, Any], rows: list[Row]) -> None:
-    split = context["split"]
-    shares = ", ".join(f"{name} {share:g}" for name, share in split["fractions"].items())
-    seeds = ", ".join(f"{seed} ({part['test']:,} test ratings)" for seed, part in split["seeds"].items())
-    deviations = "; mean ± standard deviation" if len(split["seeds"]) > 1 else ""
-    tables = [table("retrieval", RETRIEVAL_COLUMNS, rows), table("ratings", RATING_COLUMNS, rows)]
-    console = Console(width=_WIDTH, highlight=False, markup=False)
-    console.print(f"Split: {split['strategy']}; {shares}; seeds {seeds}{deviations}.")
-    console.print(f"Ranks are among all {split['movies']:,} movies; ties count against the model.")
-    console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in context["machine"].items()) + ".")
-    for lines in tables:
-        with console.capture() as capture:
-            console.print(lines)
-        console.print()
-        console.print(capture.get().strip())
+def _print(console: Console, context: dict[str, Any], rows: list[Row]) -> None:
+    seeds = ", ".join(f"{seed} ({part['test']:,} test ratings)" for seed, part in context["seeds"].items())
+    deviations = "; mean ± standard deviation" if len(context["seeds"]) > 1 else ""
+    console.print()
+    console.print(
+        f"Split: {context['title']}; seeds {seeds}{deviations}. Ranks are among {context['movies']:,} movies."
+    )
+    subsets = dict.fromkeys(subset for row in rows for run in row.runs for subset in run.subsets)
+    for title, group in {"": rows, **{f", {subset}": [row.of(subset) for row in rows] for subset in subsets}}.items():
+        for columns, heading in ((RETRIEVAL_COLUMNS, "retrieval"), (RATING_COLUMNS, "ratings")):
+            lines = table(heading + title, columns, group)
+            if lines.row_count:
+                with console.capture() as capture:
+                    console.print(lines)
+                console.print()
+                console.print(capture.get().strip())
 
 
 if __name__ == "__main__":

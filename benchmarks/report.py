@@ -1,6 +1,5 @@
 """Rows of results, and how they are written down."""
 
-import json
 import os
 import platform
 from collections.abc import Iterable
@@ -21,10 +20,6 @@ RATING_COLUMNS = {"rmse": "RMSE", "mae": "MAE"}
 LIKE_COLUMNS = {"auc": "AUC", "log_loss": "log-loss"}
 
 
-class SummaryError(ValueError):
-    """A summary.json that is not one."""
-
-
 @dataclass(frozen=True)
 class Run:
     """One measurement.
@@ -32,10 +27,12 @@ class Run:
     Attributes:
       metrics: value by name.
       details: what else is worth keeping: seed, seconds, chosen settings.
+      subsets: metrics of parts of the test ratings, by the part's title.
     """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
+    subsets: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Row:
 
     Attributes:
       title: the method's name.
-      source: `measured` here, `reported` by others, or read from the summary of a `pipeline` run.
+      source: `measured` here or `reported` by others.
       runs: one a seed.
     """
 
@@ -81,8 +78,12 @@ class Row:
             "source": self.source,
             "mean": {key: self.mean(key) for key in metrics},
             "deviation": {key: self.deviation(key) for key in metrics},
-            "runs": [{**run.details, "metrics": run.metrics} for run in self.runs],
+            "runs": [{**run.details, "metrics": run.metrics, "subsets": run.subsets} for run in self.runs],
         }
+
+    def of(self, subset: str) -> "Row":
+        """The row of a part of the test ratings; without metrics where nothing was measured of it."""
+        return Row(self.title, self.source, [Run(run.subsets.get(subset, {})) for run in self.runs])
 
 
 def table(title: str, columns: dict[str, str], rows: Iterable[Row]) -> Table:
@@ -101,28 +102,6 @@ def table(title: str, columns: dict[str, str], rows: Iterable[Row]) -> Table:
         if any(row.mean(key) is not None for key in columns):
             result.add_row(row.title, *(row.cell(key) for key in columns))
     return result
-
-
-def rows_from_summaries(paths: Iterable[Path]) -> list[Row]:
-    """Rows of the pipeline's models, one a model, one run a file.
-
-    Args:
-      paths: `summary.json` files of pipeline runs that differ in their seeds alone.
-
-    Raises:
-      SummaryError: a file is missing, is not JSON or lists no models.
-    """
-    runs: dict[str, list[Run]] = {}
-    for path in paths:
-        try:
-            models = json.loads(path.read_text())["models"]
-            metrics = {name: model["metrics"] for name, model in models.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SummaryError(f"{path}: should be the summary.json of a pipeline run; {error!r}.") from error
-        for name, values in metrics.items():
-            known = {key: float(values[key]) for key in RETRIEVAL_COLUMNS | RATING_COLUMNS if key in values}
-            runs.setdefault(name, []).append(Run(known, {"summary": str(path)}))
-    return [Row(f"**{name}** (this pipeline)", "pipeline", list(group)) for name, group in runs.items()]
 
 
 def machine() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from benchmarks.data_job import data_pipeline
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
-from components.splits import SplitConfig
+from components.splits import SplitConfig, Strategy
 from pipeline.config import Config, DataConfig
 from pipeline.nodes import NodeRun
 from pipeline.runner import run_pipeline
 from pipeline.source import fingerprint
-from trainers.datasets import Arrays, Splits, narrow, read_splits
-from transform.features import Role, columns
+from trainers.datasets import Arrays, SeenMovies, Splits, narrow, read_splits
+from transform.features import MOVIE_ID, USER_ID, transformed_name
 
 _TRAINED = ("train", "movies")
 _DONE, _TEST = "done", "test.npz"
@@ -26,15 +26,19 @@ _BATCH = 4096
 
 @dataclass(frozen=True)
 class Transformed:
-    """The splits, without histories.
+    """The splits.
 
     Attributes:
       splits: as a Trainer reads them.
       test: the test rows, as an exported model's Transform graph makes them: [rows, ...] by name.
+      test_users: int64 [rows], their users as the files have them, which the graph knows from train only.
+      seen: the movies of each user that filtered metrics take out, by user index.
     """
 
     splits: Splits
     test: Arrays
+    test_users: np.ndarray
+    seen: SeenMovies
 
 
 def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str], None]) -> Transformed:
@@ -58,14 +62,22 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
             eval_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-eval/*"],
         )
     )
-    history = {column.name for column in columns(Role.HISTORY)}
-    splits = replace(splits, train=_without(splits.train, history), eval=_without(splits.eval, history))
     if not (root / _TEST).exists():
         test = _test_rows(f"{_output(root, 'MovieLensExampleGen/examples')}/Split-test/*", splits)
-        np.savez(root / _TEST, allow_pickle=False, **test)
+        # Under another name first: a file that was cut short should not be taken for one.
+        np.savez(root / f"unfinished-{_TEST}", allow_pickle=False, **test)
+        (root / f"unfinished-{_TEST}").rename(root / _TEST)
     (root / _DONE).touch()
-    with np.load(root / _TEST) as test:
-        return Transformed(splits, dict(test))
+    with np.load(root / _TEST) as file:
+        test = dict(file)
+    return Transformed(splits, test, test.pop(USER_ID), SeenMovies.of(_known(splits, split), splits.size(USER_ID)))
+
+
+def _known(splits: Splits, split: SplitConfig) -> Arrays:
+    """The movies that are known of test rows' users."""
+    parts = [splits.train, splits.eval] if split.strategy is Strategy.LEAVE_LAST_OUT else [splits.train]
+    names = (transformed_name(USER_ID), transformed_name(MOVIE_ID))
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 class _Teller:
@@ -99,15 +111,13 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
 
     @tf.function
     def features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return narrow(layer(tf.io.parse_example(examples, spec)))
+        raw = tf.io.parse_example(examples, spec)
+        return narrow(layer(raw)) | {USER_ID: raw[USER_ID].values}
 
+    wanted = {USER_ID, *splits.train}
     records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
     batches = [
-        {name: values.numpy() for name, values in features(examples).items() if name in splits.train}
+        {name: values.numpy() for name, values in features(examples).items() if name in wanted}
         for examples in records.batch(_BATCH)
     ]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _without(arrays: Arrays, names: set[str]) -> Arrays:
-    return {name: values for name, values in arrays.items() if name not in names}

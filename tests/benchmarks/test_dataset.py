@@ -7,7 +7,7 @@ import pytest
 from benchmarks.dataset import Dataset, divide
 from components.data.raw_files import MovieLens
 from components.interactions import EVAL, TEST, TRAIN, assign_splits
-from components.splits import SplitConfig
+from components.splits import SplitConfig, Strategy
 
 
 @pytest.fixture
@@ -52,8 +52,16 @@ def test_every_rating_is_in_the_pipelines_split_of_it(movielens):
 def test_the_whole_catalogue_is_ranked(movielens):
     data = divide(movielens, SplitConfig())
     assert (data.n_users, data.n_movies) == (40, 61)
-    assert data.seen().shape == (40, 61)
-    assert data.seen().sum() == len(data.train)
+    seen = data.matrix(data.train)
+    assert seen.shape == (40, 61)
+    assert seen.sum() == len(data.train)
+
+
+@pytest.mark.parametrize(("strategy", "with_eval"), [("random", False), ("temporal", False), ("leave_last_out", True)])
+def test_a_test_rating_is_predicted_from_what_its_row_knows(movielens, strategy, with_eval):
+    data = divide(movielens, SplitConfig(strategy=Strategy(strategy)))
+    parts = rows(data, movielens, "train") + (rows(data, movielens, "eval") if with_eval else [])
+    assert sorted(rows(data, movielens, "known")) == sorted(parts)
 
 
 def test_the_hash_tells_splits_apart(movielens):

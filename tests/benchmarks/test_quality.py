@@ -9,7 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import quality
-from benchmarks.report import Row, Run
+from benchmarks.methods import METHODS, Method
+from benchmarks.protocols import EARLY_USERS
+from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
+from components.data.sample import generate_sample
 
 APP = typer.Typer()
 APP.command()(quality.main)
@@ -21,7 +24,8 @@ def data(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     users, movies = np.nonzero(rng.random((40, 25)) < 0.5)
     lines = [
-        f"{u + 1}::{m + 1}::{rng.integers(1, 6)}::{978300000 + i}"
+        # In no order of users, but for the last one, who comes when the others have been.
+        f"{u + 1}::{m + 1}::{rng.integers(1, 6)}::{978300000 + (10_000 if u == 39 else 7 * i % 600)}"
         for i, (u, m) in enumerate(zip(users, movies, strict=True))
     ]
     folder = tmp_path / "data"
@@ -36,34 +40,90 @@ def run(*arguments: str | Path):
     return CliRunner().invoke(APP, [str(argument) for argument in arguments])
 
 
-def test_a_table_of_all_sources(data, tmp_path):
-    summary = tmp_path / "summary.json"
-    metrics = {"recall_at_10": 0.1875, "recall_at_10_filtered": 0.28, "loss": 3.0}
-    summary.write_text(
-        json.dumps({"models": {"retrieval": {"metrics": metrics}, "ranking": {"metrics": {"rmse": 0.86}}}})
-    )
-    written = tmp_path / "results.json"
+def cells(stdout: str, heading: str) -> dict[str, list[str]]:
+    """The rows of the table that `heading` heads, by title."""
+    blocks = [block.splitlines() for block in stdout.split("\n\n")]
+    (lines,) = (lines for lines in blocks if lines[0].startswith("|") and lines[0].split("|")[1].strip() == heading)
+    parts = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {title: rest for title, *rest in parts}
 
-    result = run("--data", data, "--seeds", "0,1", "--only", "popularity,bias", "--summary", summary, "--json", written)
+
+def test_measured_and_reported_rows(data, tmp_path):
+    written = tmp_path / "results.json"
+    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0,1", "--protocols", "random-75"]
+
+    result = run(*arguments, "--only", "popularity,bias", "--json", written)
 
     assert result.exit_code == 0, result.output
-    assert "random; train 0.73, eval 0.02, test 0.25; seeds 0 (" in result.stdout
-    table = {cells[1].strip(): cells[2:-1] for line in result.stdout.splitlines() if len(cells := line.split("|")) > 2}
-    assert "±" in table["popularity"][0]
-    assert "0.1875" in table["**retrieval** (this pipeline)"][2]
-    assert table["**ranking** (this pipeline)"][0].strip() == "0.8600"
-    assert table["notebooks' ranking, tuned (as reported, test overlaps train)"][0].strip() == "0.8665"
+    assert "Split: random 75/25 (2 of the 75 % held out); seeds 0 (" in result.stdout
+    assert "±" in cells(result.stdout, "retrieval")["popularity"][0]
+    ratings = cells(result.stdout, "ratings")
+    assert ratings["notebooks' ranking, tuned (as reported, test overlaps train)"][0] == "0.8665"
 
-    document = json.loads(written.read_text())
-    popularity = document["rows"][0]
+    (document,) = json.loads(written.read_text())["protocols"]
+    popularity, biases = document["rows"][:2]
     runs = [run["metrics"]["recall_at_10"] for run in popularity["runs"]]
     assert len(set(runs)) == 2
     assert popularity["mean"]["recall_at_10"] == pytest.approx(np.mean(runs))
     assert popularity["deviation"]["recall_at_10"] == pytest.approx(np.std(runs, ddof=1))
-    assert document["rows"][1]["runs"][0]["settings"]["penalty"] > 0
-    hashes = {part["hash"] for part in document["split"]["seeds"].values()}
-    assert len(hashes) == 2
-    assert "loss" not in document["rows"][-2]["mean"]
+    assert biases["runs"][0]["settings"]["penalty"] > 0
+    assert len({part["hash"] for part in document["seeds"].values()}) == 2
+
+
+def test_what_was_measured_is_not_measured_again(data, tmp_path, monkeypatch):
+    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0", "--protocols", "random-75"]
+    first = run(*arguments, "--only", "popularity")
+    calls = []
+    measure = METHODS["bias"].measure
+    counting = Method("bias", lambda case: calls.append(case.seed) or measure(case))
+    monkeypatch.setitem(METHODS, "bias", counting)
+    monkeypatch.setitem(METHODS, "popularity", Method("popularity", None))
+
+    second = run(*arguments, "--only", "popularity,bias")
+
+    assert second.exit_code == 0, second.output
+    assert cells(second.stdout, "retrieval")["popularity"] == cells(first.stdout, "retrieval")["popularity"]
+    assert calls == [0]
+
+
+def test_parts_of_the_test_ratings_add_up(data, tmp_path):
+    written = tmp_path / "results.json"
+    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0", "--protocols", "temporal"]
+
+    result = run(*arguments, "--only", "bias,popularity", "--json", written)
+
+    assert result.exit_code == 0, result.output
+    assert "cold users" in result.stdout
+    (document,) = json.loads(written.read_text())["protocols"]
+    (of_biases,) = document["rows"][1]["runs"]
+    known, cold = (of_biases["subsets"][name]["mae"] for name in ("users with train ratings", "cold users"))
+    assert min(known, cold) < of_biases["metrics"]["mae"] < max(known, cold)
+
+
+@pytest.mark.component
+def test_the_pipelines_models_are_measured_as_they_are_evaluated(tmp_path):
+    """Every model through its training, on data that the pipeline's own components made."""
+    generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
+    ours = ("retrieval", "ranking", "dcn", "dnn", "joint", "joint-apart")
+    arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--seeds", "0", "--config", "sample"]
+    for model in ("retrieval", "ranking", "dcn", "joint"):
+        arguments += ["--set", f"models.{model}.epochs=1"]
+    written = tmp_path / "results.json"
+
+    result = run(*arguments, "--protocols", "random-75,leave-last-out", "--only", ",".join(ours), "--json", written)
+
+    assert result.exit_code == 0, result.output
+    random, last = json.loads(written.read_text())["protocols"]
+    metrics = {row["title"]: row["mean"] for row in random["rows"] if row["source"] == "measured"}
+    assert len(metrics) == len(ours)
+    assert set(metrics["**retrieval**"]) == set(RETRIEVAL_COLUMNS)
+    assert set(metrics["**ranking**"]) == set(RATING_COLUMNS)
+    assert set(metrics["**joint**"]) == {*RETRIEVAL_COLUMNS, *RATING_COLUMNS}
+    assert metrics["**joint**"]["rmse"] != metrics["joint, its two parts sharing nothing"]["rmse"]
+    (retriever, *_) = last["rows"]
+    assert retriever["runs"][0]["subsets"][EARLY_USERS] == pytest.approx(retriever["mean"])
+    # What is known of a user is taken out: with leave-last-out also the eval rating, and nothing falls behind by that.
+    assert retriever["mean"]["recall_at_10"] <= retriever["mean"]["recall_at_10_filtered"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +132,8 @@ def test_a_table_of_all_sources(data, tmp_path):
         (("--seeds", "0,x"), "'0,x'"),
         (("--seeds", "1,1"), "'1,1'"),
         (("--only", "popularity,svd"), "'svd'"),
-        (("--summary", "nowhere.json"), "nowhere.json"),
+        (("--protocols", "random-75,backwards"), "'backwards'"),
+        (("--set", "models.dcn.depth=3"), "models.dcn.depth"),
     ],
 )
 def test_what_cannot_be_used_is_named(data, arguments, message):

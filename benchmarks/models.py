@@ -1,0 +1,75 @@
+"""The pipeline's own models, trained as its Trainer trains them, and measured as its Evaluator measures them."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.metrics import Values, rating_values
+from benchmarks.transformed import Transformed
+from trainers import metrics, training
+from trainers.datasets import Splits, batches, predictions
+from trainers.hyperparameters import Hyperparameters
+from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with the weights of its best epoch.
+
+    Attributes:
+      model: with `scores`, `ratings` or `like_logits`.
+      value: its objective on eval.
+      seconds: that training took.
+    """
+
+    model: tf.keras.Model
+    value: float
+    seconds: float
+
+
+def train(spec: training.ModelSpec, hparams: Hyperparameters, splits: Splits) -> Trained:
+    """Trains a model.
+
+    Args:
+      spec: which.
+      hparams: its hyper-parameters.
+      splits: all rows; those that the model is not for are left out here.
+    """
+    started = time.monotonic()
+    # The graphs of the model before would stay.
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(hparams.seed)
+    rows = spec.rows(splits)
+    model = spec.build(rows, hparams)
+    with tempfile.TemporaryDirectory() as logs:
+        value = training.fit(model, rows.train, spec.objective(rows), hparams, logs, spec.name)
+    return Trained(model, value, time.monotonic() - started)
+
+
+def measure(model: tf.keras.Model, ready: Transformed) -> Values:
+    """Metrics of each test row, of the tasks that a model has: those of `benchmarks.metrics`, float [rows]."""
+    values: Values = {}
+    if hasattr(model, "scores"):
+        values |= _top_k(model, ready)
+    if hasattr(model, "ratings"):
+        predict = tf.function(lambda features: model.ratings(features), reduce_retracing=True)
+        values |= rating_values(predictions(predict, ready.test), ready.test[transformed_name(LABEL)])
+    return values
+
+
+def _top_k(model: tf.keras.Model, ready: Transformed) -> Values:
+    @tf.function(reduce_retracing=True)
+    def of_batch(features: dict[str, tf.Tensor], seen: tf.Tensor) -> dict[str, tf.Tensor]:
+        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
+        return metrics.retrieval_metrics(model.scores(features), targets, seen)
+
+    parts = [
+        of_batch(batch, ready.seen.pairs(batch[transformed_name(USER_ID)].numpy()))
+        for batch in batches(ready.test, _BATCH)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
