@@ -1,5 +1,6 @@
 """Generated ratings as a trainer reads them: the columns that Transform would make, without Beam."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -8,7 +9,7 @@ import tensorflow_transform as tft
 
 from components.data.planted import draw_world
 from components.data.sample import draw_ratings
-from trainers.datasets import Splits
+from trainers.datasets import Arrays, Splits
 from transform.features import vocabulary_name
 
 
@@ -33,3 +34,21 @@ def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share:
         movies={"movie_id_xf": np.arange(1, movies + 1, dtype=np.int32)},
         transform=cast(tft.TFTransformOutput, transform),
     )
+
+
+def with_history(splits: Splits, length: int) -> Splits:
+    """The same for trainers that read histories, which are drawn at random, and a catalogue."""
+    rng = np.random.default_rng(0)
+    train = _with_history(splits.train, splits.movie_size, length, rng)
+    movies, first = np.unique(train["movie_id_xf"], return_index=True)
+    catalogue = {name: train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
+    catalogue["movie_id_frequency_xf"] = np.bincount(train["movie_id_xf"])[movies].astype(np.float32)
+    held_out = _with_history(splits.eval, splits.movie_size, length, rng)
+    return replace(splits, train=train, eval=held_out, movies=catalogue)
+
+
+def _with_history(arrays: Arrays, movie_size: int, length: int, rng: np.random.Generator) -> Arrays:
+    shape = (len(arrays["rating_xf"]), length)
+    history = rng.integers(0, movie_size - 1, shape).astype(np.int32)
+    ratings = (rng.integers(1, 6, shape) * (history > 0)).astype(np.float32)
+    return arrays | {"history_movie_ids_xf": history, "history_ratings_xf": ratings}

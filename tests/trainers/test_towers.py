@@ -1,12 +1,10 @@
 """The towers against plain NumPy, and what people without an id are to them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainers.planted_splits import planted_splits
+from tests.trainers.planted_splits import planted_splits, with_history
 from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters, RetrievalHyperparameters
 from trainers.joint import MovielensModel
 from trainers.rating_tower import RatingTower
@@ -17,17 +15,7 @@ LENGTH = 4
 
 @pytest.fixture(scope="module")
 def splits():
-    """Planted ratings, with histories drawn at random, and a catalogue."""
-    made = planted_splits(users=30, movies=20, ratings=500, seed=0)
-    rng = np.random.default_rng(0)
-    rows = len(made.train["rating_xf"])
-    history = rng.integers(0, 20, (rows, LENGTH)).astype(np.int32)
-    ratings = (rng.integers(1, 6, (rows, LENGTH)) * (history > 0)).astype(np.float32)
-    train = made.train | {"history_movie_ids_xf": history, "history_ratings_xf": ratings}
-    movies, first = np.unique(train["movie_id_xf"], return_index=True)
-    catalogue = {name: train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
-    catalogue["movie_id_frequency_xf"] = np.bincount(train["movie_id_xf"])[movies].astype(np.float32)
-    return dataclasses.replace(made, train=train, movies=catalogue)
+    return with_history(planted_splits(users=30, movies=20, ratings=500, seed=0), LENGTH)
 
 
 def batch(splits, **changes):
