@@ -1,8 +1,8 @@
 """Hyper-parameters of the four models, with their ranges."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 
 class Hyperparameters(BaseModel):
@@ -36,6 +36,33 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         0.2, ge=0, le=1, description="Share of train rows whose user the query tower is not told; 1 for no user ids."
     )
     temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
+    loss: Literal["softmax", "in_batch"] = Field(
+        "softmax",
+        description="softmax: over the whole catalogue. in_batch: over the movies of the batch, corrected for their "
+        "popularity; for catalogues too large to be encoded in every step.",
+    )
+    hard_negatives: int | None = Field(
+        None, ge=1, description="Highest-scored negatives of a row that count with in_batch; null for all."
+    )
+    positives: Literal["watched", "liked"] = Field(
+        "watched",
+        description="What is to be retrieved: watched, every rated movie; liked, those of 4 and 5 stars. Other train "
+        "rows have no retrieval loss. Metrics are those of every rated movie either way.",
+    )
+
+    @model_validator(mode="after")
+    def _loss_has_negatives(self) -> Self:
+        if self.loss == "softmax" and self.hard_negatives is not None:
+            raise ValueError(
+                f"hard_negatives should be null, or loss in_batch; received {self.hard_negatives} with {self.loss}"
+            )
+        negatives = self.batch_size - 1
+        if self.loss == "in_batch" and negatives < (self.hard_negatives or 1):
+            raise ValueError(
+                f"batch_size should be greater than hard_negatives, and than 1, with loss in_batch; received "
+                f"{self.batch_size} with hard_negatives {self.hard_negatives}"
+            )
+        return self
 
 
 class NetworkHyperparameters(EmbeddingHyperparameters):

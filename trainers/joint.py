@@ -4,17 +4,17 @@ Both losses are means over the batch, so that neither drowns the other; their we
 """
 
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers import baselines, training, tuning
+from trainers import training, tuning
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import JointHyperparameters
 from trainers.rating_tower import RatingTower
 from trainers.signatures import RatingHead, RetrievalHead
-from trainers.towers import Catalogue, FeatureEncoder, QueryTower, Tensors
+from trainers.towers import FeatureEncoder, QueryTower, Tensors
+from trainers.two_tower import Encoded, TwoTowerModel
 from transform.features import MOVIE_ID, Role, transformed_name
 
 
@@ -51,54 +51,40 @@ class UserModel(RatingTower):
     """How a person rates: their biases and factors, and what they gave the movies of their history."""
 
 
-class MovielensModel(tfrs.Model):
+class MovielensModel(TwoTowerModel):
     """Both tasks. The rating tower is told how well the query model finds that person and movie go together."""
 
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
-        super().__init__()
-        self.catalogue = Catalogue(splits)
+        super().__init__(splits, hparams)
         self._hparams = hparams
         self.query_model = QueryModel(splits, hparams)
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
         self.user_model = UserModel(splits, hparams.rating)
-        self._movie_bias = tf.Variable(baselines.log_popularity(splits), name="movie_bias")
 
-    def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
-        """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
-        return self._scores(*self._vectors(features, training))
+    def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        table = self.movie_model(movies)
+        return self.query_model(features, table, training=training), self.candidate_model(table)
 
     def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
         if not self._hparams.shared:
             return self.user_model.ratings(features)
-        return self.user_model.ratings(features, _affinity(features, *self._vectors(features, training=False)))
-
-    def _vectors(self, features: Tensors, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        movies = self.movie_model(self.catalogue.features)
-        return self.query_model(features, movies, training=training), self.candidate_model(movies)
-
-    def _scores(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        logits = tf.matmul(queries / self._hparams.temperature, candidates, transpose_b=True)
-        return logits + self.catalogue.mask(self._movie_bias)
+        vectors = self.vectors(features, self.catalogue.features)
+        return self.user_model.ratings(features, _affinity(Encoded(*vectors, features[transformed_name(MOVIE_ID)])))
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
-        queries, candidates = self._vectors(inputs, training)
-        retrieval = tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=inputs[transformed_name(MOVIE_ID)], logits=self._scores(queries, candidates)
-            )
-        )
-        affinity = _affinity(inputs, queries, candidates) if self._hparams.shared else None
+        encoded = self.encode(inputs, training)
+        retrieval = self.retrieval_loss(inputs, encoded)
+        affinity = _affinity(encoded) if self._hparams.shared else None
         rating = self.user_model.loss(inputs, affinity, training)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
 
 
-def _affinity(features: Tensors, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+def _affinity(encoded: Encoded) -> tf.Tensor:
     """Product of a row's query and its movie: float32 [batch_size]. What is made of it does not change either."""
-    movies = tf.gather(candidates, features[transformed_name(MOVIE_ID)])
-    return tf.stop_gradient(tf.reduce_sum(queries * movies, axis=1))
+    return tf.stop_gradient(tf.reduce_sum(encoded.queries * encoded.own_candidates(), axis=1))
 
 
 SPEC = training.ModelSpec("joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))

@@ -73,7 +73,7 @@ def rank_metrics(ranks: tf.Tensor, filtered: tf.Tensor) -> dict[str, tf.Tensor]:
     Returns:
       float32 [batch_size] by name: `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`.
     """
-    values = {}
+    values: dict[str, tf.Tensor] = {}
     for suffix, places in (("", ranks), ("_filtered", filtered)):
         values |= {f"recall_at_{k}{suffix}": recall(places, k) for k in KS}
         values[f"ndcg_at_10{suffix}"] = ndcg(places, 10)

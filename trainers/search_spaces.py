@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator
 
 from trainers.hyperparameters import (
     DCNHyperparameters,
@@ -94,11 +94,14 @@ def _checked(hyperparameters: type[Hyperparameters], space: Space) -> Space:
     ]
     checked: Space = {name: [] for name in space}
     for name in (name for name in space if name in known):
+        field: dict[str, Any] = {name: (known[name].annotation, known[name])}
+        alone = create_model(name, __config__=hyperparameters.model_config, **field)
         for value in space[name]:
             try:
-                # Each on its own, and as strictly as the rest of the configuration is read.
+                # As strictly as the rest of the configuration is read, but each on its own: what does not go with the
+                # defaults may go with other values of the space.
                 text = json.dumps({name: value}, default=str)
-                checked[name].append(getattr(hyperparameters.model_validate_json(text, strict=True), name))
+                checked[name].append(getattr(alone.model_validate_json(text, strict=True), name))
             except ValidationError as error:
                 problems += [f"{name}: {problem['msg']}; received {value!r}" for problem in error.errors()]
     if problems:

@@ -243,6 +243,23 @@ class Catalogue(tf.Module):
         is_movie[index] = True
         self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
 
+    def of_batch(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """A catalogue of the movies alone that a batch rates or has in its histories, each once.
+
+        Args:
+          features: transformed features of the batch, with the history.
+
+        Returns:
+          The same, in which movies are rows of the small catalogue, and its features, [movies, ...] by name; row 0 is
+          padding in it, too.
+        """
+        rated, history = transformed_name(MOVIE_ID), transformed_name(HISTORY_MOVIES)
+        movies, earlier = features[rated], features[history]
+        indices, places = tf.unique(tf.concat([[0], movies, tf.reshape(earlier, [-1])], axis=0))
+        _, movie_places, earlier_places = tf.split(places, [1, tf.size(movies), tf.size(earlier)])
+        relabelled = {rated: movie_places, history: tf.reshape(earlier_places, [-1, earlier.shape[1]])}
+        return features | relabelled, {name: tf.gather(table, indices) for name, table in self.features.items()}
+
     def mask(self, scores: tf.Tensor) -> tf.Tensor:
         """Scores [..., movie indices], or what is added to them, -inf for what is no movie."""
         return tf.where(self.candidates, scores, float("-inf"))

@@ -73,17 +73,20 @@ def test_measured_and_reported_rows(data, tmp_path):
 def test_what_was_measured_is_not_measured_again(data, tmp_path, monkeypatch):
     arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0", "--protocols", "random-75"]
     first = run(*arguments, "--only", "popularity")
-    calls = []
-    measure = METHODS["bias"].measure
-    counting = Method("bias", lambda case: calls.append(case.seed) or measure(case))
-    monkeypatch.setitem(METHODS, "bias", counting)
-    monkeypatch.setitem(METHODS, "popularity", Method("popularity", None))
+    calls: list[str] = []
+    for name in ("popularity", "bias"):
+
+        def measure(case, name=name, measure=METHODS[name].measure):
+            calls.append(name)
+            return measure(case)
+
+        monkeypatch.setitem(METHODS, name, Method(METHODS[name].title, measure))
 
     second = run(*arguments, "--only", "popularity,bias")
 
     assert second.exit_code == 0, second.output
     assert cells(second.stdout, "retrieval")["popularity"] == cells(first.stdout, "retrieval")["popularity"]
-    assert calls == [0]
+    assert calls == ["bias"]
 
 
 def test_parts_of_the_test_ratings_add_up(data, tmp_path):

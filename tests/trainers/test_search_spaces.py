@@ -35,6 +35,12 @@ def test_values_are_of_the_models_types():
     assert [type(value) for value in rate] == [float, float]
 
 
+def test_values_may_need_others_of_the_space():
+    override = "tuning.space.retrieval={loss: [in_batch], hard_negatives: [null, 50]}"
+    space = load_config("sample", [override]).tuning.space.retrieval
+    assert space == {"loss": ["in_batch"], "hard_negatives": [None, 50]}
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
