@@ -126,5 +126,18 @@ class JointHyperparameters(RetrievalHyperparameters):
         default_factory=RatingTowerHyperparameters, description="The rating tower."
     )
     shared: bool = Field(True, description="The rating tower also reads how well query and movie go together.")
+    weighting: Literal["fixed", "uncertainty"] = Field(
+        "fixed",
+        description="fixed: by the two weights below. uncertainty: by weights that are learnt from each task's noise.",
+    )
     retrieval_weight: float = Field(1.0, ge=0, description="Weight of the retrieval loss (mean cross-entropy, nats).")
     rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (squared error).")
+
+    @model_validator(mode="after")
+    def _weights_are_fixed_or_learnt(self) -> Self:
+        if self.weighting == "uncertainty" and (self.retrieval_weight, self.rating_weight) != (1, 1):
+            raise ValueError(
+                "retrieval_weight and rating_weight should be 1 with weighting uncertainty; received "
+                f"{self.retrieval_weight} and {self.rating_weight}"
+            )
+        return self

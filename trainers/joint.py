@@ -1,6 +1,6 @@
 """Retrieval and rating in one model: the retriever's towers and the ranker's, which is told what they make of a pair.
 
-Both losses are means over the batch, so that neither drowns the other; their weights are hyper-parameters.
+Both losses are means over the batch, so that neither drowns the other; their weights are hyper-parameters, or learnt.
 """
 
 import tensorflow as tf
@@ -11,6 +11,7 @@ from trainers import training, tuning
 from trainers.datasets import Splits
 from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import JointHyperparameters
+from trainers.loss_weighting import UncertaintyWeighting
 from trainers.rating_tower import RatingTower
 from trainers.signatures import RatingHead, RetrievalHead
 from trainers.towers import FeatureEncoder, QueryTower, Tensors
@@ -61,6 +62,7 @@ class MovielensModel(TwoTowerModel):
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
         self.user_model = UserModel(splits, hparams.rating)
+        self.weighting = UncertaintyWeighting() if hparams.weighting == "uncertainty" else None
 
     def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         table = self.movie_model(movies)
@@ -79,6 +81,8 @@ class MovielensModel(TwoTowerModel):
         retrieval = self.retrieval_loss(inputs, encoded)
         affinity = _affinity(encoded) if self._hparams.shared else None
         rating = self.user_model.loss(inputs, affinity, training)
+        if self.weighting is not None:
+            return self.weighting(retrieval, rating)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
 
 

@@ -1,0 +1,163 @@
+"""The joint model: how its losses are weighted, what its settings train, and that all of it is exported."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pydantic import ValidationError
+
+from tests.trainers.planted_splits import planted_splits, with_history
+from trainers import joint, signatures, training
+from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters
+from trainers.loss_weighting import UncertaintyWeighting
+from trainers.specs import spec_of
+from transform.features import SEEN_MOVIES
+
+SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
+RATING = RatingTowerHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
+SETTINGS = [
+    {},
+    {"loss": "in_batch", "shared": False},
+    {"loss": "in_batch", "hard_negatives": 10, "positives": "liked", "weighting": "uncertainty"},
+]
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return with_history(planted_splits(users=40, movies=30, ratings=600, seed=0), length=4)
+
+
+def batch(arrays):
+    return {name: tf.constant(values) for name, values in arrays.items()}
+
+
+def settings(**changes):
+    return JointHyperparameters(**SMALL | {"rating": RATING} | changes)
+
+
+class TestUncertainty:
+    def test_loss_and_gradients_follow_the_formula(self):
+        weighting = UncertaintyWeighting()
+        weighting.classification_log_variance.assign(0.5)
+        weighting.regression_log_variance.assign(-0.25)
+        with tf.GradientTape() as tape:
+            loss = weighting(tf.constant(6.0), tf.constant(1.5))
+        assert float(loss) == pytest.approx(6 * np.exp(-0.5) + 0.25 + 0.75 * np.exp(0.25) - 0.125)
+        gradients = tape.gradient(loss, [weighting.classification_log_variance, weighting.regression_log_variance])
+        expected = [0.5 - 6 * np.exp(-0.5), 0.5 - 0.75 * np.exp(0.25)]
+        np.testing.assert_allclose(gradients, expected, rtol=1e-6)
+
+    def test_the_likelihood_is_largest_where_variances_are_the_losses(self):
+        weighting = UncertaintyWeighting()
+        weighting.classification_log_variance.assign(np.log(2 * 6.0))
+        weighting.regression_log_variance.assign(np.log(1.5))
+        with tf.GradientTape() as tape:
+            loss = weighting(tf.constant(6.0), tf.constant(1.5))
+        np.testing.assert_allclose(tape.gradient(loss, weighting.trainable_variables), [0, 0], atol=1e-6)
+
+    def test_training_moves_each_weight_its_own_way(self, splits, tmp_path):
+        model = trained(splits, tmp_path, weighting="uncertainty", learning_rate=0.02)
+        # A loss of several nats is too uncertain for a weight of 1.
+        assert model.weighting.classification_log_variance.numpy() > 0.1
+        assert abs(model.weighting.regression_log_variance.numpy()) > 1e-3
+
+    def test_weights_are_fixed_by_default(self, splits):
+        model = joint.SPEC.build(splits, settings(retrieval_weight=0.25, rating_weight=3.0))
+        rows = batch(splits.train)
+        encoded = model.encode(rows, training=False)
+        retrieval, rating = model.retrieval_loss(rows, encoded), model.user_model.loss(rows, joint._affinity(encoded))
+        assert float(model.compute_loss(rows)) == pytest.approx(0.25 * float(retrieval) + 3 * float(rating), rel=1e-5)
+        assert not [weight for weight in model.trainable_variables if "log_variance" in weight.name]
+
+
+def trained(splits, tmp_path, **changes):
+    hparams = settings(**changes)
+    tf.keras.utils.set_random_seed(0)
+    model = joint.SPEC.build(splits, hparams)
+    training.fit(model, splits.train, joint.SPEC.objective(splits), hparams, str(tmp_path), "joint")
+    return model
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_every_setting_trains_both_tasks(splits, tmp_path, changes):
+    rows = batch(splits.train)
+
+    def losses(model):
+        encoded = model.encode(rows, training=False)
+        return [
+            float(model.retrieval_loss(rows, encoded)),
+            float(tf.reduce_mean(tf.square(model.ratings(rows) - rows["rating_xf"]))),
+        ]
+
+    tf.keras.utils.set_random_seed(0)
+    before = losses(joint.SPEC.build(splits, settings(**changes)))
+    after = losses(trained(splits, tmp_path, **changes))
+    assert after[0] < before[0]
+    assert after[1] < before[1]
+
+
+def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
+    disliked = splits.train["rating_xf"] < 4
+    model = joint.SPEC.build(splits, settings(positives="liked"))
+    rows = batch({name: values[disliked] for name, values in splits.train.items()})
+    with tf.GradientTape(persistent=True) as tape:
+        loss = model.compute_loss(rows)
+    towers = tape.gradient(loss, model.query_model.trainable_variables)
+    ratings = tape.gradient(loss, model.user_model.trainable_variables)
+    assert all(each is None or not np.abs(tf.convert_to_tensor(each)).max() for each in towers)
+    assert any(np.abs(tf.convert_to_tensor(each)).max() > 0 for each in ratings if each is not None)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "joint"])
+@pytest.mark.parametrize("changes", [{"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}])
+def test_what_is_exported_answers_as_the_model_does(splits, tmp_path, name, changes):
+    spec = spec_of(name, {})
+    more = {"rating": RATING, "weighting": "uncertainty"} if name == "joint" else {}
+    tf.keras.utils.set_random_seed(0)
+    model = spec.build(splits, spec.hyperparameters(**SMALL | changes | more))
+    rows = batch({key: values[:5] for key, values in splits.eval.items()})
+    model.compute_loss(rows)
+    signatures.export(model, exportable(splits), str(tmp_path), spec.heads)
+    loaded = tf.saved_model.load(str(tmp_path))
+    unlabelled = {key: values for key, values in rows.items() if key != "rating_xf"}
+    np.testing.assert_allclose(loaded.scores(unlabelled), model.scores(rows), rtol=1e-5)
+    if name == "joint":
+        np.testing.assert_allclose(loaded.ratings(unlabelled), model.ratings(rows), rtol=1e-5)
+    examples = tf.constant([serialized({key: values[n].numpy() for key, values in rows.items()}) for n in range(5)])
+    served = loaded.signatures["serving_default"](examples=examples)
+    np.testing.assert_allclose(served["score"][:, 0], tf.reduce_max(model.scores(rows), axis=1), rtol=1e-5)
+    assert "recall_at_10_filtered" in loaded.signatures["evaluate"](examples=examples)
+
+
+def exportable(splits):
+    """The splits with a Transform graph that leaves rows as they are, and numbers for the movies' ids."""
+    spec = {
+        name: tf.io.FixedLenFeature(values.shape[1:], tf.int64 if values.dtype == np.int32 else tf.float32)
+        for name, values in splits.train.items()
+    }
+    transform = SimpleNamespace(
+        vocabulary_size_by_name=splits.transform.vocabulary_size_by_name,
+        vocabulary_by_name=lambda name: [str(100 + n).encode() for n in range(splits.movie_size - 2)],
+        transform_features_layer=lambda: lambda raw: {name: raw[name] for name in spec},
+        raw_feature_spec=lambda: spec | {SEEN_MOVIES: tf.io.VarLenFeature(tf.int64)},
+    )
+    return replace(splits, transform=transform)
+
+
+def serialized(row):
+    example = tf.train.Example()
+    for name, values in row.items():
+        feature = example.features.feature[name]
+        numbers = feature.float_list if values.dtype == np.float32 else feature.int64_list
+        numbers.value.extend(values.ravel().tolist())
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize("weights", [{"retrieval_weight": 2.0}, {"rating_weight": 0.0}])
+def test_weights_are_not_both_fixed_and_learnt(weights):
+    with pytest.raises(
+        ValidationError, match="retrieval_weight and rating_weight should be 1 with weighting uncertain"
+    ):
+        settings(weighting="uncertainty", **weights)
