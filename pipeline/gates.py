@@ -5,7 +5,7 @@ import json
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.mean_outputs import MeanOutputs
+from components.output_metrics import MeanOutputs, OutputErrors
 from pipeline.config import EvaluationConfig, ModelsConfig
 from trainers.like import LIKED, WEIGHT
 from trainers.metrics import KS
@@ -45,13 +45,10 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     wanted = tasks(model, models or ModelsConfig())
     metrics: list[config_pb2.MetricsSpec] = []
     if RETRIEVAL in wanted:
-        metrics.append(_means(*_TOP_K_METRICS, *_POPULARITY_METRICS))
+        metrics.append(_at_once(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS))
         metrics.append(_gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance))
     if RATING in wanted:
-        metrics += [
-            _measured(name, "RootMeanSquaredError", "MeanAbsoluteError")
-            for name in ("predicted_rating", "bias_predicted_rating")
-        ]
+        metrics.append(_at_once(OutputErrors, "predicted_rating", "bias_predicted_rating"))
         metrics.append(_gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance))
     if LIKE in wanted:
         metrics += [
@@ -75,10 +72,10 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     )
 
 
-def _means(*outputs: str) -> config_pb2.MetricsSpec:
-    """Means of many outputs at once; without thresholds, which TFMA has for metrics of one output only."""
+def _at_once(metric_type: type, *outputs: str) -> config_pb2.MetricsSpec:
+    """A metric of many outputs; without thresholds, which TFMA has for metrics of one output only."""
     settings = json.dumps({"outputs": outputs})
-    metric = config_pb2.MetricConfig(class_name=MeanOutputs.__name__, module=MeanOutputs.__module__, config=settings)
+    metric = config_pb2.MetricConfig(class_name=metric_type.__name__, module=metric_type.__module__, config=settings)
     return config_pb2.MetricsSpec(metrics=[metric])
 
 
