@@ -129,13 +129,15 @@ class HistoryEncoder(tf.keras.layers.Layer):
     def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
         events, present = self.events(features, table)
         weights = self._scores(events) + tf.where(present, 0.0, -1e9)[..., tf.newaxis]
-        attended = tf.einsum("blh,bld->bhd", tf.nn.softmax(weights, axis=1), events)
+        # A product for each head: the gradient of one for all heads takes twice as long.
+        heads = tf.unstack(tf.nn.softmax(weights, axis=1), axis=2)
+        attended = tf.concat([tf.linalg.matvec(events, head, transpose_a=True) for head in heads], axis=1)
         mask = tf.cast(present, tf.float32)[..., tf.newaxis]
         total = tf.reduce_sum(mask, axis=1)
         mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), total)
         # Without a history every weight falls on padding: nothing should come of it.
-        attended *= tf.minimum(total, 1.0)[..., tf.newaxis]
-        return tf.concat([mean, _flatten(attended), _flatten(self._latest(events))], axis=1)
+        attended *= tf.minimum(total, 1.0)
+        return tf.concat([mean, attended, _flatten(self._latest(events))], axis=1)
 
     def events(self, features: Tensors, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Vectors of the history, zero where there is none: [batch_size, length, dim] and a bool mask."""
