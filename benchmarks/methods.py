@@ -1,5 +1,6 @@
 """The measured rows: how each method picks its settings on eval and what it scores on test."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
 EASE_PENALTIES = (500.0, 1000.0, 2000.0)
+IALS_RANKS, IALS_WEIGHTS, IALS_PENALTIES = (32, 64, 128), (3.0, 5.0), (30.0, 60.0)
 BIAS_PENALTIES = (1.0, 2.0, 5.0, 10.0)
 FACTOR_SETTINGS = ((8, 8.0), (8, 12.0), (16, 16.0))
 
@@ -104,6 +106,17 @@ def _linear(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
     return seen.astype(np.float32) @ weights
 
 
+def _ials(case: Case) -> Result:
+    data = case.data
+    seen, known = data.matrix(data.train), data.matrix(data.known)
+    (rank, weight, penalty), scores = _best(
+        itertools.product(IALS_RANKS, IALS_WEIGHTS, IALS_PENALTIES),
+        lambda setting: baselines.ials(seen, *setting, seed=case.seed),
+        lambda scores: -top_k_metrics(scores, data.eval, seen)["recall_at_10_filtered"],
+    )
+    return _result(case, top_k_values(scores, data.test, known), rank=rank, weight=weight, penalty=penalty)
+
+
 def _factors(case: Case) -> Result:
     data = case.data
     (rank, penalty), model = _best(
@@ -118,7 +131,8 @@ def _best(
     settings: Iterable[Setting], fit: Callable[[Setting], Model], loss: Callable[[Model], float]
 ) -> tuple[Setting, Model]:
     """The setting, with its model, whose loss is the lowest."""
-    fitted = [(setting, fit(setting)) for setting in settings]
+    # One at a time: a model may be a matrix of all scores.
+    fitted = ((setting, fit(setting)) for setting in settings)
     return min(fitted, key=lambda pair: loss(pair[1]))
 
 
@@ -166,6 +180,7 @@ METHODS = {
     "popularity": Method("popularity", _popularity),
     "bias": Method("user + movie bias", _biases),
     "ease": Method("EASE", _ease),
+    "ials": Method("iALS", _ials),
     "mf": Method("biased matrix factorisation", _factors),
     "notebook-two-tower": Method("notebooks' two-tower, re-run", _notebook("TWO_TOWER")),
     "notebook-ranking": Method("notebooks' ranking, re-run", _notebook("RANKING")),

@@ -63,7 +63,7 @@ PROTOCOLS = {
         "random 75/25 (2 of the 75 % held out)",
         SplitConfig(),
         (
-            *("popularity", "ease", "bias", "mf"),
+            *("popularity", "ease", "ials", "bias", "mf"),
             *("notebook-two-tower", "notebook-ranking", "notebook-ranking-tuned", "notebook-joint"),
             *("retrieval", "ranking", "dcn", "dnn", "joint", "joint-apart"),
         ),
@@ -78,12 +78,12 @@ PROTOCOLS = {
     "leave-last-out": Protocol(
         "leave-last-out (each user's last rating; the one before it is eval)",
         SplitConfig(strategy=Strategy.LEAVE_LAST_OUT),
-        ("popularity", "ease", "retrieval"),
+        ("popularity", "ease", "ials", "retrieval"),
         LEAVE_LAST_OUT,
     ),
     "temporal": Protocol(
         "temporal 75/25 (cuts in time; 2 of the 75 % held out)",
         SplitConfig(strategy=Strategy.TEMPORAL),
-        ("popularity", "ease", "bias", "retrieval", "ranking"),
+        ("popularity", "ease", "ials", "bias", "retrieval", "ranking"),
     ),
 }

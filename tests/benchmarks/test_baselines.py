@@ -87,6 +87,33 @@ def test_factors_end_where_no_weight_can_be_improved(train):
             side[index] = kept
 
 
+def test_ials_of_full_rank_is_the_one_optimum(train):
+    # With as many factors as movies the problem is convex in the scores: any start leads to the same ones.
+    weight, penalty = 4.0, 0.5
+    seen = sparse.csr_array((np.ones(len(train)), (train.users, train.movies)), shape=(USERS, MOVIES))
+    liked = seen.toarray()
+    weights = np.where(liked > 0, weight, 1.0)
+    movies = np.random.default_rng(1).normal(size=(MOVIES, MOVIES))
+    for _ in range(2000):
+        users = weighted_ridge(liked, weights, movies, penalty)
+        movies = weighted_ridge(liked.T, weights.T, users, penalty)
+
+    scores = baselines.ials(seen, rank=MOVIES, weight=weight, penalty=penalty, seed=0, sweeps=2000)
+
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, users @ movies.T, atol=1e-3)
+
+
+def weighted_ridge(targets: np.ndarray, weights: np.ndarray, factors: np.ndarray, penalty: float) -> np.ndarray:
+    ridge = penalty * np.eye(factors.shape[1])
+    return np.stack(
+        [
+            np.linalg.solve((factors.T * w) @ factors + ridge, (factors.T * w) @ t)
+            for t, w in zip(targets, weights, strict=True)
+        ]
+    )
+
+
 def test_factors_explain_what_biases_cannot(train):
     biases = baselines.fit_biases(train, USERS, MOVIES, penalty=0.1)
     factors = baselines.fit_factors(train, USERS, MOVIES, rank=1, penalty=0.1, seed=0)
