@@ -1,8 +1,8 @@
 """The TFRS notebooks that the project grew out of, ported to a split without overlap.
 
 Source: https://github.com/akthammomani/MAXELLA-APP-Movies-Tensorflow-Recommenders-TFRS, `Notebooks/TFRS-Modelling`.
-Layers, losses, optimiser, batches and epochs are theirs; ids are indices instead of strings, and the top-k metrics are
-left out of the training step, which changes its speed and not its result.
+Layers, losses, optimiser, batches and epochs are theirs; ids are indices instead of strings. The top-k metrics, which
+the notebooks compute in every training step, are left out where only the result counts: they change the speed alone.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import tensorflow_recommenders as tfrs
 from benchmarks.dataset import Ratings
 
 BATCH_SIZE = 8192
+CANDIDATE_BATCH_SIZE = 128
 LEARNING_RATE = 0.1
 
 Features = dict[str, tf.Tensor]
@@ -66,7 +67,8 @@ class NotebookModel(tfrs.models.Model):
       movies: embedding of movie indices.
     """
 
-    def __init__(self, notebook: Notebook, n_users: int, n_movies: int):
+    def __init__(self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False):
+        """Args: with_metrics adds the notebooks' top-k metrics over all movies to the retrieval task."""
         super().__init__()
         self._notebook = notebook
         # One row more than ids, as with the notebooks' StringLookup.
@@ -75,7 +77,14 @@ class NotebookModel(tfrs.models.Model):
         # Without a rating task no layer of it is ever built, and Keras rejects models with unbuilt layers.
         self._rating_layers = [_rating_mlp(notebook)] if notebook.rating_weight else []
         self._rating_task = tfrs.tasks.Ranking(tf.keras.losses.MeanSquaredError())
-        self._retrieval_task = tfrs.tasks.Retrieval()
+        metrics = None
+        if with_metrics:
+            # In this order, so that the first weights are those that the model has without metrics.
+            self.users.build(None)
+            self.movies.build(None)
+            candidates = tf.data.Dataset.range(n_movies).batch(CANDIDATE_BATCH_SIZE).map(self.movies)
+            metrics = tfrs.metrics.FactorizedTopK(candidates)
+        self._retrieval_task = tfrs.tasks.Retrieval(metrics=metrics)
 
     def predict_ratings(self, users: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
         """Stars, float32 [pairs, 1]; only for models with a rating task."""
@@ -110,24 +119,41 @@ class NotebookModel(tfrs.models.Model):
         return tf.concat(parts, axis=0)[:, 0].numpy()
 
 
-def train_notebook(
-    notebook: Notebook, train: Ratings, n_users: int, n_movies: int, seed: int, batch_size: int = BATCH_SIZE
-) -> NotebookModel:
-    """Trains as the notebooks do, which shuffle once and cache the batches: every epoch sees the same ones.
+def prepare_notebook(
+    notebook: Notebook,
+    train: Ratings,
+    n_users: int,
+    n_movies: int,
+    seed: int,
+    batch_size: int = BATCH_SIZE,
+    with_metrics: bool = False,
+) -> tuple[NotebookModel, tf.data.Dataset]:
+    """A compiled model and the batches for its `fit`.
+
+    The notebooks shuffle once and cache the batches: every epoch sees the same ones.
 
     Args:
-      notebook: the architecture and the number of epochs.
+      notebook: the architecture.
       train: the ratings to fit.
       n_users: number of users.
       n_movies: number of movies.
       seed: of initial weights and of the shuffle.
       batch_size: ratings in a step.
+      with_metrics: whether every step computes the top-k metrics, as in the notebooks: slower, with the same result.
     """
     tf.keras.utils.set_random_seed(seed)
     columns = {"user": train.users, "movie": train.movies, "stars": train.stars.astype(np.float32)}
     shuffle = np.random.default_rng(seed).permutation(len(train))
     rows = tf.data.Dataset.from_tensor_slices({name: column[shuffle] for name, column in columns.items()})
-    model = NotebookModel(notebook, n_users, n_movies)
+    model = NotebookModel(notebook, n_users, n_movies, with_metrics)
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(LEARNING_RATE))
-    model.fit(rows.batch(batch_size).cache(), epochs=notebook.epochs, verbose=0)
+    return model, rows.batch(batch_size).cache()
+
+
+def train_notebook(
+    notebook: Notebook, train: Ratings, n_users: int, n_movies: int, seed: int, batch_size: int = BATCH_SIZE
+) -> NotebookModel:
+    """Trains as the notebooks do, but for the metrics; see `prepare_notebook` for the arguments."""
+    model, batches = prepare_notebook(notebook, train, n_users, n_movies, seed, batch_size)
+    model.fit(batches, epochs=notebook.epochs, verbose=0)
     return model

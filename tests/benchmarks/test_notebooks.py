@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from benchmarks.dataset import Ratings
-from benchmarks.notebooks import JOINT, RANKING, RANKING_TUNED, TWO_TOWER, Notebook, NotebookModel, train_notebook
+from benchmarks.notebooks import (
+    JOINT,
+    RANKING,
+    RANKING_TUNED,
+    TWO_TOWER,
+    Notebook,
+    NotebookModel,
+    prepare_notebook,
+    train_notebook,
+)
 
 USERS, MOVIES = 30, 20
 
@@ -85,3 +94,12 @@ def test_a_seed_gives_one_result(train):
     )
     np.testing.assert_allclose(first, second, atol=1e-6)
     assert np.abs(first - other).max() > 1e-3
+
+
+def test_the_metrics_change_nothing_but_are_computed(train):
+    movies = 120  # at least as many as the longest list of the metrics
+    model, batches = prepare_notebook(TWO_TOWER, train, USERS, movies, seed=0, batch_size=100, with_metrics=True)
+    history = model.fit(batches, epochs=TWO_TOWER.epochs, verbose=0).history
+    bare = train_notebook(TWO_TOWER, train, USERS, movies, seed=0, batch_size=100)
+    np.testing.assert_allclose(model.scores(USERS, movies), bare.scores(USERS, movies), atol=1e-5)
+    assert 0 < history["factorized_top_k/top_10_categorical_accuracy"][-1] <= 1

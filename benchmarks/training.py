@@ -1,0 +1,205 @@
+"""Prints how fast the project and the notebooks train: `python -m benchmarks.training --data DIR`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tensorflow as tf
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.dataset import divide
+from benchmarks.looks import seconds_to, watch
+from benchmarks.loops import NOTEBOOK_LOOPS, OURS, TASKS, Material, build, throughput
+from benchmarks.notebooks import BATCH_SIZE
+from benchmarks.quality import names
+from benchmarks.report import machine
+from benchmarks.roofline import Limits, measure_limits, step_cost, weight_count
+from benchmarks.transformed import transformed
+from components.data.raw_files import DataError, read_movielens
+from components.splits import SplitConfig
+from pipeline.config import ConfigError, load_config
+from trainers.hyperparameters import RetrievalHyperparameters
+
+# Wide enough for a table never to wrap: wrapped Markdown is no table.
+_WIDTH = 400
+
+_progress = Console(stderr=True)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
+    cache: Annotated[Path, typer.Option(help="Folder where transformed data are kept, a gigabyte a split.")] = Path(
+        "output/benchmark-training"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the models.", min=0)] = 0,
+    only: Annotated[
+        str, typer.Option(help=f"Models to train, separated by commas; all are {', '.join(TASKS)}.")
+    ] = ",".join(TASKS),
+    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models are trained.")] = "ml1m",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.joint.dropout=0.1. Repeatable.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="Ratings that each loop trains on in a round.", min=1)] = 65_536,
+    rounds: Annotated[int, typer.Option(help="Rounds in which the loops take turns, after one to warm up.", min=1)] = 5,
+    batch_size: Annotated[int, typer.Option(help="Batch size of the notebooks' loops.", min=1)] = BATCH_SIZE,
+    target: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Filtered recall@10 on the eval split that is to be reached, beside the notebooks' best. Repeatable; "
+            "0.1, a little more than EASE's, where none is given."
+        ),
+    ] = None,
+    part: Annotated[
+        float, typer.Option(help="Share of the train ratings between two measurements of recall.", min=0.001, max=1)
+    ] = 0.1,
+    max_seconds: Annotated[
+        float, typer.Option(help="Training for a target ends after that long; 0 leaves the targets out.", min=0)
+    ] = 600,
+    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+) -> None:
+    """Measures examples a second, seconds to a quality, and how much of what the machine can do is used.
+
+    The project's retriever and joint model are trained by the project's loop, the notebooks' by theirs: `model.fit`,
+    with top-k metrics over all movies computed in every step, and without them. The models are not alike.
+    """
+    try:
+        models = load_config(config, overrides).models
+        tasks = {name: getattr(models, name).model_copy(update={"seed": seed}) for name in names(only, TASKS)}
+        split = SplitConfig(seed=seed)
+        ratings = divide(read_movielens(data), split)
+        ready = transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
+    except (ConfigError, DataError) as error:
+        _progress.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    material, limits = Material(ready.splits, ratings), measure_limits()
+    document: dict[str, Any] = {"machine": machine(), "limits": asdict(limits), "tasks": {}}
+    for name, hparams in tasks.items():
+        speeds = throughput(TASKS[name], material, hparams, examples, rounds, batch_size)
+        result = {"config": hparams.model_dump(), "notebook": asdict(TASKS[name].notebook) | {"batch_size": batch_size}}
+        result |= _speed(speeds) | {"roofline": _roofline(name, material, hparams, limits, speeds[OURS])}
+        _progress.print(f"{name}: examples a second {result['examples_per_second']}", markup=False)
+        if max_seconds:
+            looks, best = watch(TASKS[name], material, hparams, target or [0.1], part, max_seconds, batch_size)
+            result["looks"] = {loop: [asdict(look) for look in each] for loop, each in looks.items()}
+            result["seconds_to"] = {
+                level: {loop: seconds_to(each, level) for loop, each in looks.items()}
+                for level in sorted({best, *(target or [0.1])})
+            }
+            _progress.print(f"{name}: seconds to a filtered recall@10 {result['seconds_to']}", markup=False)
+        document["tasks"][name] = result
+        tf.keras.backend.clear_session()
+    _print(document)
+    if json_path:
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _speed(speeds: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians, and how many times as fast the project is in the same round."""
+    ratios = {loop: np.divide(speeds[OURS], speeds[loop]) for loop in NOTEBOOK_LOOPS}
+    return {
+        "rounds": speeds,
+        "examples_per_second": {loop: float(np.median(each)) for loop, each in speeds.items()},
+        "times_as_fast": {
+            loop: {"median": float(np.median(each)), "least": float(each.min()), "most": float(each.max())}
+            for loop, each in ratios.items()
+        },
+    }
+
+
+def _roofline(
+    name: str, material: Material, hparams: RetrievalHyperparameters, limits: Limits, speeds: list[float]
+) -> dict[str, float]:
+    model = build(TASKS[name], material.splits, hparams)
+    cost = step_cost(model, material.splits.train, hparams.batch_size)
+    steps = float(np.median(speeds)) / hparams.batch_size
+    achieved, roof = steps * cost.flops, limits.roof(cost.intensity)
+    return {
+        "weights": weight_count(model),
+        "flops": cost.flops,
+        "bytes": cost.bytes,
+        "intensity": cost.intensity,
+        "seconds": 1 / steps,
+        "achieved": achieved,
+        "roof": roof,
+        "share": achieved / roof,
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    console = Console(width=_WIDTH, highlight=False, markup=False)
+    limits: dict[str, float] = document["limits"]
+    console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".")
+    console.print(
+        f"Limits: {limits['flops'] / 1e9:.1f} GFLOP/s in float32 matrix products, {limits['bandwidth'] / 1e9:.1f} GB/s."
+    )
+    for name, result in document["tasks"].items():
+        config, notebook = result["config"], result["notebook"]
+        console.print(
+            f"\n{name}: the models are not alike. This pipeline's has {result['roofline']['weights']:,} weights: "
+            f"vectors of {config['embedding_dim']}, side information, a history of rated movies and a softmax over all "
+            f"movies, in batches of {config['batch_size']:,}. The notebooks' has vectors of {notebook['dim']} for two "
+            f"ids and a softmax over the batch, in batches of {notebook['batch_size']:,}."
+        )
+        for table in (_speed_table(name, result), _roofline_table(name, result), _quality_table(name, result)):
+            if table.rows:
+                with console.capture() as capture:
+                    console.print(table)
+                console.print()
+                console.print(capture.get().strip())
+
+
+def _speed_table(name: str, result: dict[str, Any]) -> Table:
+    table = _table(
+        f"{name}, rounds: {len(result['rounds'][OURS])}", "examples/s", f"{OURS}: times as fast", "least", "most"
+    )
+    for loop, speed in result["examples_per_second"].items():
+        ratio = result["times_as_fast"].get(loop)
+        compared = [f"{ratio[key]:.2f}" for key in ("median", "least", "most")] if ratio else []
+        table.add_row(loop, f"{speed:,.0f}", *compared)
+    return table
+
+
+def _roofline_table(name: str, result: dict[str, Any]) -> Table:
+    table = _table(
+        *(f"{name}, a step", "ms", "GFLOP", "GB moved", "FLOP/byte", "GFLOP/s", "roof, GFLOP/s", "share of the roof")
+    )
+    step = result["roofline"]
+    table.add_row(
+        OURS,
+        f"{1000 * step['seconds']:.0f}",
+        *(f"{step[key] / 1e9:.2f}" for key in ("flops", "bytes")),
+        f"{step['intensity']:.1f}",
+        *(f"{step[key] / 1e9:.1f}" for key in ("achieved", "roof")),
+        f"{step['share']:.0%}",
+    )
+    return table
+
+
+def _quality_table(name: str, result: dict[str, Any]) -> Table:
+    levels = result.get("seconds_to", {})
+    table = _table(f"{name}, training", *(f"s to recall@10 {level:g}" for level in levels), "at last", "after s")
+    for loop, looks in result.get("looks", {}).items():
+        reached = [seconds[loop] for seconds in levels.values()]
+        table.add_row(
+            loop,
+            *("-" if seconds is None else f"{seconds:.1f}" for seconds in reached),
+            f"{looks[-1]['recall']:.4f}",
+            f"{looks[-1]['seconds']:.1f}",
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.MARKDOWN)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

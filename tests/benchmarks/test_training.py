@@ -1,0 +1,83 @@
+"""Training of the project's models and of the notebooks', timed on a little generated data."""
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmarks import training
+from benchmarks.looks import Look, seconds_to
+from benchmarks.loops import OURS, THEIRS, THEIRS_BARE
+from components.data.sample import generate_sample
+
+APP = typer.Typer()
+APP.command()(training.main)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments])
+
+
+@pytest.mark.component
+def test_both_loops_are_measured_on_the_same_split(tmp_path):
+    generate_sample(tmp_path / "data", users=60, movies=120, ratings=1500)
+    written = tmp_path / "results.json"
+    arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--json", written]
+    arguments += ["--examples", 256, "--rounds", 2, "--batch-size", 128, "--part", 0.25, "--target", 0.999]
+    arguments += ["--max-seconds", 30]
+    for model in ("retrieval", "joint"):
+        arguments += ["--set", f"models.{model}.epochs=1", "--set", f"models.{model}.batch_size=64"]
+
+    result = run(*arguments)
+
+    assert result.exit_code == 0, result.output
+    assert "the models are not alike" in result.stdout
+    document = json.loads(written.read_text())
+    assert set(document["tasks"]) == {"retrieval", "joint"}
+    for task in document["tasks"].values():
+        rounds = task["rounds"]
+        assert set(rounds) == {OURS, THEIRS, THEIRS_BARE}
+        assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in rounds.values())
+        for loop in (THEIRS, THEIRS_BARE):
+            ratios = np.divide(rounds[OURS], rounds[loop])
+            assert task["times_as_fast"][loop]["median"] == pytest.approx(np.median(ratios))
+            assert task["times_as_fast"][loop]["least"] == pytest.approx(min(ratios))
+        step, speed = task["roofline"], task["examples_per_second"][OURS]
+        assert step["achieved"] == pytest.approx(step["flops"] * speed / 64)
+        assert step["share"] == pytest.approx(step["achieved"] / step["roof"])
+        assert step["roof"] <= document["limits"]["flops"]
+        ours, theirs = task["looks"][OURS], task["looks"][THEIRS]
+        train = theirs[-1]["examples"] // 3
+        assert [look["examples"] for look in ours] == [part * round(train / 4) for part in range(5)]
+        assert [look["examples"] for look in theirs[:3]] == [0, 256, 512]
+        assert all(np.diff([look["seconds"] for look in looks]).min() > 0 for looks in (ours, theirs))
+        level = min(map(float, task["seconds_to"]))
+        assert level <= max(look["recall"] for look in theirs) < level + 0.1
+        assert task["seconds_to"]["0.999"] == {OURS: None, THEIRS: None, THEIRS_BARE: None}
+
+    again = run(*arguments, "--only", "retrieval", "--max-seconds", 0)
+    assert again.exit_code == 0, again.output
+    assert "Transform" not in again.stderr
+    assert "looks" not in json.loads(written.read_text())["tasks"]["retrieval"]
+
+
+def test_seconds_count_until_a_level_is_first_seen():
+    looks = [Look(0, 0.0, 0.01), Look(10, 1.0, 0.05), Look(20, 2.0, 0.04), Look(30, 3.0, 0.06)]
+    assert [seconds_to(looks, level) for level in (0.0, 0.05, 0.06, 0.07)] == [0.0, 1.0, 3.0, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "ranking"), "'ranking'"),
+        (("--set", "models.joint.depth=3"), "models.joint.depth"),
+        (("--part", "0"), "'--part'"),
+        ((), "ratings.dat"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, arguments, message):
+    result = run("--data", tmp_path / "data", "--cache", tmp_path / "cache", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
