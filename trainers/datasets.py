@@ -92,20 +92,53 @@ def narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Batches of rows, in a new order each epoch when `shuffle_seed` is given.
+    """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
+    lookup = _lookup(arrays)
+    return _row_numbers(arrays, shuffle_seed).batch(batch_size).map(lookup, num_parallel_calls=1).prefetch(2)
 
-    Only row numbers pass through the shuffle buffer, so that the whole split is shuffled at no cost.
+
+def dealt_batches(
+    arrays: Arrays, batch_size: int, shuffle_seed: int, replicas: range, replica_count: int
+) -> tf.data.Dataset:
+    """The batches of `batches`, dealt out row by row among replicas.
+
+    Args:
+      arrays: [rows, ...] by name.
+      batch_size: rows of a whole batch.
+      shuffle_seed: seed of the order of rows.
+      replicas: those whose rows are wanted, one after the other, of each batch.
+      replica_count: number of all replicas.
+
+    Returns:
+      Pairs of a replica's rows and, float32 [], their share of the batch. Where there are not enough rows for all
+      replicas, the others get one whose share is 0: of no rows at all, means are no numbers.
     """
+    lookup = _lookup(arrays)
+
+    def deal(batch: tf.Tensor, replica: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        first = tf.minimum(replica, tf.size(batch) - 1)
+        share = tf.size(batch[replica::replica_count]) / tf.size(batch)
+        return lookup(batch[first::replica_count]), tf.cast(share, tf.float32)
+
+    dealt = _row_numbers(arrays, shuffle_seed).batch(batch_size)
+    if replica_count == 1:
+        dealt = dealt.map(lambda batch: (lookup(batch), 1.0), num_parallel_calls=1)
+    else:
+        among = tf.data.Dataset.from_tensor_slices(list(replicas))
+        dealt = dealt.flat_map(lambda batch: among.map(lambda replica: deal(batch, replica)))
+    return dealt.prefetch(2 * len(replicas))
+
+
+def _row_numbers(arrays: Arrays, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Only row numbers pass through the shuffle buffer, so that the whole split is shuffled at no cost."""
     rows = len(next(iter(arrays.values())))
-    tensors = {name: tf.constant(values) for name, values in arrays.items()}
     order = tf.data.Dataset.range(rows)
-    if shuffle_seed is not None:
-        order = order.shuffle(rows, seed=shuffle_seed, reshuffle_each_iteration=True)
-    return (
-        order.batch(batch_size)
-        .map(lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}, num_parallel_calls=1)
-        .prefetch(2)
-    )
+    return order if shuffle_seed is None else order.shuffle(rows, seed=shuffle_seed, reshuffle_each_iteration=True)
+
+
+def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    tensors = {name: tf.constant(values) for name, values in arrays.items()}
+    return lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}
 
 
 def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: Arrays) -> np.ndarray:

@@ -31,7 +31,8 @@ class DCNModel(CrossNetwork):
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         super().__init__(splits, hparams, start=float(splits.train[transformed_name(LABEL)].mean()))
-        self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError())
+        # Keras takes no mean over a batch that may be one replica's: of one axis it is the loss's own.
+        self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError(reduction="none"))
 
     def ratings(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
@@ -50,7 +51,7 @@ class LikeModel(CrossNetwork):
         # Within 1 % and 99 %, so that a split of likes alone has finite log-odds.
         share = float(np.clip(share, 0.01, 0.99))
         super().__init__(splits, hparams, start=float(np.log(share / (1 - share))))
-        self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True))
+        self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"))
 
     def like_logits(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Log-odds of a like: float32 [batch_size]."""
@@ -61,7 +62,7 @@ class LikeModel(CrossNetwork):
         liked = tf.cast(like.is_liked(inputs[transformed_name(LABEL)]), tf.float32)
         # A column, since Keras takes the mean over the last axis before it weighs rows.
         logits = self.forward(inputs, training)
-        return self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis])
+        return tf.reduce_mean(self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis]))
 
 
 class Crosses(tf.Module):

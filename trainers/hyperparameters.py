@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+Distribution = Literal["none", "mirrored", "multi_worker"]
+
 
 class Hyperparameters(BaseModel):
     """What every model has."""
@@ -15,6 +17,11 @@ class Hyperparameters(BaseModel):
     patience: int = Field(2, ge=1, description="Epochs without a better eval metric before training stops.")
     batch_size: int = Field(2048, ge=1, description="Ratings in a training step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's initial learning rate; it decays along a cosine.")
+    distribution: Distribution = Field(
+        "none",
+        description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: so do the "
+        "machines that TF_CONFIG names; each runs the same Trainer, and the chief's outputs count.",
+    )
 
 
 class EmbeddingHyperparameters(BaseModel):

@@ -10,10 +10,12 @@ from typing import Generic, Protocol, TypeVar
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainers.datasets import Arrays, Splits, batches, read_splits
+from trainers import distribution
+from trainers.datasets import Arrays, Splits, read_splits
 from trainers.hyperparameters import Hyperparameters
 from trainers.search_spaces import from_choices
 from trainers.signatures import HeadType, export
+from trainers.towers import Tensors
 
 _logger = logging.getLogger("trainers")
 
@@ -70,6 +72,8 @@ def fit(
 ) -> float:
     """Trains until `patience` epochs brought nothing, and puts the best epoch's weights back.
 
+    It distributes as the strategy does in whose scope it is called, and the model was built.
+
     Args:
       model: a TFRS model, not compiled.
       train: transformed features that the model's `compute_loss` reads.
@@ -84,25 +88,40 @@ def fit(
     Raises:
       FloatingPointError: the loss is no longer a number.
     """
-    dataset = batches(train, hparams.batch_size, shuffle_seed=hparams.seed)
+    strategy = tf.distribute.get_strategy()
+    dataset = distribution.batches(strategy, train, hparams.batch_size, hparams.seed)
     steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
     optimizer = tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
 
-    @tf.function
+    def train_step(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+            penalized = share * (loss + tf.add_n(model.losses) if model.losses else loss)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
+        return share * loss
+
+    def train_replicas(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
+        losses = strategy.run(train_step, args=(batch, share))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
     def train_epoch() -> tf.Tensor:
         total, count = 0.0, 0.0
-        for batch in dataset:
-            with tf.GradientTape() as tape:
-                loss = model.compute_loss(batch, training=True)
-                penalized = loss + tf.add_n(model.losses) if model.losses else loss
-            variables = model.trainable_variables
-            optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
-            total += loss
+        for batch, share in dataset:
+            total += train_replicas(batch, share)
             count += 1.0
         return total / count
 
-    model.compute_loss(next(iter(dataset)), training=False)
+    if strategy.num_replicas_in_sync == 1:
+        train_epoch = tf.function(train_epoch)
+    else:
+        # Step by step: what replicas exchange should have one shape within a call, and the last batch is smaller.
+        train_replicas = tf.function(train_replicas, input_signature=dataset.element_spec)
+
+    # Weights come into being when a model is first called.
+    strategy.run(lambda batch, _: model.compute_loss(batch, training=False), args=next(iter(dataset)))
     optimizer.build(model.trainable_variables)
+    distribution.part_random_streams(strategy, hparams.seed)
     best, best_weights, waited = -math.inf, model.get_weights(), 0
     with tf.summary.create_file_writer(log_dir).as_default():
         for epoch in range(1, hparams.epochs + 1):
@@ -113,7 +132,7 @@ def fit(
                     f"{name}: the loss of epoch {epoch} is {loss}; a lower learning_rate than "
                     f"{hparams.learning_rate} may help."
                 )
-            value = objective(model)
+            value = distribution.agreed(strategy, objective(model))
             tf.summary.scalar("loss", loss, step=epoch)
             tf.summary.scalar(f"eval_{objective.name}", value, step=epoch)
             _logger.info(
@@ -141,12 +160,15 @@ def run(fn_args: FnArgs, spec: ModelSpec) -> None:
     section = fn_args.custom_config[HYPERPARAMETERS]
     tuned = from_choices(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
     hparams = spec.hyperparameters.model_validate(section | tuned)
+    strategy = distribution.strategy_of(hparams.distribution)
     tf.keras.utils.set_random_seed(hparams.seed)
     splits = spec.rows(read_splits(fn_args))
     _logger.info("%s: %d train rows, %d eval rows", spec.name, *(_rows(a) for a in (splits.train, splits.eval)))
-    model = spec.build(splits, hparams)
-    fit(model, splits.train, spec.objective(splits), hparams, fn_args.model_run_dir, spec.name)
-    export(model, splits, fn_args.serving_model_dir, spec.heads)
+    with distribution.outputs(strategy, fn_args.model_run_dir, fn_args.serving_model_dir) as (log_dir, model_dir):
+        with strategy.scope():
+            model = spec.build(splits, hparams)
+            fit(model, splits.train, spec.objective(splits), hparams, log_dir, spec.name)
+        export(model, splits, model_dir, spec.heads)
     # The next model is trained in the same process; the graphs of this one would stay.
     tf.keras.backend.clear_session()
 

@@ -20,6 +20,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
 from trainers.datasets import Splits, read_splits
+from trainers.distribution import strategy_of
 from trainers.search_spaces import from_choices, to_choice
 from trainers.training import HYPERPARAMETERS, ModelSpec, Objective, fit
 
@@ -91,9 +92,10 @@ class Tuner(BaseTuner):
         try:
             hparams = self._spec.hyperparameters.model_validate(self._section | tried)
             tf.keras.utils.set_random_seed(hparams.seed)
-            model = self._spec.build(splits, hparams)
             log_dir = os.path.join(self.get_trial_dir(trial.trial_id), "logs")
-            value = fit(model, splits.train, objective, hparams, log_dir, label)
+            with strategy_of(hparams.distribution).scope():
+                model = self._spec.build(splits, hparams)
+                value = fit(model, splits.train, objective, hparams, log_dir, label)
         except (FloatingPointError, ValidationError) as error:
             _logger.info("%s failed: %s", label, str(error).removeprefix(f"{label}: "))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
@@ -133,6 +135,11 @@ def tuner(fn_args: FnArgs, spec: ModelSpec) -> TunerFnResult:
     """
     settings = fn_args.custom_config
     section, space = settings[HYPERPARAMETERS], settings[SPACE]
+    if section["distribution"] == "multi_worker":
+        # Every worker would search, with its records in the same folder.
+        raise ValueError(
+            f"models.{spec.name}.distribution should be none or mirrored for tuning; received multi_worker."
+        )
     splits = spec.rows(read_splits(fn_args))
     objective = spec.objective(splits)
 

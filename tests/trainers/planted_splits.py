@@ -1,16 +1,61 @@
 """Generated ratings as a trainer reads them: the columns that Transform would make, without Beam."""
 
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import cast
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.data.planted import draw_world
 from components.data.sample import draw_ratings
 from trainers.datasets import Arrays, Splits
 from transform.features import vocabulary_name
+
+HISTORY = 4  # Length of histories.
+
+
+class PlantedTransform:
+    """Vocabularies, and a graph that makes up what a request does not tell."""
+
+    def __init__(self, keys: dict[str, list[str]]):
+        self.keys = {vocabulary_name(name): [key.encode() for key in words] for name, words in keys.items()}
+        self._folder = tempfile.TemporaryDirectory()
+
+    def vocabulary_by_name(self, name: str) -> list[bytes]:
+        return self.keys[name]
+
+    def vocabulary_size_by_name(self, name: str) -> int:
+        return len(self.keys[name])
+
+    def raw_feature_spec(self) -> dict[str, Any]:
+        return {"user_id_xf": tf.io.FixedLenFeature([], tf.int64), "seen_movie_ids": tf.io.VarLenFeature(tf.int64)}
+
+    def transform_features_layer(self) -> tf.Module:
+        layer = _MadeUpColumns()
+        for name, words in self.keys.items():
+            path = Path(self._folder.name) / name
+            path.write_bytes(b"".join(word + b"\n" for word in words))
+            layer.vocabularies.append(tf.saved_model.Asset(str(path)))
+        return layer
+
+
+class _MadeUpColumns(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.vocabularies = []
+
+    def __call__(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        users = raw["user_id_xf"]
+        one = tf.ones_like(users)
+        rows = {"user_id_xf": users, "rating_xf": tf.cast(one, tf.float32)}
+        rows |= {"genres_xf": tf.tile(one[:, tf.newaxis], [1, 20])}
+        rows |= {"history_movie_ids_xf": tf.tile(one[:, tf.newaxis], [1, HISTORY])}
+        rows |= {"history_ratings_xf": tf.tile(tf.cast(one, tf.float32)[:, tf.newaxis], [1, HISTORY])}
+        categories = ("gender", "age", "occupation", "zip_code", "movie_id", "director", "star")
+        return rows | {f"{name}_xf": one for name in categories}
 
 
 def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share: float = 0.1) -> Splits:
@@ -25,8 +70,9 @@ def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share:
     columns |= {f"{name}_xf": (values[movie] + 1).astype(np.int32) for name, values in of_movies.items()}
     padded = np.pad(world.genres, [(0, 0), (1, 1)])
     columns |= {"genres_xf": padded[movie].astype(np.int32), "rating_xf": stars.astype(np.float32)}
-    sizes = {vocabulary_name(name): int(values.max()) + 1 for name, values in (of_users | of_movies).items()}
-    transform = SimpleNamespace(vocabulary_size_by_name=sizes.__getitem__)
+    sizes = {name: int(values.max()) + 1 for name, values in (of_users | of_movies).items()}
+    sizes["genres"] = world.genres.shape[1]
+    transform = PlantedTransform({name: [str(key) for key in range(1, size + 1)] for name, size in sizes.items()})
     held_out = np.random.default_rng(seed).random(ratings) < eval_share
     return Splits(
         train={name: values[~held_out] for name, values in columns.items()},
@@ -36,19 +82,21 @@ def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share:
     )
 
 
-def with_history(splits: Splits, length: int) -> Splits:
-    """The same for trainers that read histories, which are drawn at random, and a catalogue."""
+def with_history(splits: Splits, length: int = HISTORY) -> Splits:
+    """The same with a catalogue of the movies in train, and histories drawn at random, for all trainers."""
     rng = np.random.default_rng(0)
-    train = _with_history(splits.train, splits.movie_size, length, rng)
-    movies, first = np.unique(train["movie_id_xf"], return_index=True)
-    catalogue = {name: train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
-    catalogue["movie_id_frequency_xf"] = np.bincount(train["movie_id_xf"])[movies].astype(np.float32)
-    held_out = _with_history(splits.eval, splits.movie_size, length, rng)
-    return replace(splits, train=train, eval=held_out, movies=catalogue)
+    movies, first = np.unique(splits.train["movie_id_xf"], return_index=True)
 
+    def history(rows: int) -> Arrays:
+        drawn = rng.integers(0, len(movies), (rows, length)).astype(np.int32)
+        ratings = (rng.integers(1, 6, (rows, length)) * (drawn > 0)).astype(np.float32)
+        return {"history_movie_ids_xf": drawn, "history_ratings_xf": ratings}
 
-def _with_history(arrays: Arrays, movie_size: int, length: int, rng: np.random.Generator) -> Arrays:
-    shape = (len(arrays["rating_xf"]), length)
-    history = rng.integers(0, movie_size - 1, shape).astype(np.int32)
-    ratings = (rng.integers(1, 6, shape) * (history > 0)).astype(np.float32)
-    return arrays | {"history_movie_ids_xf": history, "history_ratings_xf": ratings}
+    catalogue = {name: splits.train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
+    catalogue["movie_id_frequency_xf"] = np.bincount(splits.train["movie_id_xf"])[movies].astype(np.float32)
+    return dataclasses.replace(
+        splits,
+        train=splits.train | history(len(splits.train["rating_xf"])),
+        eval=splits.eval | history(len(splits.eval["rating_xf"])),
+        movies=catalogue,
+    )

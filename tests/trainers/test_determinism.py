@@ -1,0 +1,33 @@
+"""The seed decides what a model learns."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainers.planted_splits import planted_splits, with_histories
+from trainers import training
+from trainers.specs import spec_of
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return with_histories(planted_splits(users=40, movies=30, ratings=600, seed=0))
+
+
+@pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name, tmp_path):
+    spec = spec_of(name, {})
+
+    def train(seed: int) -> list[np.ndarray]:
+        hparams = spec.hyperparameters(seed=seed, epochs=2, batch_size=100, embedding_dim=8)
+        tf.keras.utils.set_random_seed(hparams.seed)
+        model = spec.build(splits, hparams)
+        training.fit(model, splits.train, spec.objective(splits), hparams, str(tmp_path), name)
+        found = [weight.numpy() for weight in model.trainable_variables]
+        tf.keras.backend.clear_session()
+        return found
+
+    once, again, other = train(seed=5), train(seed=5), train(seed=6)
+    for one, same in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert all(np.abs(one - different).max() > 0 for one, different in zip(once, other, strict=True))
