@@ -17,6 +17,11 @@ class Hyperparameters(BaseModel):
     patience: int = Field(2, ge=1, description="Epochs without a better eval metric before training stops.")
     batch_size: int = Field(2048, ge=1, description="Ratings in a training step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's initial learning rate; it decays along a cosine.")
+    warm_start: bool = Field(
+        False,
+        description="Start from the weights of the latest blessed model that was trained on other data, instead of "
+        "random ones; a Tuner's trials never do.",
+    )
     distribution: Distribution = Field(
         "none",
         description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: so do the "

@@ -7,13 +7,14 @@ al. 2018, https://arxiv.org/abs/1706.06978). Each learns to predict by itself, s
 in the mean.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from trainers.baselines import BiasModel
 from trainers.cross_network import CrossNetwork
 from trainers.datasets import Splits
 from trainers.hyperparameters import RatingTowerHyperparameters
-from trainers.towers import MLP, FeatureEncoder, Tensors, embedding, table_penalty
+from trainers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, table_penalty
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -44,8 +45,8 @@ class FactorModel(tf.keras.layers.Layer):
     def __init__(self, splits: Splits, hparams: RatingTowerHyperparameters, biases: BiasModel):
         super().__init__()
         self._mean = tf.constant(biases.mean, tf.float32)
-        self._user_bias = embedding(len(biases.users), 1, hparams.bias_l2, values=biases.users[:, None])
-        self._movie_bias = embedding(len(biases.movies), 1, hparams.bias_l2, values=biases.movies[:, None])
+        self._user_bias = _biases(biases.users, hparams.bias_l2, USER_ID)
+        self._movie_bias = _biases(biases.movies, hparams.bias_l2, MOVIE_ID)
         self._user = FeatureEncoder(splits, (Role.USER,), hparams.factor_dim, hparams.factor_l2)
         # Titles have thousands of words, of which each would have factors.
         self._movie = FeatureEncoder(splits, (Role.MOVIE,), hparams.factor_dim, hparams.factor_l2, without=("title",))
@@ -54,6 +55,10 @@ class FactorModel(tf.keras.layers.Layer):
         users, movies = features[transformed_name(USER_ID)], features[transformed_name(MOVIE_ID)]
         biases = tf.squeeze(self._user_bias(users) + self._movie_bias(movies), 1)
         return self._mean + biases + tf.reduce_sum(self._user(features) * self._movie(features), axis=1)
+
+
+def _biases(values: np.ndarray, l2: float, vocabulary: str) -> Table:
+    return embedding(len(values), 1, l2, values=values[:, None], vocabulary=vocabulary)
 
 
 class TargetAttention(tf.keras.layers.Layer):
@@ -70,9 +75,9 @@ class TargetAttention(tf.keras.layers.Layer):
     def __init__(self, splits: Splits, dim: int, movie_means: tf.Tensor):
         """Args: movie_means: float32 [movie indices], a movie's mean rating, shrunk."""
         super().__init__()
-        self._targets = embedding(splits.movie_size, dim, 0.0)
-        self._keys = embedding(splits.movie_size, dim, 0.0)
-        self._values = embedding(splits.movie_size, dim, 0.0)
+        self._targets, self._keys, self._values = (
+            embedding(splits.movie_size, dim, 0.0, vocabulary=MOVIE_ID) for _ in range(3)
+        )
         self._movie_means = movie_means
         self._scale = self.add_weight("scale", shape=[], initializer="ones")
 

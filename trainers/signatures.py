@@ -20,6 +20,7 @@ import tensorflow as tf
 from trainers import baselines, metrics
 from trainers.datasets import Splits, narrow
 from trainers.towers import Tensors
+from trainers.warm_start import named_weights
 from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, transformed_name, vocabulary_name
 
 TOP_K = 100
@@ -123,6 +124,10 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
     module = tf.Module()
     # Only the variables: with the Keras objects would come their own, much larger, way of saving.
     module.model_variables = list(model.variables)
+    names = {weight.ref(): name for name, weight in named_weights(model).items()}
+    module.model_variable_names = tf.Variable(
+        [names.get(variable.ref(), "") for variable in model.variables], trainable=False
+    )
     module.catalogue = getattr(model, "catalogue", None)
     module.transform = splits.transform.transform_features_layer()
     module.heads = [head(model, splits) for head in heads]

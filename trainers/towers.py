@@ -1,6 +1,7 @@
 """Layers that turn transformed features into vectors; all models are made of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from transform.features import (
     LABEL,
     MOVIE_ID,
     USER_ID,
+    VOCABULARY_INDICES,
     Column,
     Kind,
     Role,
@@ -41,7 +43,15 @@ class FeatureEncoder(tf.keras.layers.Layer):
         super().__init__()
         read = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
         self._columns = [column for column in read if column.kind in INDICES]
-        self._tables = {column.name: embedding(splits.index_count(column), dim, l2) for column in self._columns}
+        self._tables = {
+            column.name: embedding(
+                splits.index_count(column),
+                dim,
+                l2,
+                vocabulary=column.feature.name if column.kind in VOCABULARY_INDICES else None,
+            )
+            for column in self._columns
+        }
         self._numbers = [column.name for column in read if column.kind is Kind.NORMALIZED]
         self._dense = tf.keras.layers.Dense(dim, use_bias=False) if self._numbers else None
 
@@ -66,9 +76,37 @@ class FeatureEncoder(tf.keras.layers.Layer):
         return table(values)
 
 
+def with_vocabulary(weight: tf.Variable, feature: str | None) -> tf.Variable:
+    """Notes of which feature's vocabulary a weight has a row for each index; None for no vocabulary."""
+    weight.vocabulary_feature = feature
+    return weight
+
+
+def vocabulary_of(weight: tf.Variable) -> str | None:
+    """The feature that `with_vocabulary` noted."""
+    return getattr(weight, "vocabulary_feature", None)
+
+
+class Table(tf.keras.layers.Embedding):
+    """An embedding table that knows which feature's vocabulary its rows belong to; the arguments are Keras's."""
+
+    def __init__(self, size: int, dim: int, vocabulary: str | None, **arguments: Any):
+        super().__init__(size, dim, **arguments)
+        self._vocabulary = vocabulary
+
+    def build(self, input_shape: tf.TensorShape | None = None) -> None:
+        super().build(input_shape)
+        with_vocabulary(self.embeddings, self._vocabulary)
+
+
 def embedding(
-    size: int, dim: int, l2: float, initial: float = 0.05, values: np.ndarray | None = None
-) -> tf.keras.layers.Embedding:
+    size: int,
+    dim: int,
+    l2: float,
+    initial: float = 0.05,
+    values: np.ndarray | None = None,
+    vocabulary: str | None = None,
+) -> Table:
     """An embedding table whose L2 penalty falls on the rows of a batch, weighted by how often they occur in it.
 
     Args:
@@ -77,14 +115,16 @@ def embedding(
       l2: the penalty.
       initial: standard deviation of the first values.
       values: the first values themselves, [size, dim]; None for random ones.
+      vocabulary: the feature of whose vocabulary there is a row for each index; None for no vocabulary.
     """
     if values is None:
         initializer = tf.keras.initializers.RandomNormal(stddev=initial)
     else:
         initializer = tf.keras.initializers.Constant(values)
-    return tf.keras.layers.Embedding(
+    return Table(
         size,
         dim,
+        vocabulary,
         embeddings_initializer=initializer,
         activity_regularizer=tf.keras.regularizers.L2(l2) if l2 else None,
     )
@@ -205,7 +245,7 @@ class QueryTower(tf.keras.layers.Layer):
         length = splits.train[transformed_name(HISTORY_MOVIES)].shape[1]
         self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, without=(USER_ID,))
         self._id_dropout, self._user_size = hparams.id_dropout, splits.size(USER_ID)
-        self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01)
+        self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
         self._history = HistoryEncoder(length, dim, hparams.recent_movies)
         self._mlp = MLP(hparams.hidden_units, hparams.dropout)
         self._output = tf.keras.layers.Dense(dim)

@@ -16,6 +16,7 @@ from trainers.hyperparameters import Hyperparameters
 from trainers.search_spaces import from_choices
 from trainers.signatures import HeadType, export
 from trainers.towers import Tensors
+from trainers.warm_start import start_from
 
 _logger = logging.getLogger("trainers")
 
@@ -167,6 +168,8 @@ def run(fn_args: FnArgs, spec: ModelSpec) -> None:
     with distribution.outputs(strategy, fn_args.model_run_dir, fn_args.serving_model_dir) as (log_dir, model_dir):
         with strategy.scope():
             model = spec.build(splits, hparams)
+            if hparams.warm_start:
+                start_from(fn_args.base_model, model, splits, spec.name)
             fit(model, splits.train, spec.objective(splits), hparams, log_dir, spec.name)
         export(model, splits, model_dir, spec.heads)
     # The next model is trained in the same process; the graphs of this one would stay.

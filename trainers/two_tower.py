@@ -9,7 +9,7 @@ from trainers import baselines, like
 from trainers.datasets import Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.retrieval_loss import InBatchSoftmax, mean_over_positives, softmax_losses
-from trainers.towers import Catalogue, Tensors
+from trainers.towers import Catalogue, Tensors, with_vocabulary
 from transform.features import LABEL, MOVIE_ID, transformed_name
 
 
@@ -47,7 +47,7 @@ class TwoTowerModel(tfrs.Model):
         self.catalogue = Catalogue(splits)
         self._temperature, self._positives = hparams.temperature, hparams.positives
         log_popularity = baselines.log_popularity(splits)
-        self._movie_bias = tf.Variable(log_popularity, name="movie_bias")
+        self._movie_bias = with_vocabulary(tf.Variable(log_popularity, name="movie_bias"), MOVIE_ID)
         self._in_batch = InBatchSoftmax(hparams, log_popularity) if hparams.loss == "in_batch" else None
 
     def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

@@ -49,6 +49,8 @@ _SUFFIXES = {
 
 # Kinds that are an index, or several.
 INDICES = (Kind.CATEGORY, Kind.BUCKETS, Kind.HOUR, Kind.WEEKDAY, Kind.TOKENS, Kind.MULTI_HOT)
+# Those whose indices are a vocabulary's, and may be others' in other data.
+VOCABULARY_INDICES = (Kind.CATEGORY, Kind.TOKENS, Kind.MULTI_HOT)
 
 
 @dataclass(frozen=True)
