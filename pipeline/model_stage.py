@@ -1,4 +1,4 @@
-"""The nodes of one model: [Tuner] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher."""
+"""The nodes of one model: [Tuner], [Resolver] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,13 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
-from components.latest_blessed_model import CANDIDATE, MODEL, MODEL_BLESSING, LatestOtherBlessedModelStrategy
+from components.latest_blessed_model import (
+    CANDIDATE,
+    MODEL,
+    MODEL_BLESSING,
+    LatestOtherBlessedModelStrategy,
+    base_model,
+)
 from pipeline.config import Config
 from pipeline.gates import eval_config
 from pipeline.source import fingerprint
@@ -23,6 +29,7 @@ class ModelStage:
 
     Attributes:
       tuner: there for the models that `tuning.models` names.
+      base: finds the model to start from; there with `warm_start`.
       trainer: trains it.
       resolver: finds the latest blessed one.
       evaluator: measures it on the test split.
@@ -30,6 +37,7 @@ class ModelStage:
     """
 
     tuner: tfx.components.Tuner | None
+    base: Resolver | None
     trainer: tfx.components.Trainer
     resolver: Resolver
     evaluator: tfx.components.Evaluator
@@ -38,8 +46,8 @@ class ModelStage:
     @property
     def nodes(self) -> list[BaseNode]:
         """Those that there are, in order."""
-        tuner = [self.tuner] if self.tuner else []
-        return [*tuner, self.trainer, self.resolver, self.evaluator, self.pusher]
+        before = [node for node in (self.tuner, self.base) if node]
+        return [*before, self.trainer, self.resolver, self.evaluator, self.pusher]
 
 
 def model_stage(
@@ -54,12 +62,16 @@ def model_stage(
 ) -> ModelStage:
     """Trains a model, measures it on the test split, and pushes it if it passes the gates."""
     tuned = tuner(name, config, gate, transform, pipeline_root) if name in config.tuning.models else None
+    trainer_id = f"Trainer.{name}"
+    warm = getattr(config.models, name).warm_start
+    base = base_model(trainer_id, transform).with_id(f"Resolver.{name}_base") if warm else None
     trainer = tfx.components.Trainer(
         run_fn=f"trainers.{name}.run_fn",
         custom_config=_settings(name, config),
         hyperparameters=tuned.outputs["best_hyperparameters"] if tuned else None,
+        base_model=base.outputs[MODEL] if base else None,
         **_inputs(gate, transform),
-    ).with_id(f"Trainer.{name}")
+    ).with_id(trainer_id)
     resolver = _resolver(trainer, resolver_strategy).with_id(f"Resolver.{name}")
     evaluator = tfx.components.Evaluator(
         examples=examples.outputs["examples"],
@@ -70,7 +82,7 @@ def model_stage(
         eval_config=eval_config(name, config.evaluation, config.models),
     ).with_id(f"Evaluator.{name}")
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
-    return ModelStage(tuned, trainer, resolver, evaluator, pushed)
+    return ModelStage(tuned, base, trainer, resolver, evaluator, pushed)
 
 
 def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeline_root: str) -> tfx.components.Tuner:
