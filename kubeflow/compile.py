@@ -39,7 +39,9 @@ def compile_pipeline(
     warm = [name for name, hyperparameters in settings.models if hyperparameters.warm_start]
     if warm:
         # Nor does either tell the models of one Trainer from another's.
-        raise ConfigError(f"{config}: models.{warm[0]}.warm_start should be false for Kubeflow Pipelines.")
+        raise ConfigError(
+            f"{config}: models.{warm[0]}.warm_start should be false for Kubeflow Pipelines; received true."
+        )
 
     from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner

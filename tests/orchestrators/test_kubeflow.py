@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import ConfigError
+
 COMPILER = Path(__file__).parents[2] / "kubeflow" / "compile.py"
 
 pytestmark = pytest.mark.component
@@ -59,6 +61,13 @@ def test_a_window_of_spans_is_refused(tmp_path):
     assert "Error: ml1m: data.spans should be null for Kubeflow Pipelines; received 2." in done.stderr
     assert "Traceback" not in done.stderr
     assert not output.exists()
+
+
+def test_a_warm_start_is_refused(tmp_path):
+    compile_pipeline = runpy.run_path(str(COMPILER))["compile_pipeline"]
+    settings = ["models.joint.warm_start=true"]
+    with pytest.raises(ConfigError, match=r"models\.joint\.warm_start should be false .*; received true"):
+        compile_pipeline("sample", settings, "image:tag", "d", "r", "s", tmp_path / "movielens.json")
 
 
 def test_every_container_runs_the_given_image(spec):

@@ -174,6 +174,14 @@ def test_other_settings_are_another_search(toy, search):
     assert [hparams.epochs for hparams in toy.tried] == [7, 7, 8, 8]
 
 
+def test_a_search_by_many_workers_is_refused(toy, search):
+    with pytest.raises(
+        ValueError, match=r"models\.toy\.distribution should be none or mirrored .* received multi_worker"
+    ):
+        search(distribution="multi_worker")
+    assert not toy.tried
+
+
 @pytest.mark.parametrize("record", ["oracle.json", "trial_0/trial.json", "tuner0.json"])
 def test_records_that_cannot_be_read_are_made_anew(toy, search, tmp_path, record):
     search(trials=3)
