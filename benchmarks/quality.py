@@ -145,7 +145,8 @@ class _Bench:
         run, was_kept = self._results.get(parts, measure)
         shown = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _SHOWN if name in run.metrics)
         took = "kept" if was_kept else f"{run.details['seconds']:.0f} s"
-        _progress.print(f"{protocol.title}, seed {seed}: {method}, {shown} ({took})", markup=False, highlight=False)
+        line = f"{protocol.title}, seed {seed}: {method}, {shown} ({took})"
+        _progress.print(line, markup=False, highlight=False, soft_wrap=True)
         return run
 
     def _ready(self, protocol: Protocol, seed: int) -> "Transformed":

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tfx.components.trainer.fn_args_utils import FnArgs  # noqa: E402
 
-from tests.trainers.planted_splits import planted_splits, with_histories  # noqa: E402
+from tests.trainers.planted_splits import planted_splits, with_history  # noqa: E402
 from trainers import signatures, training  # noqa: E402
 from trainers.distribution import strategy_of, worker_index  # noqa: E402
 from trainers.specs import spec_of  # noqa: E402
@@ -39,7 +39,7 @@ def train(name: str, distribution: str, folder: Path) -> None:
     """Runs a Trainer's function with planted splits."""
     section = SETTINGS[name] | {"distribution": distribution}
     spec = spec_of("dcn" if name == "like" else name, section)
-    splits = with_histories(planted_splits(users=40, movies=30, ratings=601, seed=0))
+    splits = with_history(planted_splits(users=40, movies=30, ratings=601, seed=0))
     fn_args = SimpleNamespace(
         custom_config={training.HYPERPARAMETERS: spec.hyperparameters(**section).model_dump(mode="json")},
         hyperparameters=None,

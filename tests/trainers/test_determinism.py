@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainers.planted_splits import planted_splits, with_histories
+from tests.trainers.planted_splits import planted_splits, with_history
 from trainers import training
 from trainers.specs import spec_of
 
 
 @pytest.fixture(scope="module")
 def splits():
-    return with_histories(planted_splits(users=40, movies=30, ratings=600, seed=0))
+    return with_history(planted_splits(users=40, movies=30, ratings=600, seed=0))
 
 
 @pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from tests.trainers.planted_splits import PlantedTransform, planted_splits, with_histories
+from tests.trainers.planted_splits import PlantedTransform, planted_splits, with_history
 from trainers import training
 from trainers.signatures import export
 from trainers.specs import spec_of
@@ -22,7 +22,7 @@ USERS, MOVIES = 40, 30
 
 @pytest.fixture(scope="module")
 def splits():
-    return with_histories(planted_splits(USERS, MOVIES, ratings=600, seed=0))
+    return with_history(planted_splits(USERS, MOVIES, ratings=600, seed=0))
 
 
 class TrainLoss:
