@@ -1,6 +1,7 @@
 """What the pipeline's own data components make of MovieLens, for methods that need features: made once, then kept."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
       split: the split of the ratings.
       told: is called with the name of each component that starts.
     """
+    # TFX tells every artifact at this level.
+    logging.getLogger("absl").setLevel(logging.WARNING)
     root = cache / _key(data, split)
     if not (root / _DONE).exists():
         root.mkdir(parents=True, exist_ok=True)
