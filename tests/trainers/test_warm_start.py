@@ -102,7 +102,7 @@ def test_rows_follow_their_keys_and_new_ones_stay_as_they_are(splits, base, info
     before = {name: weight.numpy() for name, weight in named_weights(model).items()}
     start_from(folder, model, moved, "retrieval")
     after = {name: weight.numpy() for name, weight in named_weights(model).items()}
-    for name in ("candidate_model._tables.movie_id_xf.embeddings", "_bias"):
+    for name in ("candidate_model._tables.movie_id_xf.embeddings", "_movie_bias"):
         # Padding, the new movie, the old ones backwards, unknown ones.
         np.testing.assert_array_equal(after[name][0], weights[name][0])
         np.testing.assert_array_equal(after[name][1], before[name][1])
