@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.metrics import like_metrics, rating_metrics
 from benchmarks.models import train
-from benchmarks.quality import names, parse_seeds
+from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, Seeds, parse_names, parse_seeds
 from benchmarks.report import LIKE_COLUMNS, RATING_COLUMNS, Row, Run, machine, table
 from benchmarks.transformed import Transformed, transformed
 from components.data.raw_files import DataError
@@ -57,32 +57,28 @@ _progress = Console(stderr=True)
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
-    cache: Annotated[Path, typer.Option(help="Folder where transformed data are kept, a gigabyte a split.")] = Path(
-        "output/benchmark-dcn"
-    ),
-    seeds: Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")] = "0,1,2",
+    data: DataFolder,
+    cache: CacheFolder = Path("output/benchmark-dcn"),
+    seeds: Seeds = "0,1,2",
     objectives: Annotated[str, typer.Option(help="What to predict, separated by commas.")] = f"{RATING},{LIKE}",
     only: Annotated[
         str, typer.Option(help=f"Networks to measure, separated by commas; all are {', '.join(METHODS)}.")
     ] = ",".join(METHODS),
-    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models.dcn the networks have.")] = "ml1m",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
-    ] = None,
+    config: Preset = "ml1m",
+    overrides: Overrides = None,
     rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
     rating_penalties: Annotated[
         str, typer.Option(help="Values of table_l2, of which each network has the best on eval; none: the configured.")
     ] = "",
     like_penalties: Annotated[str, typer.Option(help="The same for likes, whose loss is flatter.")] = "8",
-    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+    json_path: JsonPath = None,
 ) -> None:
     """Trains each network on each seed, and measures it on the test split.
 
     Epochs, and penalties where there are several, are chosen on the eval split; the test split is looked at once.
     """
     seed_list = parse_seeds(seeds)
-    methods, wanted = names(only, METHODS), names(objectives, COLUMNS)
+    methods, wanted = parse_names(only, METHODS), parse_names(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
         penalties = {RATING: _penalties(rating_penalties), LIKE: _penalties(like_penalties)}

@@ -64,10 +64,12 @@ class Method:
     Attributes:
       title: its name there.
       measure: takes a case.
+      model: whose hyper-parameters it has; None for those of none.
     """
 
     title: str
     measure: Callable[[Case], Result]
+    model: str | None = None
 
 
 def _result(case: Case, values: Values, **settings: float) -> Result:
@@ -163,7 +165,7 @@ def _notebook(name: str) -> Callable[[Case], Result]:
     return measure
 
 
-def _own(model: str, **changes: Any) -> Callable[[Case], Result]:
+def _own(title: str, model: str, **changes: Any) -> Method:
     def measure(case: Case) -> Result:
         from benchmarks import models
         from trainers.specs import spec_of
@@ -173,7 +175,7 @@ def _own(model: str, **changes: Any) -> Callable[[Case], Result]:
         trained = models.train(spec_of(model, hparams.model_dump()), hparams, ready.splits)
         return Result(models.measure(trained.model, ready), ready.test_users, {"eval": trained.value})
 
-    return measure
+    return Method(title, measure, model)
 
 
 METHODS = {
@@ -186,10 +188,10 @@ METHODS = {
     "notebook-ranking": Method("notebooks' ranking, re-run", _notebook("RANKING")),
     "notebook-ranking-tuned": Method("notebooks' ranking, tuned, re-run", _notebook("RANKING_TUNED")),
     "notebook-joint": Method("notebooks' joint, re-run", _notebook("JOINT")),
-    "retrieval": Method("**retrieval**", _own("retrieval")),
-    "ranking": Method("**ranking**", _own("ranking")),
-    "dcn": Method("**dcn**", _own("dcn")),
-    "dnn": Method("DNN with as many weights as dcn", _own("dcn", structure="deep", projection_dim=None)),
-    "joint": Method("**joint**", _own("joint")),
-    "joint-apart": Method("joint, its two parts sharing nothing", _own("joint", shared=False)),
+    "retrieval": _own("**retrieval**", "retrieval"),
+    "ranking": _own("**ranking**", "ranking"),
+    "dcn": _own("**dcn**", "dcn"),
+    "dnn": _own("DNN with as many weights as dcn", "dcn", structure="deep", projection_dim=None),
+    "joint": _own("**joint**", "joint"),
+    "joint-apart": _own("joint, its two parts sharing nothing", "joint", shared=False),
 }

@@ -1,16 +1,17 @@
 """Prints the tables of results on MovieLens 1M: `python -m benchmarks.quality --data DIR`."""
 
+import functools
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks.dataset import Dataset, divide
+from benchmarks.dataset import divide
 from benchmarks.methods import METHODS, Case
 from benchmarks.metrics import means
+from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, Seeds, parse_names, parse_seeds
 from benchmarks.protocols import PROTOCOLS, Protocol
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run, machine, table
 from benchmarks.results import Results
@@ -20,6 +21,9 @@ from pipeline.config import ConfigError, ModelsConfig, load_config
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
+# What is told of a measurement when it is done.
+_SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
+
 # Wide enough for a table never to wrap: wrapped Markdown is no table.
 _WIDTH = 400
 
@@ -27,22 +31,18 @@ _progress = Console(stderr=True)
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
-    kept: Annotated[
-        Path, typer.Option("--cache", help="Folder where transformed data, a gigabyte a split, and results are kept.")
-    ] = Path("output/benchmark-quality"),
-    seeds: Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")] = "1,2,3",
+    data: DataFolder,
+    cache: CacheFolder = Path("output/benchmark-quality"),
+    seeds: Seeds = "1,2,3",
     protocols: Annotated[
         str, typer.Option(help=f"Ways to split, separated by commas; all are {', '.join(PROTOCOLS)}.")
     ] = ",".join(PROTOCOLS),
     only: Annotated[
         str, typer.Option(help=f"Methods to measure, separated by commas; all are {', '.join(METHODS)}.")
     ] = ",".join(METHODS),
-    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models are measured.")] = "ml1m",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+    config: Preset = "ml1m",
+    overrides: Overrides = None,
+    json_path: JsonPath = None,
 ) -> None:
     """Measures the pipeline's models, simple methods and the original notebooks' models on the pipeline's own splits.
 
@@ -51,15 +51,15 @@ def main(
     out what is known of the user. A run that was killed goes on with what was not measured yet.
     """
     seed_list = parse_seeds(seeds)
-    chosen = [PROTOCOLS[name] for name in names(protocols, PROTOCOLS)]
-    methods = names(only, METHODS)
+    chosen = [PROTOCOLS[name] for name in parse_names(protocols, PROTOCOLS)]
+    methods = parse_names(only, METHODS)
     try:
         models = load_config(config, overrides).models
         movielens = read_movielens(data)
     except (DataError, ConfigError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    bench = _Bench(data, kept, movielens, models)
+    bench = _Bench(data, cache, movielens, models)
     document: dict[str, Any] = {"machine": machine(), "models": models.model_dump(), "protocols": []}
     console = Console(width=_WIDTH, highlight=False, markup=False)
     console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".")
@@ -71,32 +71,13 @@ def main(
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from the command line: different numbers, separated by commas."""
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise typer.BadParameter(f"should be different numbers from 0, as in 0,1,2; received {text!r}.")
-    return seeds
-
-
-def names(text: str, known: Any) -> list[str]:
-    """Names from the command line, separated by commas, all of them known."""
-    wanted = [name for name in text.split(",") if name]
-    for name in wanted:
-        if name not in known:
-            raise typer.BadParameter(f"should be among {', '.join(known)}; received {name!r}.")
-    return wanted
-
-
 class _Bench:
     """Measures methods on splits of the same ratings."""
 
-    def __init__(self, folder: Path, kept: Path, movielens: MovieLens, models: ModelsConfig):
-        self._folder, self._kept, self._movielens, self._models = folder, kept, movielens, models
-        self._results = Results(kept / "results")
+    def __init__(self, folder: Path, cache: Path, movielens: MovieLens, models: ModelsConfig):
+        self._folder, self._cache, self._models = folder, cache, models
+        self._results = Results(cache / "results")
+        self._data = functools.cache(lambda protocol, seed: divide(movielens, protocol.seeded(seed)))
         # Of the latest split only: all of them would not fit into memory.
         self._transformed: tuple[str, Transformed] | None = None
 
@@ -120,10 +101,6 @@ class _Bench:
             "seeds": {seed: {"test": len(each.test), "hash": each.split_hash} for seed, each in datasets.items()},
         }
 
-    @cache  # noqa: B019  (as long as the process lives)
-    def _data(self, protocol: Protocol, seed: int) -> Dataset:
-        return divide(self._movielens, protocol.seeded(seed))
-
     def _run(self, protocol: Protocol, seed: int, method: str) -> Run:
         data = self._data(protocol, seed)
 
@@ -135,12 +112,13 @@ class _Bench:
             }
             return Run(means(result.values), {"seed": seed, "settings": result.settings}, subsets)
 
+        model = METHODS[method].model
         parts = {
             "split": protocol.seeded(seed).model_dump(mode="json"),
             "ratings": data.split_hash,
             "method": method,
             "seed": seed,
-            "models": self._models.model_dump(),
+            "hyperparameters": getattr(self._models, model).model_dump() if model else None,
         }
         run, was_kept = self._results.get(parts, measure)
         shown = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _SHOWN if name in run.metrics)
@@ -156,12 +134,9 @@ class _Bench:
         split = protocol.seeded(seed)
         if self._transformed is None or self._transformed[0] != split.model_dump_json():
             self._transformed = None
-            told = transformed(self._folder, self._kept, split, lambda node: _progress.print(node, markup=False))
+            told = transformed(self._folder, self._cache, split, lambda node: _progress.print(node, markup=False))
             self._transformed = (split.model_dump_json(), told)
         return self._transformed[1]
-
-
-_SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
 
 
 def _print(console: Console, context: dict[str, Any], rows: list[Row]) -> None:

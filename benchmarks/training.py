@@ -16,7 +16,7 @@ from benchmarks.dataset import divide
 from benchmarks.looks import seconds_to, watch
 from benchmarks.loops import NOTEBOOK_LOOPS, OURS, TASKS, Material, build, throughput
 from benchmarks.notebooks import BATCH_SIZE
-from benchmarks.quality import names
+from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, parse_names
 from benchmarks.report import machine
 from benchmarks.roofline import Limits, measure_limits, step_cost, weight_count
 from benchmarks.transformed import transformed
@@ -32,18 +32,14 @@ _progress = Console(stderr=True)
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")],
-    cache: Annotated[Path, typer.Option(help="Folder where transformed data are kept, a gigabyte a split.")] = Path(
-        "output/benchmark-training"
-    ),
+    data: DataFolder,
+    cache: CacheFolder = Path("output/benchmark-training"),
     seed: Annotated[int, typer.Option(help="Seed of the split and of the models.", min=0)] = 0,
     only: Annotated[
         str, typer.Option(help=f"Models to train, separated by commas; all are {', '.join(TASKS)}.")
     ] = ",".join(TASKS),
-    config: Annotated[str, typer.Option(help="A preset or a YAML file, whose models are trained.")] = "ml1m",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace a setting, as in models.joint.dropout=0.1. Repeatable.")
-    ] = None,
+    config: Preset = "ml1m",
+    overrides: Overrides = None,
     examples: Annotated[int, typer.Option(help="Ratings that each loop trains on in a round.", min=1)] = 65_536,
     rounds: Annotated[int, typer.Option(help="Rounds in which the loops take turns, after one to warm up.", min=1)] = 5,
     batch_size: Annotated[int, typer.Option(help="Batch size of the notebooks' loops.", min=1)] = BATCH_SIZE,
@@ -60,7 +56,7 @@ def main(
     max_seconds: Annotated[
         float, typer.Option(help="Training for a target ends after that long; 0 leaves the targets out.", min=0)
     ] = 600,
-    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+    json_path: JsonPath = None,
 ) -> None:
     """Measures examples a second, seconds to a quality, and how much of what the machine can do is used.
 
@@ -69,7 +65,7 @@ def main(
     """
     try:
         models = load_config(config, overrides).models
-        tasks = {name: getattr(models, name).model_copy(update={"seed": seed}) for name in names(only, TASKS)}
+        tasks = {name: getattr(models, name).model_copy(update={"seed": seed}) for name in parse_names(only, TASKS)}
         split = SplitConfig(seed=seed)
         ratings = divide(read_movielens(data), split)
         ready = transformed(data, cache, split, lambda node: _progress.print(node, markup=False))

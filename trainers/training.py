@@ -102,8 +102,8 @@ def fit(
         optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
         return share * loss
 
-    # A function of a step, not of an epoch: within a loop of its own TensorFlow takes a fifth longer for the same step,
-    # and what replicas exchange should have one shape within a call, though the last batch is smaller.
+    # A function of a step, not of an epoch: in a loop of its own TensorFlow takes longer for the same step of a large
+    # model, and what replicas exchange should have one shape within a call, though the last batch is smaller.
     @tf.function(input_signature=dataset.element_spec)
     def train_replicas(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
         losses = strategy.run(train_step, args=(batch, share))

@@ -4,15 +4,20 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from benchmarks import quality
+from benchmarks.dataset import divide
 from benchmarks.methods import METHODS, Method
-from benchmarks.protocols import EARLY_USERS
+from benchmarks.protocols import EARLY_USERS, PROTOCOLS
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
+from benchmarks.transformed import transformed
+from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
+from transform.features import USER_ID, transformed_name
 
 APP = typer.Typer()
 APP.command()(quality.main)
@@ -40,6 +45,22 @@ def run(*arguments: str | Path):
     return CliRunner().invoke(APP, [str(argument) for argument in arguments])
 
 
+def measured(data: Path, folder: Path, protocols: str, only: str, *more: str):
+    """What is printed, and the written protocols, of a measurement whose results are kept in `folder`."""
+    arguments: list[str | Path] = [
+        "--data",
+        data,
+        "--cache",
+        folder / "cache",
+        "--json",
+        folder / "results.json",
+        *more,
+    ]
+    result = run(*arguments, "--protocols", protocols, "--only", only)
+    assert result.exit_code == 0, result.output
+    return result.stdout, json.loads((folder / "results.json").read_text())["protocols"]
+
+
 def cells(stdout: str, heading: str) -> dict[str, list[str]]:
     """The rows of the table that `heading` heads, by title."""
     blocks = [block.splitlines() for block in stdout.split("\n\n")]
@@ -49,18 +70,13 @@ def cells(stdout: str, heading: str) -> dict[str, list[str]]:
 
 
 def test_measured_and_reported_rows(data, tmp_path):
-    written = tmp_path / "results.json"
-    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0,1", "--protocols", "random-75"]
+    stdout, (document,) = measured(data, tmp_path, "random-75", "popularity,bias", "--seeds", "0,1")
 
-    result = run(*arguments, "--only", "popularity,bias", "--json", written)
-
-    assert result.exit_code == 0, result.output
-    assert "Split: random 75/25 (2 of the 75 % held out); seeds 0 (" in result.stdout
-    assert "±" in cells(result.stdout, "retrieval")["popularity"][0]
-    ratings = cells(result.stdout, "ratings")
+    assert "Split: random 75/25 (2 of the 75 % held out); seeds 0 (" in stdout
+    assert "±" in cells(stdout, "retrieval")["popularity"][0]
+    ratings = cells(stdout, "ratings")
     assert ratings["notebooks' ranking, tuned (as reported, test overlaps train)"][0] == "0.8665"
 
-    (document,) = json.loads(written.read_text())["protocols"]
     popularity, biases = document["rows"][:2]
     runs = [run["metrics"]["recall_at_10"] for run in popularity["runs"]]
     assert len(set(runs)) == 2
@@ -71,8 +87,7 @@ def test_measured_and_reported_rows(data, tmp_path):
 
 
 def test_what_was_measured_is_not_measured_again(data, tmp_path, monkeypatch):
-    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0", "--protocols", "random-75"]
-    first = run(*arguments, "--only", "popularity")
+    first, _ = measured(data, tmp_path, "random-75", "popularity", "--seeds", "0")
     calls: list[str] = []
     for name in ("popularity", "bias"):
 
@@ -82,41 +97,35 @@ def test_what_was_measured_is_not_measured_again(data, tmp_path, monkeypatch):
 
         monkeypatch.setitem(METHODS, name, Method(METHODS[name].title, measure))
 
-    second = run(*arguments, "--only", "popularity,bias")
+    # What a model is set to is nothing to a method without one.
+    second, _ = measured(
+        data, tmp_path, "random-75", "popularity,bias", "--seeds", "0", "--set", "models.dcn.dropout=0.3"
+    )
 
-    assert second.exit_code == 0, second.output
-    assert cells(second.stdout, "retrieval")["popularity"] == cells(first.stdout, "retrieval")["popularity"]
+    assert cells(second, "retrieval")["popularity"] == cells(first, "retrieval")["popularity"]
     assert calls == ["bias"]
 
 
 def test_parts_of_the_test_ratings_add_up(data, tmp_path):
-    written = tmp_path / "results.json"
-    arguments = ["--data", data, "--cache", tmp_path / "cache", "--seeds", "0", "--protocols", "temporal"]
+    stdout, (document,) = measured(data, tmp_path, "temporal", "bias,popularity", "--seeds", "0")
 
-    result = run(*arguments, "--only", "bias,popularity", "--json", written)
-
-    assert result.exit_code == 0, result.output
-    assert "cold users" in result.stdout
-    (document,) = json.loads(written.read_text())["protocols"]
+    assert "cold users" in stdout
     (of_biases,) = document["rows"][1]["runs"]
     known, cold = (of_biases["subsets"][name]["mae"] for name in ("users with train ratings", "cold users"))
     assert min(known, cold) < of_biases["metrics"]["mae"] < max(known, cold)
 
 
 @pytest.mark.component
-def test_the_pipelines_models_are_measured_as_they_are_evaluated(tmp_path):
-    """Every model through its training, on data that the pipeline's own components made."""
-    generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
+def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path):
+    data = tmp_path / "data"
+    generate_sample(data, users=60, movies=40, ratings=1500)
     ours = ("retrieval", "ranking", "dcn", "dnn", "joint", "joint-apart")
-    arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--seeds", "0", "--config", "sample"]
+    more = ["--seeds", "0", "--config", "sample"]
     for model in ("retrieval", "ranking", "dcn", "joint"):
-        arguments += ["--set", f"models.{model}.epochs=1"]
-    written = tmp_path / "results.json"
+        more += ["--set", f"models.{model}.epochs=1"]
 
-    result = run(*arguments, "--protocols", "random-75,leave-last-out", "--only", ",".join(ours), "--json", written)
+    _, (random, last) = measured(data, tmp_path, "random-75,leave-last-out", ",".join(ours), *more)
 
-    assert result.exit_code == 0, result.output
-    random, last = json.loads(written.read_text())["protocols"]
     metrics = {row["title"]: row["mean"] for row in random["rows"] if row["source"] == "measured"}
     assert len(metrics) == len(ours)
     assert set(metrics["**retrieval**"]) == set(RETRIEVAL_COLUMNS)
@@ -125,8 +134,16 @@ def test_the_pipelines_models_are_measured_as_they_are_evaluated(tmp_path):
     assert metrics["**joint**"]["rmse"] != metrics["joint, its two parts sharing nothing"]["rmse"]
     (retriever, *_) = last["rows"]
     assert retriever["runs"][0]["subsets"][EARLY_USERS] == pytest.approx(retriever["mean"])
-    # What is known of a user is taken out: with leave-last-out also the eval rating, and nothing falls behind by that.
-    assert retriever["mean"]["recall_at_10"] <= retriever["mean"]["recall_at_10_filtered"]
+
+    # What filtered metrics leave out, for models as for simple methods: with leave-last-out, eval ratings as well.
+    split = PROTOCOLS["leave-last-out"].split
+    ready = transformed(data, tmp_path / "cache", split, lambda node: pytest.fail(f"{node} is run again"))
+    expected = divide(read_movielens(data), split)
+    known = pd.Series(expected.user_ids[expected.known.users]).value_counts()
+    indices = ready.test[transformed_name(USER_ID)]
+    assert sorted(ready.test_users) == sorted(expected.user_ids[expected.test.users])
+    assert np.diff(ready.seen.offsets)[indices].tolist() == known[ready.test_users].tolist()
+    assert len(expected.known) == len(expected.train) + len(expected.eval)
 
 
 @pytest.mark.parametrize(

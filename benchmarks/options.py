@@ -1,0 +1,40 @@
+"""Options that the benchmarks' command lines share, and how lists in them are read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+DataFolder: TypeAlias = Annotated[
+    Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")
+]
+CacheFolder: TypeAlias = Annotated[
+    Path, typer.Option("--cache", help="Folder where transformed data, a gigabyte a split, and results are kept.")
+]
+Seeds: TypeAlias = Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")]
+Preset: TypeAlias = Annotated[str, typer.Option("--config", help="A preset or a YAML file, whose models are measured.")]
+Overrides: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
+]
+JsonPath: TypeAlias = Annotated[Path | None, typer.Option("--json", help="File to write the results to.")]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from the command line: different numbers, separated by commas."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise typer.BadParameter(f"should be different numbers from 0, as in 0,1,2; received {text!r}.")
+    return seeds
+
+
+def parse_names(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Names from the command line, separated by commas, all of them known."""
+    wanted = [name for name in text.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            raise typer.BadParameter(f"should be among {', '.join(known)}; received {name!r}.")
+    return wanted
