@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from components.data.raw_files import MovieLens
-from components.interactions import EVAL, TEST, TRAIN, assign_splits, is_known
+from components.interactions import EVAL, TEST, TRAIN, Ragged, Timeline, assign_splits, is_known
 from components.splits import SplitConfig
 
 
@@ -20,11 +20,13 @@ class Ratings:
       users: int64 [ratings], rows of users.dat.
       movies: int64 [ratings], rows of movies.dat.
       stars: float64 [ratings], 1 to 5.
+      seen: for each rating, rows of movies.dat that filtered metrics leave out; None for ratings of train.
     """
 
     users: np.ndarray
     movies: np.ndarray
     stars: np.ndarray
+    seen: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -38,7 +40,8 @@ class Dataset:
       train: what models are fitted on.
       eval: what settings are chosen on; no model is ever fitted on it.
       test: what is reported; used once, at the end.
-      known: what is known of its user when a test rating is predicted: train, and with leave_last_out eval.
+      known: what is known of a user when any of their test ratings is predicted: train; with leave_last_out and
+        temporal_rolling, eval too.
       user_ids: int64 [n_users], as the files have them.
       n_movies: movies of movies.dat, rated or not.
       split_hash: 12 hex digits that differ when any rating is in another split.
@@ -71,21 +74,25 @@ def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
       config: the strategy, seed and fractions.
     """
     frame = movielens.ratings
-    codes = assign_splits(
-        frame["user_id"].to_numpy(), frame["movie_id"].to_numpy(), frame["timestamp"].to_numpy(), config
-    )
-    users = pd.Index(movielens.users["user_id"]).get_indexer(frame["user_id"])
-    movies = pd.Index(movielens.movies["movie_id"]).get_indexer(frame["movie_id"])
+    user_id, timestamp = frame["user_id"].to_numpy(), frame["timestamp"].to_numpy()
+    codes = assign_splits(user_id, frame["movie_id"].to_numpy(), timestamp, config)
+    users = pd.Index(movielens.users["user_id"]).get_indexer(frame["user_id"]).astype(np.int64)
+    movies = pd.Index(movielens.movies["movie_id"]).get_indexer(frame["movie_id"]).astype(np.int64)
     stars = frame["rating"].to_numpy(np.float64)
 
-    def part(chosen: np.ndarray) -> Ratings:
-        return Ratings(users[chosen].astype(np.int64), movies[chosen].astype(np.int64), stars[chosen])
+    def part(chosen: np.ndarray, seen: Ragged | None = None) -> Ratings:
+        return Ratings(users[chosen], movies[chosen], stars[chosen], seen)
+
+    def held_out(code: int) -> Ratings:
+        timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
+        seen = timeline.seen(np.argsort(timeline.order)[codes == code], config.strategy)
+        return part(codes == code, Ragged(seen.offsets, movies[seen.values]))
 
     return Dataset(
         train=part(codes == TRAIN),
-        eval=part(codes == EVAL),
-        test=part(codes == TEST),
-        known=part(is_known(codes, TEST, config.strategy)),
+        eval=held_out(EVAL),
+        test=held_out(TEST),
+        known=part(is_known(codes, TEST, config.strategy) & (codes != TEST)),
         user_ids=movielens.users["user_id"].to_numpy(np.int64),
         n_movies=len(movielens.movies),
         split_hash=hashlib.sha256(codes.tobytes()).hexdigest()[:12],

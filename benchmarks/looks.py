@@ -142,11 +142,11 @@ class _TheirLooks(tf.keras.callbacks.Callback):
 def _watch_theirs(
     task: Task, material: Material, seed: int, part: float, watch: _Watch, batch_size: int, with_metrics: bool
 ) -> list[Look]:
-    data, seen = material.data, material.data.matrix(material.data.train)
+    data = material.data
 
     def look(model: NotebookModel, examples: int) -> bool:
         scores = model.scores(data.n_users, data.n_movies)
-        return watch.look(examples, lambda: top_k_metrics(scores, data.eval, seen)["recall_at_10_filtered"])
+        return watch.look(examples, lambda: top_k_metrics(scores, data.eval)["recall_at_10_filtered"])
 
     model, batches = prepare_notebook(
         task.notebook, data.train, data.n_users, data.n_movies, seed, batch_size, with_metrics

@@ -80,7 +80,7 @@ def _popularity(case: Case) -> Result:
     data = case.data
     counts = baselines.popularity(data.train, data.n_movies)
     scores = np.broadcast_to(counts, (data.n_users, data.n_movies))
-    return _result(case, top_k_values(scores, data.test, data.matrix(data.known)))
+    return _result(case, top_k_values(scores, data.test))
 
 
 def _biases(case: Case) -> Result:
@@ -99,9 +99,9 @@ def _ease(case: Case) -> Result:
     penalty, weights = _best(
         EASE_PENALTIES,
         lambda penalty: baselines.ease(seen, penalty),
-        lambda weights: -top_k_metrics(_linear(seen, weights), data.eval, seen)["recall_at_10_filtered"],
+        lambda weights: -top_k_metrics(_linear(seen, weights), data.eval)["recall_at_10_filtered"],
     )
-    return _result(case, top_k_values(_linear(known, weights), data.test, known), penalty=penalty)
+    return _result(case, top_k_values(_linear(known, weights), data.test), penalty=penalty)
 
 
 def _linear(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
@@ -110,13 +110,13 @@ def _linear(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
 
 def _ials(case: Case) -> Result:
     data = case.data
-    seen, known = data.matrix(data.train), data.matrix(data.known)
+    seen = data.matrix(data.train)
     (rank, weight, penalty), scores = _best(
         itertools.product(IALS_RANKS, IALS_WEIGHTS, IALS_PENALTIES),
         lambda setting: baselines.ials(seen, *setting, seed=case.seed),
-        lambda scores: -top_k_metrics(scores, data.eval, seen)["recall_at_10_filtered"],
+        lambda scores: -top_k_metrics(scores, data.eval)["recall_at_10_filtered"],
     )
-    return _result(case, top_k_values(scores, data.test, known), rank=rank, weight=weight, penalty=penalty)
+    return _result(case, top_k_values(scores, data.test), rank=rank, weight=weight, penalty=penalty)
 
 
 def _factors(case: Case) -> Result:
@@ -157,7 +157,7 @@ def _notebook(name: str) -> Callable[[Case], Result]:
         values: Values = {}
         if notebook.retrieval_weight:
             scores = model.scores(data.n_users, data.n_movies)
-            values |= top_k_values(scores, data.test, data.matrix(data.known))
+            values |= top_k_values(scores, data.test)
         if notebook.rating_weight:
             values |= rating_values(model.stars(data.test), data.test.stars)
         return _result(case, values)

@@ -7,9 +7,10 @@ lower than the target: ties count against the model, and so do scores that are n
 import math
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import stats
 
 from benchmarks.dataset import Ratings
+from components.interactions import Ragged
 
 KS = (1, 5, 10, 50, 100)
 SQUARED_ERROR = "squared_error"
@@ -17,13 +18,16 @@ SQUARED_ERROR = "squared_error"
 Values = dict[str, np.ndarray]
 
 
-def target_ranks(scores: np.ndarray, users: np.ndarray, movies: np.ndarray, chunk: int = 2048) -> np.ndarray:
+def target_ranks(
+    scores: np.ndarray, users: np.ndarray, movies: np.ndarray, seen: Ragged | None = None, chunk: int = 2048
+) -> np.ndarray:
     """Ranks of rated movies among all movies.
 
     Args:
       scores: float [n_users, n_movies].
       users: int64 [ratings], rows of `scores`.
       movies: int64 [ratings], columns of `scores`.
+      seen: for each rating, columns that are left out, the rated movie not among them; None for none.
       chunk: ratings handled at a time.
 
     Returns:
@@ -32,35 +36,38 @@ def target_ranks(scores: np.ndarray, users: np.ndarray, movies: np.ndarray, chun
     ranks = np.empty(len(users), np.int64)
     for start in range(0, len(users), chunk):
         part = slice(start, start + chunk)
-        targets = scores[users[part], movies[part]][:, np.newaxis]
-        ranks[part] = scores.shape[1] - np.count_nonzero(scores[users[part]] < targets, axis=1)
+        # A copy, because of the fancy index.
+        rows = np.asarray(scores[users[part]], np.float32)
+        targets = rows[np.arange(len(rows)), movies[part]][:, np.newaxis]
+        if seen is not None:
+            offsets = seen.offsets[start : start + len(rows) + 1]
+            left_out = np.repeat(np.arange(len(rows)), np.diff(offsets)), seen.values[offsets[0] : offsets[-1]]
+            rows[left_out] = -np.inf
+        ranks[part] = scores.shape[1] - np.count_nonzero(rows < targets, axis=1)
     return ranks
 
 
-def top_k_values(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> Values:
+def top_k_values(scores: np.ndarray, ratings: Ratings) -> Values:
     """Metrics of each rating, counted as one query with one relevant movie.
 
     Args:
       scores: float [n_users, n_movies].
-      ratings: the ratings to find; none of them is in `seen`.
-      seen: [n_users, n_movies], non-zero where the filtered metrics leave a movie out.
+      ratings: the ratings to find, and what the filtered metrics leave out of each.
 
     Returns:
       `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`: float [ratings].
     """
-    filtered = np.array(scores, np.float32)
-    filtered[seen.nonzero()] = -np.inf
     values: Values = {}
-    for suffix, candidates in (("", scores), ("_filtered", filtered)):
-        ranks = target_ranks(candidates, ratings.users, ratings.movies)
+    for suffix, seen in (("", None), ("_filtered", ratings.seen)):
+        ranks = target_ranks(scores, ratings.users, ratings.movies, seen)
         values |= {f"recall_at_{k}{suffix}": (ranks <= k).astype(float) for k in KS}
         values[f"ndcg_at_10{suffix}"] = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
     return values
 
 
-def top_k_metrics(scores: np.ndarray, ratings: Ratings, seen: sparse.csr_array) -> dict[str, float]:
+def top_k_metrics(scores: np.ndarray, ratings: Ratings) -> dict[str, float]:
     """Means of `top_k_values`."""
-    return means(top_k_values(scores, ratings, seen))
+    return means(top_k_values(scores, ratings))
 
 
 def rating_values(predicted: np.ndarray, stars: np.ndarray) -> Values:

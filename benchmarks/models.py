@@ -12,7 +12,7 @@ from benchmarks.transformed import Transformed
 from trainers import metrics, training
 from trainers.datasets import Splits, batches, predictions
 from trainers.hyperparameters import Hyperparameters
-from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
+from transform.features import LABEL, MOVIE_ID, transformed_name
 
 _BATCH = 1024
 
@@ -68,8 +68,9 @@ def _top_k(model: tf.keras.Model, ready: Transformed) -> Values:
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
         return metrics.retrieval_metrics(model.scores(features), targets, seen)
 
+    starts = range(0, len(ready.test_users), _BATCH)
     parts = [
-        of_batch(batch, ready.seen.pairs(batch[transformed_name(USER_ID)].numpy()))
-        for batch in batches(ready.test, _BATCH)
+        of_batch(batch, ready.seen_pairs(start, start + _BATCH))
+        for start, batch in zip(starts, batches(ready.test, _BATCH), strict=True)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -52,7 +52,7 @@ class Protocol:
         if self.is_drawn:
             return {}
         subsets = {EARLY_USERS: users < 3000}
-        if self.split.strategy is Strategy.TEMPORAL:
+        if self.split.strategy.cuts_time:
             known = np.isin(users, data.user_ids[data.train.users])
             subsets |= {"users with train ratings": known, "cold users": ~known}
         return {title: kept for title, kept in subsets.items() if kept.any()}
@@ -85,5 +85,10 @@ PROTOCOLS = {
         "temporal 75/25 (cuts in time; 2 of the 75 % held out)",
         SplitConfig(strategy=Strategy.TEMPORAL),
         ("popularity", "ease", "ials", "bias", "retrieval", "ranking"),
+    ),
+    "temporal-rolling": Protocol(
+        "temporal 75/25, told what was rated before each test rating, with models of the cut",
+        SplitConfig(strategy=Strategy.TEMPORAL_ROLLING),
+        ("popularity", "retrieval", "ranking"),
     ),
 }

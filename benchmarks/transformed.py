@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from benchmarks.data_job import data_pipeline
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
-from components.splits import SplitConfig, Strategy
+from components.interactions import Ragged
+from components.splits import SplitConfig
 from pipeline.config import Config, DataConfig
 from pipeline.nodes import NodeRun
 from pipeline.runner import run_pipeline
 from pipeline.source import fingerprint
-from trainers.datasets import Arrays, SeenMovies, Splits, narrow, read_splits
-from transform.features import MOVIE_ID, USER_ID, transformed_name
+from trainers.datasets import Arrays, Splits, narrow, read_splits
+from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
 
 _TRAINED = ("train", "movies")
 _DONE, _TEST = "done", "test.npz"
+_SEEN_COUNTS = "seen_counts"
 _BATCH = 4096
 
 
@@ -33,13 +36,19 @@ class Transformed:
       splits: as a Trainer reads them.
       test: the test rows, as an exported model's Transform graph makes them: [rows, ...] by name.
       test_users: int64 [rows], their users as the files have them, which the graph knows from train only.
-      seen: the movies of each user that filtered metrics take out, by user index.
+      seen: for each test row, indices of the movies that filtered metrics leave out.
     """
 
     splits: Splits
     test: Arrays
     test_users: np.ndarray
-    seen: SeenMovies
+    seen: Ragged
+
+    def seen_pairs(self, start: int, end: int) -> np.ndarray:
+        """Of some test rows: int64 [seen_pairs, 2] of row, from `start`, and movie index."""
+        offsets = self.seen.offsets[start : end + 1]
+        rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        return np.stack([rows, self.seen.values[offsets[0] : offsets[-1]]], axis=1)
 
 
 def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str], None]) -> Transformed:
@@ -73,14 +82,8 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
     (root / _DONE).touch()
     with np.load(root / _TEST) as file:
         test = dict(file)
-    return Transformed(splits, test, test.pop(USER_ID), SeenMovies.of(_known(splits, split), splits.size(USER_ID)))
-
-
-def _known(splits: Splits, split: SplitConfig) -> Arrays:
-    """The movies that are known of test rows' users."""
-    parts = [splits.train, splits.eval] if split.strategy is Strategy.LEAVE_LAST_OUT else [splits.train]
-    names = (transformed_name(USER_ID), transformed_name(MOVIE_ID))
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    seen = Ragged(np.cumsum([0, *test.pop(_SEEN_COUNTS)]), test.pop(SEEN_MOVIES))
+    return Transformed(splits, test, test.pop(USER_ID), seen)
 
 
 class _Teller:
@@ -111,16 +114,22 @@ def _output(root: Path, output: str) -> str:
 
 def _test_rows(pattern: str, splits: Splits) -> Arrays:
     spec, layer = splits.transform.raw_feature_spec(), splits.transform.transform_features_layer()
+    vocabulary = splits.transform.vocabulary_by_name(vocabulary_name(MOVIE_ID))
+    movies = pd.Index([int(movie) for movie in vocabulary])
 
     @tf.function
     def features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.io.parse_example(examples, spec)
-        return narrow(layer(raw)) | {USER_ID: raw[USER_ID].values}
+        seen = raw[SEEN_MOVIES]
+        counts = tf.math.bincount(tf.cast(seen.indices[:, 0], tf.int32), minlength=tf.size(examples))
+        return narrow(layer(raw)) | {USER_ID: raw[USER_ID].values, SEEN_MOVIES: seen.values, _SEEN_COUNTS: counts}
 
-    wanted = {USER_ID, *splits.train}
+    wanted = {USER_ID, SEEN_MOVIES, _SEEN_COUNTS, *splits.train}
     records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
     batches = [
         {name: values.numpy() for name, values in features(examples).items() if name in wanted}
         for examples in records.batch(_BATCH)
     ]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    # Indices begin with 1; what is in no vocabulary has 0.
+    return rows | {SEEN_MOVIES: movies.get_indexer(pd.Index(rows[SEEN_MOVIES])) + 1}

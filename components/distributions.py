@@ -63,7 +63,7 @@ def train_eval_validator(
       schema: with skew comparators.
       strategy: how ratings were divided; after a cut in time, users are not compared.
     """
-    users = [feature.name for feature in FEATURES if feature.role is Role.USER] if strategy is Strategy.TEMPORAL else []
+    users = [feature.name for feature in FEATURES if feature.role is Role.USER] if strategy.cuts_time else []
     return DistributionValidator(
         statistics=statistics,
         baseline_statistics=statistics,

@@ -94,7 +94,7 @@ class Shard:
                 "history_ratings": _lists(history, stars),
             }
             if code != TRAIN:
-                columns["seen_movie_ids"] = _lists(timeline.seen(places), movie_id)
+                columns["seen_movie_ids"] = _lists(timeline.seen(places, self.strategy), movie_id)
             yield columns
 
 

@@ -34,8 +34,8 @@ def assign_splits(user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarr
     """Gives every rating its split.
 
     `random` depends on user, movie and seed alone: a rating stays in its split whatever else is in the data. `temporal`
-    cuts at quantiles of time, ties in file order. `leave_last_out` makes a user's last rating test and the one before
-    it eval; a user's only rating is train, and of two ratings the last is test.
+    and `temporal_rolling` cut at quantiles of time, ties in file order. `leave_last_out` makes a user's last rating
+    test and the one before it eval; a user's only rating is train, and of two ratings the last is test.
 
     Args:
       user_id: int64 [ratings], in file order.
@@ -87,7 +87,9 @@ def is_known(codes: np.ndarray, code: int, strategy: Strategy) -> np.ndarray:
     """Which ratings a row may know of its user, as history where they are earlier and as seen movies.
 
     These are the train ratings. With `leave_last_out`, a test row also knows its user's eval rating, as in the
-    literature (He et al. 2017, https://doi.org/10.1145/3038912.3052569): that rating is the one right before it.
+    literature (He et al. 2017, https://doi.org/10.1145/3038912.3052569): that rating is the one right before it. With
+    `temporal_rolling`, eval and test rows know every rating of their user from before them, as a served model that was
+    trained at the cut is told them.
 
     Args:
       codes: int8 [ratings], splits of the ratings.
@@ -99,6 +101,8 @@ def is_known(codes: np.ndarray, code: int, strategy: Strategy) -> np.ndarray:
     """
     if strategy is Strategy.LEAVE_LAST_OUT and code == TEST:
         return codes != TEST
+    if strategy is Strategy.TEMPORAL_ROLLING and code != TRAIN:
+        return np.ones(len(codes), bool)
     return codes == TRAIN
 
 
@@ -144,7 +148,11 @@ class Timeline:
         count = np.minimum(end - self.before[self.user_start[places]], length)
         return Ragged.of_slices(end - count, count, self.known)
 
-    def seen(self, places: np.ndarray) -> Ragged:
-        """For some places in `order`: rows of all the user's known ratings, oldest first."""
+    def seen(self, places: np.ndarray, strategy: Strategy) -> Ragged:
+        """For some places in `order`: rows of all the user's known ratings, oldest first.
+
+        With `temporal_rolling`, where later ratings of the user are not known yet, of those before each place.
+        """
         start = self.before[self.user_start[places]]
-        return Ragged.of_slices(start, self.before[self.user_end[places]] - start, self.known)
+        end = self.before[places if strategy is Strategy.TEMPORAL_ROLLING else self.user_end[places]]
+        return Ragged.of_slices(start, end - start, self.known)

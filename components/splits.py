@@ -12,7 +12,13 @@ class Strategy(StrEnum):
 
     RANDOM = "random"
     TEMPORAL = "temporal"
+    TEMPORAL_ROLLING = "temporal_rolling"
     LEAVE_LAST_OUT = "leave_last_out"
+
+    @property
+    def cuts_time(self) -> bool:
+        """Whether all of eval is later than train, and all of test later than eval."""
+        return self in (Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING)
 
 
 class Fractions(BaseModel):
@@ -40,6 +46,7 @@ class SplitConfig(BaseModel):
     strategy: Strategy = Field(
         Strategy.RANDOM,
         description="random: hash of user, movie and seed. temporal: cuts in global time. "
+        "temporal_rolling: the same cuts, and eval and test rows know all that their user rated before them. "
         "leave_last_out: each user's last rating is test, the one before it eval, which the test row's history "
         "and seen movies hold.",
     )

@@ -75,7 +75,7 @@ class DataConfig(Section):
             raise ValueError("versions should go with spans; spans is null")
         if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:
             # A user's last rating of one span would be held out, and be an ordinary one once the next span is there.
-            raise ValueError("spans should go with the split strategy random or temporal; leave_last_out is set")
+            raise ValueError("spans should go with a split strategy other than leave_last_out")
         return self
 
     @property

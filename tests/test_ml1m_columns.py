@@ -47,14 +47,19 @@ def test_columns_of_every_row(movielens, in_time, strategy, seed):
     pd.testing.assert_frame_equal(expected[in_time.columns], in_time)
     if strategy is Strategy.LEAVE_LAST_OUT:
         assert_last_two_are_held_out(expected)
-    elif strategy is Strategy.TEMPORAL:
+    elif strategy.cuts_time:
         assert_splits_follow_in_time(expected)
     shares = expected["split"].value_counts(normalize=True)
     if strategy is not Strategy.LEAVE_LAST_OUT:
         assert shares[list(SPLITS)].to_numpy() == pytest.approx([0.73, 0.02, 0.25], abs=0.002)
     for split in SPLITS:
-        known = ["train", "eval"] if strategy is Strategy.LEAVE_LAST_OUT and split == "test" else ["train"]
-        assert_lists(expected, parts[split], known, with_seen=split != "train")
+        known = ["train"]
+        if strategy is Strategy.LEAVE_LAST_OUT and split == "test":
+            known = ["train", "eval"]
+        elif strategy is Strategy.TEMPORAL_ROLLING and split != "train":
+            known = list(SPLITS)
+        is_rolling = strategy is Strategy.TEMPORAL_ROLLING
+        assert_lists(expected, parts[split], known, None if split == "train" else "before" if is_rolling else "of_user")
 
 
 def assert_last_two_are_held_out(ratings: pd.DataFrame) -> None:
@@ -67,14 +72,14 @@ def assert_splits_follow_in_time(ratings: pd.DataFrame) -> None:
     assert order.is_monotonic_increasing
 
 
-def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], with_seen: bool) -> None:
-    """Histories are the latest known ratings before each row, seen movies all known ones; with the right stars.
+def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], seen: str | None) -> None:
+    """Histories are the latest known ratings before each row, seen movies all known ones or those before it.
 
     Args:
       ratings: all, by user, time and line, with `split`.
       parts: columns of the rows of one split, shard by shard.
       known: splits that these rows may know.
-      with_seen: the rows have seen movies.
+      seen: how many known ratings are seen movies, "before" or "of_user"; None for no seen movies.
     """
     is_known = ratings["split"].isin(known).astype(int)
     # Number of known ratings of the user before each rating; a known rating's place among them.
@@ -90,8 +95,8 @@ def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], 
         found = _assert_places(columns["history_movie_ids"], keys, table, first, lengths)
         np.testing.assert_array_equal(columns["history_ratings"].flatten().to_numpy(), found["rating"])
         np.testing.assert_array_equal(columns["history_ratings"].value_lengths().to_numpy(), lengths)
-        if with_seen:
-            _assert_places(columns["seen_movie_ids"], keys, table, 0 * first, rows["of_user"].to_numpy())
+        if seen:
+            _assert_places(columns["seen_movie_ids"], keys, table, 0 * first, rows[seen].to_numpy())
 
 
 def _assert_places(lists, keys: pd.DataFrame, table: pd.DataFrame, first: np.ndarray, lengths: np.ndarray):

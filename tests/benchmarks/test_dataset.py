@@ -57,11 +57,33 @@ def test_the_whole_catalogue_is_ranked(movielens):
     assert seen.sum() == len(data.train)
 
 
-@pytest.mark.parametrize(("strategy", "with_eval"), [("random", False), ("temporal", False), ("leave_last_out", True)])
+@pytest.mark.parametrize(
+    ("strategy", "with_eval"),
+    [("random", False), ("temporal", False), ("temporal_rolling", True), ("leave_last_out", True)],
+)
 def test_a_test_rating_is_predicted_from_what_its_row_knows(movielens, strategy, with_eval):
     data = divide(movielens, SplitConfig(strategy=Strategy(strategy)))
     parts = rows(data, movielens, "train") + (rows(data, movielens, "eval") if with_eval else [])
     assert sorted(rows(data, movielens, "known")) == sorted(parts)
+
+
+def test_filtered_metrics_leave_out_what_is_known_of_the_user_at_that_moment(movielens):
+    frame = movielens.ratings
+    times = dict(zip(zip(frame["user_id"], frame["movie_id"], strict=True), frame["timestamp"], strict=True))
+    user_ids, movie_ids = movielens.users["user_id"].to_numpy(), movielens.movies["movie_id"].to_numpy()
+    for strategy in Strategy:
+        data = divide(movielens, SplitConfig(strategy=strategy))
+        assert data.test.seen is not None
+        known = data.matrix(data.known).toarray()
+        seen = np.split(data.test.seen.values, data.test.seen.offsets[1:-1])
+        for user, movie, left_out in zip(data.test.users, data.test.movies, seen, strict=True):
+            if strategy is Strategy.TEMPORAL_ROLLING:
+                moments = [times[user_ids[user], movie_ids[other]] for other in left_out]
+                assert all(moment <= times[user_ids[user], movie_ids[movie]] for moment in moments)
+                assert set(left_out) >= set(np.flatnonzero(known[user]))
+                assert movie not in left_out
+            else:
+                assert sorted(left_out) == np.flatnonzero(known[user]).tolist()
 
 
 def test_the_hash_tells_splits_apart(movielens):

@@ -2,24 +2,26 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from benchmarks.dataset import Ratings
 from benchmarks.metrics import rating_metrics, target_ranks, top_k_metrics
+from components.interactions import Ragged
 
 USERS, MOVIES = 7, 150
 
 
 @pytest.fixture
-def case() -> tuple[np.ndarray, Ratings, sparse.csr_array]:
-    """Coarse scores with many ties, ratings to find and, disjoint from them, seen movies."""
+def case() -> tuple[np.ndarray, Ratings]:
+    """Coarse scores with many ties, ratings to find and, for each of them, other movies that were seen, or none."""
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 40, (USERS, MOVIES)).astype(np.float32)
-    pairs = rng.permutation(USERS * MOVIES)
-    users, movies = np.divmod(pairs[:60], MOVIES)
-    seen_users, seen_movies = np.divmod(pairs[60:260], MOVIES)
-    seen = sparse.csr_array((np.ones(200), (seen_users, seen_movies)), shape=(USERS, MOVIES))
-    return scores, Ratings(users, movies, np.ones(60)), seen
+    users, movies = np.divmod(rng.permutation(USERS * MOVIES)[:60], MOVIES)
+    seen = [rng.permutation(np.delete(np.arange(MOVIES), movie))[: rng.integers(0, 60)] for movie in movies]
+    return scores, Ratings(users, movies, np.ones(60), ragged(seen))
+
+
+def ragged(lists: list) -> Ragged:
+    return Ragged(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int64))
 
 
 def brute_force_rank(scores: np.ndarray, target: int, left_out: set[int]) -> int:
@@ -28,12 +30,13 @@ def brute_force_rank(scores: np.ndarray, target: int, left_out: set[int]) -> int
 
 
 def test_top_k_metrics_equal_a_count_movie_by_movie(case):
-    scores, ratings, seen = case
-    left_out = [set(np.flatnonzero(row)) for row in seen.toarray()]
-    unfiltered = [brute_force_rank(scores[u], m, set()) for u, m in zip(ratings.users, ratings.movies, strict=True)]
-    filtered = [brute_force_rank(scores[u], m, left_out[u]) for u, m in zip(ratings.users, ratings.movies, strict=True)]
+    scores, ratings = case
+    left_out = np.split(ratings.seen.values, ratings.seen.offsets[1:-1])
+    pairs = list(zip(ratings.users, ratings.movies, strict=True))
+    unfiltered = [brute_force_rank(scores[u], m, set()) for u, m in pairs]
+    filtered = [brute_force_rank(scores[u], m, set(seen)) for (u, m), seen in zip(pairs, left_out, strict=True)]
 
-    metrics = top_k_metrics(scores, ratings, seen)
+    metrics = top_k_metrics(scores, ratings)
 
     for suffix, ranks in (("", unfiltered), ("_filtered", filtered)):
         for k in (1, 5, 10, 50, 100):
@@ -44,14 +47,14 @@ def test_top_k_metrics_equal_a_count_movie_by_movie(case):
 
 
 def test_chunks_do_not_change_the_ranks(case):
-    scores, ratings, _ = case
-    whole = target_ranks(scores, ratings.users, ratings.movies)
-    np.testing.assert_array_equal(whole, target_ranks(scores, ratings.users, ratings.movies, chunk=7))
+    scores, ratings = case
+    for seen in (None, ratings.seen):
+        whole = target_ranks(scores, ratings.users, ratings.movies, seen)
+        np.testing.assert_array_equal(whole, target_ranks(scores, ratings.users, ratings.movies, seen, chunk=7))
 
 
 def test_equal_scores_rank_last():
-    ratings = Ratings(np.array([0, 1]), np.array([3, 5]), np.ones(2))
-    assert target_ranks(np.zeros((2, 9)), ratings.users, ratings.movies).tolist() == [9, 9]
+    assert target_ranks(np.zeros((2, 9)), np.array([0, 1]), np.array([3, 5])).tolist() == [9, 9]
 
 
 def test_scores_that_are_not_numbers_never_count_as_hits():
@@ -59,9 +62,9 @@ def test_scores_that_are_not_numbers_never_count_as_hits():
 
 
 def test_scores_are_left_as_they_were(case):
-    scores, ratings, seen = case
+    scores, ratings = case
     before = scores.copy()
-    top_k_metrics(scores, ratings, seen)
+    top_k_metrics(scores, ratings)
     np.testing.assert_array_equal(scores, before)
 
 
@@ -76,15 +79,15 @@ def test_the_exported_metrics_agree(case):
 
     from trainers.metrics import retrieval_metrics
 
-    scores, ratings, seen = case
-    row, column = np.nonzero(seen.toarray()[ratings.users])
+    scores, ratings = case
+    row = np.repeat(np.arange(len(ratings)), np.diff(ratings.seen.offsets))
     exported = retrieval_metrics(
         tf.constant(scores[ratings.users]),
         tf.constant(ratings.movies, tf.int64),
-        tf.constant(np.stack([row, column], axis=1), tf.int64),
+        tf.constant(np.stack([row, ratings.seen.values], axis=1), tf.int64),
     )
 
-    expected = top_k_metrics(scores, ratings, seen)
+    expected = top_k_metrics(scores, ratings)
 
     assert expected.keys() <= exported.keys()
     for name, value in expected.items():

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -17,7 +16,6 @@ from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
 from benchmarks.transformed import transformed
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
-from transform.features import USER_ID, transformed_name
 
 APP = typer.Typer()
 APP.command()(quality.main)
@@ -135,15 +133,18 @@ def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path)
     (retriever, *_) = last["rows"]
     assert retriever["runs"][0]["subsets"][EARLY_USERS] == pytest.approx(retriever["mean"])
 
-    # What filtered metrics leave out, for models as for simple methods: with leave-last-out, eval ratings as well.
+    # What filtered metrics leave out, for models as for simple methods.
     split = PROTOCOLS["leave-last-out"].split
     ready = transformed(data, tmp_path / "cache", split, lambda node: pytest.fail(f"{node} is run again"))
     expected = divide(read_movielens(data), split)
-    known = pd.Series(expected.user_ids[expected.known.users]).value_counts()
-    indices = ready.test[transformed_name(USER_ID)]
+    assert expected.test.seen is not None
     assert sorted(ready.test_users) == sorted(expected.user_ids[expected.test.users])
-    assert np.diff(ready.seen.offsets)[indices].tolist() == known[ready.test_users].tolist()
-    assert len(expected.known) == len(expected.train) + len(expected.eval)
+    of_models = dict(zip(ready.test_users, np.diff(ready.seen.offsets), strict=True))
+    of_methods = dict(zip(expected.user_ids[expected.test.users], np.diff(expected.test.seen.offsets), strict=True))
+    assert of_models == of_methods
+    assert sum(of_models.values()) == len(ready.seen.values) > len(expected.test)
+    assert ready.seen.values.min() > 0
+    np.testing.assert_array_equal(ready.seen_pairs(1, 3)[:, 1], ready.seen.values[slice(*ready.seen.offsets[[1, 3]])])
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,20 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from components.splits import Strategy
+
 RATING_SPLITS = ("train", "eval", "test")
 SPLITS = (*RATING_SPLITS, "movies")
 USER_FEATURES = ("gender", "age", "occupation", "zip_code")
 MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
 HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
+
+# The splits that rows of a split know their user's ratings of, where these are not train alone.
+_KNOWN = {
+    (Strategy.LEAVE_LAST_OUT, "test"): ["train", "eval"],
+    (Strategy.TEMPORAL_ROLLING, "eval"): ["train", "eval", "test"],
+    (Strategy.TEMPORAL_ROLLING, "test"): ["train", "eval", "test"],
+}
 
 
 def read_split(uri: str, split: str) -> pa.Table:
@@ -53,7 +62,7 @@ def assert_examples(
     tables: dict[str, pa.Table],
     folder: Path,
     history_length: int,
-    leave_last_out: bool = False,
+    strategy: Strategy = Strategy.RANDOM,
     earlier: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Checks every feature of every row against the raw files, except which split a rating is in.
@@ -62,7 +71,7 @@ def assert_examples(
       tables: all splits, as read by `read_split`.
       folder: of the raw files.
       history_length: most movies in a history.
-      leave_last_out: a test row knows the user's eval rating, too.
+      strategy: how ratings were divided, which decides what rows know of their user.
       earlier: ratings of earlier spans, with the column `split`.
 
     Returns:
@@ -71,7 +80,7 @@ def assert_examples(
     raw = read_raw(folder)
     ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
     written, ratings = ratings, pd.concat([earlier, ratings], ignore_index=True)
-    histories, seen = _expected_lists(ratings, history_length, leave_last_out)
+    histories, seen = _expected_lists(ratings, history_length, strategy)
     joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
     for split in RATING_SPLITS:
         table = tables[split]
@@ -122,21 +131,20 @@ def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
 
 
 def _expected_lists(
-    ratings: pd.DataFrame, length: int, leave_last_out: bool
+    ratings: pd.DataFrame, length: int, strategy: Strategy
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """For each row of the file, rows of its history and of all that is known of the user."""
     histories: list[np.ndarray] = [np.array([], np.int64)] * len(ratings)
     seen = list(histories)
     for _, group in ratings.groupby("user_id"):
         for split, rows_of_split in group.groupby("split"):
-            known = ["train", "eval"] if leave_last_out and split == "test" else ["train"]
-            sources = group[group["split"].isin(known)]
+            sources = group[group["split"].isin(_KNOWN.get((strategy, str(split)), ["train"]))]
             moments = sorted(zip(sources["timestamp"].tolist(), sources.index.tolist(), strict=True))
             rows = np.array([row for _, row in moments], np.int64)
             for row, time in zip(rows_of_split.index.tolist(), rows_of_split["timestamp"].tolist(), strict=True):
                 earlier = bisect.bisect_left(moments, (time, row))
                 histories[row] = rows[max(0, earlier - length) : earlier]
-                seen[row] = rows
+                seen[row] = rows[:earlier] if strategy is Strategy.TEMPORAL_ROLLING else rows
     return histories, seen
 
 

@@ -35,11 +35,13 @@ def lists(ragged) -> list[list[int]]:
 
 
 def known_to(row: int, user_id: np.ndarray, codes: np.ndarray, config: SplitConfig) -> list[int]:
-    """The user's train rows; for a test row of leave-last-out, the eval row too."""
-    exception = EVAL if config.strategy is Strategy.LEAVE_LAST_OUT and codes[row] == TEST else TRAIN
-    return [
-        other for other in range(len(user_id)) if user_id[other] == user_id[row] and codes[other] in (TRAIN, exception)
-    ]
+    """The user's train rows; for a test row of leave-last-out, the eval row too; for a rolling one, any row."""
+    splits = {TRAIN}
+    if codes[row] != TRAIN and config.strategy is Strategy.TEMPORAL_ROLLING:
+        splits = {TRAIN, EVAL, TEST}
+    elif codes[row] == TEST and config.strategy is Strategy.LEAVE_LAST_OUT:
+        splits = {TRAIN, EVAL}
+    return [other for other in range(len(user_id)) if user_id[other] == user_id[row] and codes[other] in splits]
 
 
 @pytest.mark.parametrize("code", [TRAIN, EVAL, TEST])
@@ -60,24 +62,31 @@ def test_histories_are_the_latest_earlier_known_rows_of_the_user(rows, config, l
 
 @pytest.mark.parametrize("code", [EVAL, TEST])
 @given(rows=interactions(), config=SPLIT_CONFIGS)
-def test_seen_are_all_known_rows_of_the_user(rows, config, code):
+def test_seen_are_all_known_rows_of_the_user_but_none_from_later_where_time_goes_on(rows, config, code):
     user_id, movie_id, timestamp = rows
     codes = assign_splits(user_id, movie_id, timestamp, config)
     timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
     places = np.flatnonzero(codes[timeline.order] == code)
 
-    found = lists(timeline.seen(places)) if len(places) else []
+    found = lists(timeline.seen(places, config.strategy)) if len(places) else []
 
     for row, seen in zip(timeline.order[places], found, strict=True):
-        assert sorted(seen) == known_to(row, user_id, codes, config)
+        known = known_to(row, user_id, codes, config)
+        if config.strategy is Strategy.TEMPORAL_ROLLING:
+            known = [other for other in known if (timestamp[other], other) < (timestamp[row], row)]
+        assert sorted(seen) == known
 
 
-def test_only_test_rows_of_leave_last_out_know_the_eval_row():
+@pytest.mark.parametrize("strategy", Strategy)
+def test_what_is_held_out_is_known_to_held_out_rows_alone_and_of_few_strategies(strategy):
     codes = np.array([TRAIN, EVAL, TEST], np.int8)
-    for strategy in Strategy:
-        for code in (TRAIN, EVAL, TEST):
-            is_exception = strategy is Strategy.LEAVE_LAST_OUT and code == TEST
-            assert is_known(codes, code, strategy).tolist() == [True, is_exception, False]
+    exceptions = {
+        (Strategy.LEAVE_LAST_OUT, TEST): [True, True, False],
+        (Strategy.TEMPORAL_ROLLING, EVAL): [True, True, True],
+        (Strategy.TEMPORAL_ROLLING, TEST): [True, True, True],
+    }
+    for code in (TRAIN, EVAL, TEST):
+        assert is_known(codes, code, strategy).tolist() == exceptions.get((strategy, code), [True, False, False])
 
 
 @given(interactions(), SPLIT_CONFIGS)

@@ -95,7 +95,7 @@ def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_)
     split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
     artifact = run(data, split)
     tables = {name: read_split(artifact.uri, name) for name in SPLITS}
-    ratings = assert_examples(tables, data, 5, leave_last_out=strategy is Strategy.LEAVE_LAST_OUT)
+    ratings = assert_examples(tables, data, 5, strategy)
     assert set(ratings["split"]) == {"train", "eval", "test"}
     assert artifact_utils.decode_split_names(artifact.properties["split_names"].string_value) == [
         "train",
