@@ -9,6 +9,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
+from components import evaluation_extractors
 from components.latest_blessed_model import (
     CANDIDATE,
     MODEL,
@@ -80,6 +81,7 @@ def model_stage(
         schema=gate.outputs["schema"],
         example_splits=["test"],
         eval_config=eval_config(name, config.evaluation, config.models),
+        module_path=evaluation_extractors.__name__,
     ).with_id(f"Evaluator.{name}")
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
     return ModelStage(tuned, base, trainer, resolver, evaluator, pushed)
