@@ -87,14 +87,15 @@ def trials_table(search: Search) -> Table:
     """The trials of a search, the best first."""
     table = Table(title=f"Trials of {search.model}, by eval {search.objective}: {search.direction}")
     table.title_justify = "left"
-    names = list(search.best.tried)
-    for column in ("trial", *names, search.objective, "seconds"):
-        table.add_column(column, justify="right")
+    for column in ("trial", search.objective, "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    # All in one column, which wraps: beside columns of their own there would soon be no room for the values.
+    table.add_column("hyper-parameters")
     for trial in search.trials:
-        tried = (escape(json.dumps(trial.tried[name])) for name in names)
+        tried = ", ".join(f"{name} {json.dumps(value)}" for name, value in trial.tried.items())
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
         style = "bold" if trial is search.best else None
-        table.add_row(str(trial.number), *tried, f"{trial.value:.4f}", seconds, style=style)
+        table.add_row(str(trial.number), f"{trial.value:.4f}", seconds, escape(tried), style=style)
     return table
 
 

@@ -86,7 +86,20 @@ def test_the_table_shows_each_trial_the_best_first():
     assert "smaller is better" in text
     rows = [line for line in text.splitlines() if "│" in line and "trial" not in line]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
-    assert cells == [["2", "1e-06", "[128, 64]", "0.8765", "12.3"], ["1", "0.002", "[64]", "0.9000", ""]]
+    assert cells == [
+        ["2", "0.8765", "12.3", "learning_rate 1e-06, hidden_units [128, 64]"],
+        ["1", "0.9000", "", "learning_rate 0.002, hidden_units [64]"],
+    ]
+
+
+def test_the_table_cuts_nothing_off_on_a_narrow_screen():
+    tried = {f"hyper_parameter_{number}": number for number in range(12)}
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(trials_table(Search("joint", "recall_at_10_filtered", 1, [Trial(1, tried, 0.12345, 6789.01)])))
+    text = capture.get()
+    assert "…" not in text
+    assert all(word in text for word in ("recall_at_10_filtered", "0.1235", "6789.0", *tried))
 
 
 def test_trials_are_read_from_the_tuners_results_and_its_records(tmp_path):
