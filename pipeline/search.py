@@ -90,7 +90,7 @@ def trials_table(search: Search) -> Table:
     for column in ("trial", search.objective, "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     # All in one column, which wraps: beside columns of their own there would soon be no room for the values.
-    table.add_column("hyper-parameters")
+    table.add_column("hyper-parameters", overflow="fold")
     for trial in search.trials:
         tried = ", ".join(f"{name} {json.dumps(value)}" for name, value in trial.tried.items())
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"

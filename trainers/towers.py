@@ -198,7 +198,8 @@ class HistoryEncoder(tf.keras.layers.Layer):
 
 
 def _flatten(x: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(x, [-1, x.shape[1] * x.shape[2]])
+    # Not -1 for the rows: of nothing in each of them, there could be any number.
+    return tf.reshape(x, [tf.shape(x)[0], x.shape[1] * x.shape[2]])
 
 
 class MLP(tf.keras.layers.Layer):

