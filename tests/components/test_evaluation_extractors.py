@@ -10,10 +10,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_model_analysis.proto import config_pb2
+from tfx.components.util import udf_utils
 from tfx_bsl.tfxio import tensor_adapter, tf_example_record
 
 from components.evaluation_extractors import custom_extractors
-from pipeline.config import BeamConfig
+from pipeline.config import BeamConfig, load_config
+from pipeline.graph import create_pipeline
 
 SCHEMA = text_format.Parse(
     """
@@ -97,3 +99,15 @@ def test_slices_are_those_of_tfma_and_other_features_are_not_handed_on(model, tm
     assert len(ours) == 1 + 2 + 3
     assert of_stock == {"gender", "genres", "history", "rating"}
     assert of_ours == {"gender", "genres"}
+
+
+def test_every_evaluator_calls_them(tmp_path):
+    root = str(tmp_path)
+    pipeline = create_pipeline(config=load_config("sample"), data_dir=root, pipeline_root=root, serving_dir=root)
+    evaluators = [node for node in pipeline.components if node.id.startswith("Evaluator.")]
+    assert len(evaluators) == 4
+    for evaluator in evaluators:
+        # TFX takes its own without a word where it finds none; of the module it makes another function each time.
+        found = udf_utils.try_get_fn(evaluator.exec_properties, custom_extractors.__name__)
+        assert found is not None
+        assert found.__module__ == custom_extractors.__module__
