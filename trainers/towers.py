@@ -146,12 +146,14 @@ def table_penalty(layers: Sequence[tf.keras.layers.Layer], table_l2: float, spli
 class HistoryEncoder(tf.keras.layers.Layer):
     """Pools the vectors of the movies that a user rated before.
 
-    Each movie's vector is joined by one for its rating and one for its place in time. The output holds, side by side,
-    their mean, an attention-weighted mean for each head, and the last few movies as they are.
+    An event is a vector, and a logit for each head of attention: the sums of those of its movie, of its rating and of
+    its place in time. What is made of a movie is thus made once for each movie, not for each event. The output holds,
+    side by side, the events' mean, an attention-weighted mean for each head, and the last few events as they are.
 
     Call arguments:
       features: transformed features with the history.
       table: float32 [movie indices, dim], a vector for each movie.
+      training: whether the gradient will be asked for; then the layer is compiled, for each number of rows anew.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
@@ -159,42 +161,51 @@ class HistoryEncoder(tf.keras.layers.Layer):
 
     def __init__(self, length: int, dim: int, recent: int, heads: int = 2):
         super().__init__()
-        self._recent = recent
-        self._ratings = embedding(RATING_LEVELS, dim, 0.0)
-        self._places = embedding(length, dim, 0.0)
-        self._scores = tf.keras.Sequential(
+        self._recent, self._dim = recent, dim
+        self._ratings, self._rating_logits = (embedding(RATING_LEVELS, width, 0.0) for width in (dim, heads))
+        self._places, self._place_logits = (embedding(length, width, 0.0) for width in (dim, heads))
+        self._movie_logits = tf.keras.Sequential(
             [tf.keras.layers.Dense(dim, activation="tanh"), tf.keras.layers.Dense(heads)]
         )
+        # Operations on all events are limited by memory, each by itself; compiled, they are few.
+        self._compiled_pool = tf.function(self._pool, jit_compile=True)
 
-    def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
-        events, present = self.events(features, table)
-        weights = self._scores(events) + tf.where(present, 0.0, -1e9)[..., tf.newaxis]
-        # A product for each head: the gradient of one for all heads takes twice as long.
-        heads = tf.unstack(tf.nn.softmax(weights, axis=1), axis=2)
-        attended = tf.concat([tf.linalg.matvec(events, head, transpose_a=True) for head in heads], axis=1)
-        mask = tf.cast(present, tf.float32)[..., tf.newaxis]
-        total = tf.reduce_sum(mask, axis=1)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), total)
-        # Without a history every weight falls on padding: nothing should come of it.
-        attended *= tf.minimum(total, 1.0)
-        return tf.concat([mean, attended, _flatten(self._latest(events))], axis=1)
+    def build(self, input_shape: Any) -> None:
+        # Not when they are first called, which may be while a function is compiled.
+        for layer in (self._ratings, self._rating_logits, self._places, self._place_logits):
+            layer.build()
+        self._movie_logits.build([None, self._dim])
+        super().build(input_shape)
 
-    def events(self, features: Tensors, table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Vectors of the history, zero where there is none: [batch_size, length, dim] and a bool mask."""
-        movies = features[transformed_name(HISTORY_MOVIES)]
-        ratings = tf.cast(tf.round(features[transformed_name(HISTORY_RATINGS)]), tf.int32)
-        present = movies > 0
+    def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
+        pool = self._compiled_pool if training else self._pool
+        return pool(features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)], table)
+
+    def _pool(self, movies: tf.Tensor, ratings: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        rows, length = tf.shape(movies)[0], movies.shape[1]
+        present = tf.cast(movies > 0, tf.float32)
         # Of few rows, each of which many events have: the product's gradient is much faster than the lookup's.
-        levels = tf.one_hot(ratings, RATING_LEVELS) @ self._ratings(tf.range(RATING_LEVELS))
-        vectors = tf.gather(table, movies) + levels + self._places(tf.range(tf.shape(movies)[1]))
-        return vectors * tf.cast(present, tf.float32)[..., tf.newaxis], present
+        levels = tf.one_hot(tf.cast(tf.round(ratings), tf.int32), RATING_LEVELS)
+        level_vectors, level_logits = (part(tf.range(RATING_LEVELS)) for part in (self._ratings, self._rating_logits))
+        place_vectors, place_logits = (part(tf.range(length)) for part in (self._places, self._place_logits))
 
-    def _latest(self, events: tf.Tensor) -> tf.Tensor:
-        short = self._recent - events.shape[1]
-        if short >= 0:
-            return tf.pad(events, [[0, 0], [0, short], [0, 0]])
+        logits = tf.gather(self._movie_logits(table), movies) + levels @ level_logits + place_logits
+        attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
+        total = tf.reduce_sum(present, axis=1, keepdims=True)
+        # Without a history every weight falls on padding: nothing should come of it.
+        attention = tf.transpose(attention, [0, 2, 1]) * tf.minimum(total, 1.0)[..., tf.newaxis]
+        weights = tf.concat([tf.math.divide_no_nan(present, total)[:, tf.newaxis], attention], axis=1)
+
+        # Movies, ratings and places are pooled apart: of all events together, there is the movies' vectors alone.
+        watched = tf.gather(table, movies)
+        of_places = tf.reshape(tf.reshape(weights, [-1, length]) @ place_vectors, [rows, weights.shape[1], self._dim])
+        pooled = weights @ watched + weights @ levels @ level_vectors + of_places
+        last = min(self._recent, length)
         # A slice's gradient would be padded with zeros as a whole; that of a split is joined.
-        return tf.split(events, [self._recent, -short], axis=1)[0]
+        latest, _ = tf.split(watched, [last, length - last], axis=1)
+        latest = (latest + levels[:, :last] @ level_vectors + place_vectors[:last]) * present[:, :last, tf.newaxis]
+        latest = tf.pad(latest, [[0, 0], [0, self._recent - last], [0, 0]])
+        return tf.concat([_flatten(pooled), _flatten(latest)], axis=1)
 
 
 def _flatten(x: tf.Tensor) -> tf.Tensor:
@@ -252,7 +263,8 @@ class QueryTower(tf.keras.layers.Layer):
         self._output = tf.keras.layers.Dense(dim)
 
     def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        parts = [self._person(features), self._history(features, table), self._user(features, training)]
+        history = self._history(features, table, training=training)
+        parts = [self._person(features), history, self._user(features, training)]
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 
     def _user(self, features: Tensors, training: bool) -> tf.Tensor:

@@ -54,8 +54,9 @@ def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
     assert 10 < close[1].sum() < 40
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["as it is", "compiled"])
 @pytest.mark.parametrize("recent", [0, 2, 5])
-def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
+def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent, training):
     rng = np.random.default_rng(0)
     table = rng.normal(size=(9, 3))
     # Newest first; the last person has rated nothing.
@@ -67,14 +68,16 @@ def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
     encoder(features, vectors)
     weights = [rng.normal(size=weight.shape) for weight in encoder.weights]
     encoder.set_weights(weights)
-    of_stars, of_places, kernel, bias, heads, head_bias = weights
+    of_stars, star_logits, of_places, place_logits, kernel, bias, heads, head_bias = weights
+    movie_logits = np.tanh(table @ kernel + bias) @ heads + head_bias
 
-    found = encoder(features, vectors).numpy()
+    found = encoder(features, vectors, training=training).numpy()
 
     for row, (rated, given) in enumerate(zip(movies, stars, strict=True)):
         length = np.count_nonzero(rated)
         events = np.array([table[rated[i]] + of_stars[given[i]] + of_places[i] for i in range(length)]).reshape(-1, 3)
-        odds = np.exp(np.tanh(events @ kernel + bias) @ heads + head_bias)
+        logits = [movie_logits[rated[i]] + star_logits[given[i]] + place_logits[i] for i in range(length)]
+        odds = np.exp(logits).reshape(-1, 2)
         attended = [(odds[:, [head]] * events).sum(axis=0) / max(odds[:, head].sum(), 1e-9) for head in (0, 1)]
         latest = np.zeros([recent, 3])
         latest[: min(length, recent)] = events[:recent]
