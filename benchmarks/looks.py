@@ -61,8 +61,8 @@ def watch(
       batch_size: of the notebooks' loops.
     """
     looks = {
-        name: _watch_theirs(task, material, hparams.seed, part, _Watch(max_seconds), batch_size, with_metrics)
-        for name, with_metrics in NOTEBOOK_LOOPS.items()
+        name: _watch_theirs(task, material, hparams.seed, part, _Watch(max_seconds), batch_size, kind)
+        for name, kind in NOTEBOOK_LOOPS.items()
     }
     best = math.floor(max(look.recall for each in looks.values() for look in each) * 1000) / 1000
     watch = _Watch(max_seconds, max(best, *levels))
@@ -140,7 +140,7 @@ class _TheirLooks(tf.keras.callbacks.Callback):
 
 
 def _watch_theirs(
-    task: Task, material: Material, seed: int, part: float, watch: _Watch, batch_size: int, with_metrics: bool
+    task: Task, material: Material, seed: int, part: float, watch: _Watch, batch_size: int, kind: dict[str, bool]
 ) -> list[Look]:
     data = material.data
 
@@ -148,9 +148,7 @@ def _watch_theirs(
         scores = model.scores(data.n_users, data.n_movies)
         return watch.look(examples, lambda: top_k_metrics(scores, data.eval)["recall_at_10_filtered"])
 
-    model, batches = prepare_notebook(
-        task.notebook, data.train, data.n_users, data.n_movies, seed, batch_size, with_metrics
-    )
+    model, batches = prepare_notebook(task.notebook, data.train, data.n_users, data.n_movies, seed, batch_size, **kind)
     every = max(1, round(part * len(data.train) / batch_size))
     model.fit(
         batches,

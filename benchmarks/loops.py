@@ -14,9 +14,18 @@ from trainers import joint, retrieval, training
 from trainers.datasets import Splits
 from trainers.hyperparameters import Hyperparameters
 
-OURS, THEIRS, THEIRS_BARE = "this pipeline", "notebooks", "notebooks without metrics"
-# Whether each of the notebooks' loops computes the top-k metrics in every step.
-NOTEBOOK_LOOPS = {THEIRS: True, THEIRS_BARE: False}
+OURS, THEIRS, THEIRS_AWAKE, THEIRS_BARE = (
+    "this pipeline",
+    "notebooks",
+    "notebooks, not waiting for tf.data",
+    "notebooks, not waiting, without metrics",
+)
+# What each of the notebooks' loops does in every step, as arguments of `prepare_notebook`.
+NOTEBOOK_LOOPS = {
+    THEIRS: {"with_metrics": True, "tuned": True},
+    THEIRS_AWAKE: {"with_metrics": True, "tuned": False},
+    THEIRS_BARE: {"with_metrics": False, "tuned": False},
+}
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,13 @@ def throughput(
     rows = draw_rows(len(data.train), examples, hparams.seed)
     ratings = Ratings(data.train.users[rows], data.train.movies[rows], data.train.stars[rows])
 
-    def notebook_turn(with_metrics: bool) -> Callable[[], object]:
+    def notebook_turn(kind: dict[str, bool]) -> Callable[[], object]:
         model, batches = prepare_notebook(
-            task.notebook, ratings, data.n_users, data.n_movies, hparams.seed, batch_size, with_metrics
+            task.notebook, ratings, data.n_users, data.n_movies, hparams.seed, batch_size, **kind
         )
         return lambda: model.fit(batches, verbose=0)
 
-    turns = _Turns({name: notebook_turn(with_metrics) for name, with_metrics in NOTEBOOK_LOOPS.items()})
+    turns = _Turns({name: notebook_turn(kind) for name, kind in NOTEBOOK_LOOPS.items()})
     model = build(task, material.splits, hparams)
     fit(model, material.splits, rows, turns, hparams.model_copy(update={"epochs": rounds + 1}))
     return {name: [len(rows) / seconds for seconds in timed[1:]] for name, timed in turns.seconds.items()}

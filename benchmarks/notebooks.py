@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from benchmarks.dataset import Ratings
+from trainers.datasets import untuned
 
 BATCH_SIZE = 8192
 CANDIDATE_BATCH_SIZE = 128
@@ -67,7 +68,9 @@ class NotebookModel(tfrs.models.Model):
       movies: embedding of movie indices.
     """
 
-    def __init__(self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False):
+    def __init__(
+        self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False, tuned: bool = False
+    ):
         """Args: with_metrics adds the notebooks' top-k metrics over all movies to the retrieval task."""
         super().__init__()
         self._notebook = notebook
@@ -83,7 +86,7 @@ class NotebookModel(tfrs.models.Model):
             self.users.build(None)
             self.movies.build(None)
             candidates = tf.data.Dataset.range(n_movies).batch(CANDIDATE_BATCH_SIZE).map(self.movies)
-            metrics = tfrs.metrics.FactorizedTopK(candidates)
+            metrics = tfrs.metrics.FactorizedTopK(candidates if tuned else untuned(candidates))
         self._retrieval_task = tfrs.tasks.Retrieval(metrics=metrics)
 
     def predict_ratings(self, users: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
@@ -127,6 +130,7 @@ def prepare_notebook(
     seed: int,
     batch_size: int = BATCH_SIZE,
     with_metrics: bool = False,
+    tuned: bool = False,
 ) -> tuple[NotebookModel, tf.data.Dataset]:
     """A compiled model and the batches for its `fit`.
 
@@ -140,14 +144,16 @@ def prepare_notebook(
       seed: of initial weights and of the shuffle.
       batch_size: ratings in a step.
       with_metrics: whether every step computes the top-k metrics, as in the notebooks: slower, with the same result.
+      tuned: whether tf.data tunes the datasets, as in the notebooks: slower, see `trainers.datasets.untuned`.
     """
     tf.keras.utils.set_random_seed(seed)
     columns = {"user": train.users, "movie": train.movies, "stars": train.stars.astype(np.float32)}
     shuffle = np.random.default_rng(seed).permutation(len(train))
     rows = tf.data.Dataset.from_tensor_slices({name: column[shuffle] for name, column in columns.items()})
-    model = NotebookModel(notebook, n_users, n_movies, with_metrics)
+    model = NotebookModel(notebook, n_users, n_movies, with_metrics, tuned)
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(LEARNING_RATE))
-    return model, rows.batch(batch_size).cache()
+    batches = rows.batch(batch_size).cache()
+    return model, batches if tuned else untuned(batches)
 
 
 def train_notebook(

@@ -14,7 +14,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.recommender import Arrays, Movies, Recommender, Users, save, smoke_test
-from trainers.datasets import narrow
+from trainers.datasets import narrow, untuned
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -98,7 +98,7 @@ def _write_blessing(blessing: standard_artifacts.ModelBlessing, model: standard_
 
 def _records(uris: Sequence[str], split: str) -> tf.data.Dataset:
     files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
-    return tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH)
+    return untuned(tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH))
 
 
 def _joined(batches: list[Arrays]) -> Arrays:

@@ -76,7 +76,7 @@ def _files(patterns: Sequence[str], split: str) -> list[str]:
 def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
     """Reads transformed rows: [rows, ...] by name, indices as int32."""
     spec = transform.transformed_feature_spec()
-    dataset = _untuned(
+    dataset = untuned(
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
         .batch(_PARSE_BATCH)
         .map(lambda rows: narrow(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
@@ -95,7 +95,7 @@ def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) ->
     """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
     lookup = _lookup(arrays)
     numbers = _row_numbers(arrays, shuffle_seed).batch(batch_size)
-    return _untuned(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
+    return untuned(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
 
 
 def dealt_batches(
@@ -127,10 +127,10 @@ def dealt_batches(
     else:
         among = tf.data.Dataset.from_tensor_slices(list(replicas))
         dealt = dealt.flat_map(lambda batch: among.map(lambda replica: deal(batch, replica)))
-    return _untuned(dealt.prefetch(2 * len(replicas)))
+    return untuned(dealt.prefetch(2 * len(replicas)))
 
 
-def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without tf.data's autotuning, for which nothing is left open here.
 
     At its end a tuned dataset waits for the tuning thread to wake, and that sleeps twice as long each time: iterating

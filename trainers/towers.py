@@ -153,7 +153,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
     Call arguments:
       features: transformed features with the history.
       table: float32 [movie indices, dim], a vector for each movie.
-      training: whether the gradient will be asked for; then the layer is compiled, for each number of rows anew.
+      training: whether the gradient will be asked for; then the layer is compiled, once for each number of rows.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
@@ -178,7 +178,8 @@ class HistoryEncoder(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        pool = self._compiled_pool if training else self._pool
+        # A table of the batch's movies alone has other rows in each, and would be compiled for each.
+        pool = self._compiled_pool if training and table.shape.is_fully_defined() else self._pool
         return pool(features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)], table)
 
     def _pool(self, movies: tf.Tensor, ratings: tf.Tensor, table: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import training
 from benchmarks.looks import Look, seconds_to
-from benchmarks.loops import OURS, THEIRS, THEIRS_BARE
+from benchmarks.loops import NOTEBOOK_LOOPS, OURS, THEIRS
 from components.data.sample import generate_sample
 
 APP = typer.Typer()
@@ -38,9 +38,9 @@ def test_both_loops_are_measured_on_the_same_split(tmp_path):
     assert set(document["tasks"]) == {"retrieval", "joint"}
     for task in document["tasks"].values():
         rounds = task["rounds"]
-        assert set(rounds) == {OURS, THEIRS, THEIRS_BARE}
+        assert set(rounds) == {OURS, *NOTEBOOK_LOOPS}
         assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in rounds.values())
-        for loop in (THEIRS, THEIRS_BARE):
+        for loop in NOTEBOOK_LOOPS:
             ratios = np.divide(rounds[OURS], rounds[loop])
             assert task["times_as_fast"][loop]["median"] == pytest.approx(np.median(ratios))
             assert task["times_as_fast"][loop]["least"] == pytest.approx(min(ratios))
@@ -55,7 +55,7 @@ def test_both_loops_are_measured_on_the_same_split(tmp_path):
         assert all(np.diff([look["seconds"] for look in looks]).min() > 0 for looks in (ours, theirs))
         level = min(map(float, task["seconds_to"]))
         assert level <= max(look["recall"] for look in theirs) < level + 0.1
-        assert task["seconds_to"]["0.999"] == {OURS: None, THEIRS: None, THEIRS_BARE: None}
+        assert task["seconds_to"]["0.999"] == dict.fromkeys((OURS, *NOTEBOOK_LOOPS))
 
     again = run(*arguments, "--only", "retrieval", "--max-seconds", 0)
     assert again.exit_code == 0, again.output

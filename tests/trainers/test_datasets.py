@@ -1,8 +1,11 @@
 """Batches and seen movies."""
 
 import numpy as np
+import pytest
 
-from trainers.datasets import SeenMovies, batches
+from trainers.datasets import SeenMovies, batches, dealt_batches
+
+ARRAYS = {"x": np.arange(5)}
 
 
 def test_every_row_comes_once_in_an_epoch_and_in_another_order_in_the_next():
@@ -24,3 +27,10 @@ def test_seen_movies_are_those_of_the_user():
     pairs = seen.pairs(asked)
     for row, user in enumerate(asked):
         assert sorted(pairs[pairs[:, 0] == row, 1]) == sorted(movies[users == user])
+
+
+@pytest.mark.parametrize(
+    "dataset", [batches(ARRAYS, 2), batches(ARRAYS, 2, 0), dealt_batches(ARRAYS, 2, 0, range(2), 2)]
+)
+def test_no_dataset_waits_for_a_thread_that_tunes_it(dataset):
+    assert dataset.options().autotune.enabled is False
