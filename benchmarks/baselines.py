@@ -14,6 +14,22 @@ def popularity(train: Ratings, n_movies: int) -> np.ndarray:
     return np.bincount(train.movies, minlength=n_movies).astype(np.float32)
 
 
+def group_popularity(ratings: Ratings, groups: np.ndarray, n_movies: int, prior: float) -> np.ndarray:
+    """What share of their ratings people like a user give to each movie, float32 [n_users, n_movies].
+
+    Args:
+      ratings: what is counted.
+      groups: int64 [n_users], a number from 0; people of the same are alike.
+      n_movies: number of movies.
+      prior: ratings that are added to those of each group, divided among movies as everybody's are; more than 0.
+    """
+    counts = np.zeros((groups.max() + 1, n_movies))
+    np.add.at(counts, (groups[ratings.users], ratings.movies), 1)
+    everybody = counts.sum(axis=0) / counts.sum()
+    shares = (counts + prior * everybody) / (counts.sum(axis=1, keepdims=True) + prior)
+    return shares.astype(np.float32)[groups]
+
+
 def ease(seen: sparse.csr_array, penalty: float) -> np.ndarray:
     """Weights of a linear autoencoder without self-similarity (Steck 2019, https://arxiv.org/abs/1905.03375).
 

@@ -43,6 +43,7 @@ class Dataset:
       known: what is known of a user when any of their test ratings is predicted: train; with leave_last_out and
         temporal_rolling, eval too.
       user_ids: int64 [n_users], as the files have them.
+      groups: int64 [n_users], from 0; people of the same gender and age bracket have the same.
       n_movies: movies of movies.dat, rated or not.
       split_hash: 12 hex digits that differ when any rating is in another split.
     """
@@ -52,6 +53,7 @@ class Dataset:
     test: Ratings
     known: Ratings
     user_ids: np.ndarray
+    groups: np.ndarray
     n_movies: int
     split_hash: str
 
@@ -94,6 +96,7 @@ def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
         test=held_out(TEST),
         known=part(is_known(codes, TEST, config.strategy) & (codes != TEST)),
         user_ids=movielens.users["user_id"].to_numpy(np.int64),
+        groups=movielens.users.groupby(["gender", "age"]).ngroup().to_numpy(np.int64),
         n_movies=len(movielens.movies),
         split_hash=hashlib.sha256(codes.tobytes()).hexdigest()[:12],
     )

@@ -70,7 +70,7 @@ def main(
     rating_penalties: Annotated[
         str, typer.Option(help="Values of table_l2, of which each network has the best on eval; none: the configured.")
     ] = "",
-    like_penalties: Annotated[str, typer.Option(help="The same for likes, whose loss is flatter.")] = "8",
+    like_penalties: Annotated[str, typer.Option(help="The same for likes.")] = "",
     json_path: JsonPath = None,
 ) -> None:
     """Trains each network on each seed, and measures it on the test split.

@@ -16,6 +16,7 @@ from pipeline.config import ModelsConfig
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
+GROUP_PRIORS = (500.0, 2000.0, 8000.0)
 EASE_PENALTIES = (500.0, 1000.0, 2000.0)
 IALS_RANKS, IALS_WEIGHTS, IALS_PENALTIES = (32, 64, 128), (3.0, 5.0), (30.0, 60.0)
 BIAS_PENALTIES = (1.0, 2.0, 5.0, 10.0)
@@ -84,6 +85,23 @@ def _popularity(split: str) -> Callable[[Case], Result]:
         return _result(case, top_k_values(scores, data.test))
 
     return measure
+
+
+def _group_popularity(case: Case) -> Result:
+    data = case.data
+    prior, scores = _best(
+        GROUP_PRIORS,
+        lambda prior: baselines.group_popularity(data.train, data.groups, data.n_movies, prior),
+        lambda scores: -top_k_metrics(scores, data.eval)["recall_at_10_filtered"],
+    )
+    return _result(case, top_k_values(scores, data.test), prior=prior)
+
+
+def _group_popularity_in_hindsight(case: Case) -> Result:
+    data = case.data
+    return _result(
+        case, top_k_values(baselines.group_popularity(data.test, data.groups, data.n_movies, 1.0), data.test)
+    )
 
 
 def _biases(case: Case) -> Result:
@@ -185,6 +203,10 @@ METHODS = {
     "popularity": Method("popularity", _popularity("train")),
     # The best of all lists that are the same for everybody, near enough; no method can know it.
     "popularity-hindsight": Method("popularity in hindsight, among the test ratings", _popularity("test")),
+    "groups": Method("popularity by gender and age", _group_popularity),
+    "groups-hindsight": Method(
+        "popularity by gender and age in hindsight, among the test ratings", _group_popularity_in_hindsight
+    ),
     "bias": Method("user + movie bias", _biases),
     "ease": Method("EASE", _ease),
     "ials": Method("iALS", _ials),

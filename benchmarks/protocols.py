@@ -84,7 +84,10 @@ PROTOCOLS = {
     "temporal": Protocol(
         "temporal 75/25 (cuts in time; 2 of the 75 % held out)",
         SplitConfig(strategy=Strategy.TEMPORAL),
-        ("popularity", "popularity-hindsight", "ease", "ials", "bias", "retrieval", "ranking"),
+        (
+            *("popularity", "popularity-hindsight", "groups", "groups-hindsight", "ease", "ials", "bias"),
+            *("retrieval", "ranking"),
+        ),
     ),
     "temporal-rolling": Protocol(
         "temporal 75/25, told what was rated before each test rating, with models of the cut",

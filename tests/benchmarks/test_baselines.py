@@ -25,6 +25,16 @@ def test_popularity_counts_ratings():
     assert baselines.popularity(train, 4).tolist() == [1, 0, 3, 0]
 
 
+def test_popularity_in_a_group_is_drawn_to_everybodys():
+    users, movies = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 2])
+    shares = baselines.group_popularity(Ratings(users, movies, np.ones(5)), np.array([0, 0, 1, 2]), 3, prior=5.0)
+    # Everybody's: two, two and one of five.
+    np.testing.assert_allclose(shares[0], np.array([2 + 2, 2 + 2, 0 + 1]) / 9, rtol=1e-6)
+    np.testing.assert_array_equal(shares[0], shares[1])
+    np.testing.assert_allclose(shares[2], np.array([0 + 2, 0 + 2, 1 + 1]) / 6, rtol=1e-6)
+    np.testing.assert_allclose(shares[3], np.array([2, 2, 1]) / 5, rtol=1e-6)
+
+
 def test_ease_is_the_best_linear_model_without_self_similarity(train):
     dense = np.zeros((USERS, MOVIES))
     dense[train.users, train.movies] = 1

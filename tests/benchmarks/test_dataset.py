@@ -25,7 +25,8 @@ def movielens() -> MovieLens:
             "timestamp": rng.integers(0, 1000, len(users)),
         }
     )
-    return MovieLens(ratings, pd.DataFrame({"user_id": user_ids}), pd.DataFrame({"movie_id": movie_ids}), None)
+    people = pd.DataFrame({"user_id": user_ids, "gender": ["F", "M"] * 20, "age": np.repeat([1, 25, 56, 18], 10)})
+    return MovieLens(ratings, people, pd.DataFrame({"movie_id": movie_ids}), None)
 
 
 def rows(data: Dataset, movielens: MovieLens, name: str) -> list[tuple[int, int, float]]:
@@ -55,6 +56,15 @@ def test_the_whole_catalogue_is_ranked(movielens):
     seen = data.matrix(data.train)
     assert seen.shape == (40, 61)
     assert seen.sum() == len(data.train)
+
+
+def test_people_of_the_same_gender_and_age_are_a_group(movielens):
+    groups, people = divide(movielens, SplitConfig()).groups, movielens.users
+    alike = (people["gender"].to_numpy()[:, None] == people["gender"].to_numpy()) & (
+        people["age"].to_numpy()[:, None] == people["age"].to_numpy()
+    )
+    np.testing.assert_array_equal(groups[:, None] == groups, alike)
+    assert sorted(set(groups)) == list(range(8))
 
 
 @pytest.mark.parametrize(
