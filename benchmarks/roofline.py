@@ -6,9 +6,8 @@ https://doi.org/10.1145/1498765.1498785
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,19 +128,7 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
     spec = {name: tf.TensorSpec([batch_size, *values.shape[1:]], values.dtype) for name, values in rows.items()}
     weights = weight_count(model)
     update = Cost(_ADAM_FLOPS * weights, _ADAM_TRANSFERS * _FLOAT_BYTES * weights)
-    with _inlined_functions():
-        graph = gradient.get_concrete_function(spec).graph
-    return graph_cost(graph) + update
-
-
-@contextmanager
-def _inlined_functions() -> Iterator[None]:
-    """Makes functions within a function part of its graph, instead of one operation each."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
+    return graph_cost(gradient.get_concrete_function(spec).graph) + update
 
 
 def weight_count(model: tf.keras.Model) -> int:

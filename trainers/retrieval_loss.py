@@ -15,18 +15,13 @@ from trainers.towers import Tensors
 from transform.features import LABEL, transformed_name
 
 
-# Compiled, since its operations on [batch_size, movie indices] are limited by memory.
-@tf.function(jit_compile=True)
-def softmax_losses(queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
+def softmax_losses(logits: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
     """Cross-entropies over the whole catalogue, in nats: float32 [batch_size].
 
     Args:
-      queries: float32 [batch_size, dim], divided by the temperature.
-      candidates: float32 [movie indices, dim].
-      biases: float32 [movie indices], -inf for what is no movie.
+      logits: float32 [batch_size, movie indices], -inf for what is no movie.
       movies: int32 [batch_size], the rated movies' indices.
     """
-    logits = tf.matmul(queries, candidates, transpose_b=True) + biases
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=movies, logits=logits)
 
 

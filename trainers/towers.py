@@ -153,7 +153,6 @@ class HistoryEncoder(tf.keras.layers.Layer):
     Call arguments:
       features: transformed features with the history.
       table: float32 [movie indices, dim], a vector for each movie.
-      training: whether the gradient will be asked for; then the layer is compiled, once for each number of rows.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
@@ -167,22 +166,9 @@ class HistoryEncoder(tf.keras.layers.Layer):
         self._movie_logits = tf.keras.Sequential(
             [tf.keras.layers.Dense(dim, activation="tanh"), tf.keras.layers.Dense(heads)]
         )
-        # Operations on all events are limited by memory, each by itself; compiled, they are few.
-        self._compiled_pool = tf.function(self._pool, jit_compile=True)
 
-    def build(self, input_shape: Any) -> None:
-        # Not when they are first called, which may be while a function is compiled.
-        for layer in (self._ratings, self._rating_logits, self._places, self._place_logits):
-            layer.build()
-        self._movie_logits.build([None, self._dim])
-        super().build(input_shape)
-
-    def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        # A table of the batch's movies alone has other rows in each, and would be compiled for each.
-        pool = self._compiled_pool if training and table.shape.is_fully_defined() else self._pool
-        return pool(features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)], table)
-
-    def _pool(self, movies: tf.Tensor, ratings: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
+        movies, ratings = features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)]
         rows, length = tf.shape(movies)[0], movies.shape[1]
         present = tf.cast(movies > 0, tf.float32)
         # Of few rows, each of which many events have: the product's gradient is much faster than the lookup's.
@@ -264,8 +250,7 @@ class QueryTower(tf.keras.layers.Layer):
         self._output = tf.keras.layers.Dense(dim)
 
     def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        history = self._history(features, table, training=training)
-        parts = [self._person(features), history, self._user(features, training)]
+        parts = [self._person(features), self._history(features, table), self._user(features, training)]
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 
     def _user(self, features: Tensors, training: bool) -> tf.Tensor:

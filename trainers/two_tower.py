@@ -62,12 +62,11 @@ class TwoTowerModel(tfrs.Model):
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
-        queries, candidates = self.vectors(features, self.catalogue.features, training)
-        return tf.matmul(queries / self._temperature, candidates, transpose_b=True) + self._biases()
+        return self._logits(*self.vectors(features, self.catalogue.features, training))
 
-    def _biases(self) -> tf.Tensor:
-        """Of all movie indices, -inf for what is no movie."""
-        return self.catalogue.mask(self._movie_bias)
+    def _logits(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        logits = tf.matmul(queries / self._temperature, candidates, transpose_b=True)
+        return logits + self.catalogue.mask(self._movie_bias)
 
     def encode(self, inputs: Tensors, training: bool) -> Encoded:
         """Runs the towers on a batch, for as many movies as the loss compares."""
@@ -80,8 +79,7 @@ class TwoTowerModel(tfrs.Model):
         """Mean cross-entropy of the rated movies that count as positives, in nats."""
         movies = inputs[transformed_name(MOVIE_ID)]
         if self._in_batch is None:
-            queries = encoded.queries / self._temperature
-            losses = softmax_losses(queries, encoded.candidates, self._biases(), movies)
+            losses = softmax_losses(self._logits(encoded.queries, encoded.candidates), movies)
         else:
             biases = tf.gather(self._movie_bias, movies)
             losses = self._in_batch.losses(encoded.queries, encoded.own_candidates(), biases, movies)

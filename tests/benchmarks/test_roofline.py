@@ -1,10 +1,9 @@
 """Operations and bytes, counted by hand."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.roofline import Cost, Limits, graph_cost, measure_limits, step_cost
+from benchmarks.roofline import Cost, Limits, graph_cost, measure_limits
 
 
 def cost(function, *shapes: list[int]) -> Cost:
@@ -45,23 +44,6 @@ def test_sums_and_copies():
     assert cost(lambda x: tf.reduce_sum(x), [10]).flops == 10
     assert cost(lambda x: tf.tile(x, [3]), [10]) == Cost(flops=0, bytes=4 * 2 * 30)
     assert cost(lambda x: tf.reshape(x, [2, 5]), [10]) == Cost(0, 0)
-
-
-def test_what_a_compiled_function_does_is_part_of_a_step():
-    class Model(tf.keras.Model):
-        def __init__(self, product):
-            super().__init__()
-            self._product, self._weight = product, tf.Variable(tf.ones([7, 3]))
-
-        def compute_loss(self, batch, training=False):
-            return tf.reduce_sum(self._product(batch["x"], self._weight))
-
-    rows = {"x": np.ones([9, 7], np.float32)}
-    of_compiled, of_plain = (
-        step_cost(Model(product), rows, 5) for product in (tf.function(tf.matmul, jit_compile=True), tf.matmul)
-    )
-    assert of_compiled == of_plain
-    assert of_compiled.flops > 2 * 2 * 5 * 7 * 3
 
 
 def test_the_roof_is_flat_where_memory_is_fast_enough():

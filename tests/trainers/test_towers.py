@@ -54,9 +54,8 @@ def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
     assert 10 < close[1].sum() < 40
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["as it is", "compiled"])
 @pytest.mark.parametrize("recent", [0, 2, 5])
-def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent, training):
+def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
     rng = np.random.default_rng(0)
     table = rng.normal(size=(9, 3))
     # Newest first; the last person has rated nothing.
@@ -71,7 +70,7 @@ def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent, traini
     of_stars, star_logits, of_places, place_logits, kernel, bias, heads, head_bias = weights
     movie_logits = np.tanh(table @ kernel + bias) @ heads + head_bias
 
-    found = encoder(features, vectors, training=training).numpy()
+    found = encoder(features, vectors).numpy()
 
     for row, (rated, given) in enumerate(zip(movies, stars, strict=True)):
         length = np.count_nonzero(rated)
