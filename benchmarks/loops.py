@@ -20,7 +20,7 @@ OURS, THEIRS, THEIRS_AWAKE, THEIRS_BARE = (
     "notebooks, not waiting for tf.data",
     "notebooks, not waiting, without metrics",
 )
-# What each of the notebooks' loops does in every step, as arguments of `prepare_notebook`.
+# In what the notebooks' loops differ, as arguments of `prepare_notebook`.
 NOTEBOOK_LOOPS = {
     THEIRS: {"with_metrics": True, "tuned": True},
     THEIRS_AWAKE: {"with_metrics": True, "tuned": False},

@@ -19,7 +19,7 @@ from pipeline.config import Config, DataConfig
 from pipeline.nodes import NodeRun
 from pipeline.runner import run_pipeline
 from pipeline.source import fingerprint
-from trainers.datasets import Arrays, Splits, narrow, read_splits
+from trainers.datasets import Arrays, Splits, narrow, read_splits, untuned
 from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
 
 _TRAINED = ("train", "movies")
@@ -125,10 +125,9 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
         return narrow(layer(raw)) | {USER_ID: raw[USER_ID].values, SEEN_MOVIES: seen.values, _SEEN_COUNTS: counts}
 
     wanted = {USER_ID, SEEN_MOVIES, _SEEN_COUNTS, *splits.train}
-    records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
+    records = untuned(tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP").batch(_BATCH))
     batches = [
-        {name: values.numpy() for name, values in features(examples).items() if name in wanted}
-        for examples in records.batch(_BATCH)
+        {name: values.numpy() for name, values in features(examples).items() if name in wanted} for examples in records
     ]
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     # Indices begin with 1; what is in no vocabulary has 0.

@@ -160,7 +160,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
 
     def __init__(self, length: int, dim: int, recent: int, heads: int = 2):
         super().__init__()
-        self._recent, self._dim = recent, dim
+        self._recent = recent
         self._ratings, self._rating_logits = (embedding(RATING_LEVELS, width, 0.0) for width in (dim, heads))
         self._places, self._place_logits = (embedding(length, width, 0.0) for width in (dim, heads))
         self._movie_logits = tf.keras.Sequential(
@@ -169,7 +169,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
 
     def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
         movies, ratings = features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)]
-        rows, length = tf.shape(movies)[0], movies.shape[1]
+        length = movies.shape[1]
         present = tf.cast(movies > 0, tf.float32)
         # Of few rows, each of which many events have: the product's gradient is much faster than the lookup's.
         levels = tf.one_hot(tf.cast(tf.round(ratings), tf.int32), RATING_LEVELS)
@@ -185,8 +185,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
 
         # Movies, ratings and places are pooled apart: of all events together, there is the movies' vectors alone.
         watched = tf.gather(table, movies)
-        of_places = tf.reshape(tf.reshape(weights, [-1, length]) @ place_vectors, [rows, weights.shape[1], self._dim])
-        pooled = weights @ watched + weights @ levels @ level_vectors + of_places
+        pooled = weights @ watched + weights @ levels @ level_vectors + tf.tensordot(weights, place_vectors, 1)
         last = min(self._recent, length)
         # A slice's gradient would be padded with zeros as a whole; that of a split is joined.
         latest, _ = tf.split(watched, [last, length - last], axis=1)
