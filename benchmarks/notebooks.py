@@ -71,7 +71,7 @@ class NotebookModel(tfrs.models.Model):
     def __init__(
         self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False, tuned: bool = False
     ):
-        """Args: with_metrics adds top-k metrics over all movies; tuned lets tf.data tune the dataset of these movies."""
+        """Args: with_metrics adds top-k metrics over all movies; tuned lets tf.data tune the dataset of movies."""
         super().__init__()
         self._notebook = notebook
         # One row more than ids, as with the notebooks' StringLookup.
