@@ -59,7 +59,9 @@ class FeatureEncoder(tf.keras.layers.Layer):
         vectors = [self._encode(column, features) for column in self._columns]
         if self._dense is not None:
             vectors.append(self._dense(tf.stack([features[name] for name in self._numbers], axis=1)))
-        return tf.add_n(vectors)
+        # Not tf.add_n, which begins with a vector that nothing else reads any more: which one that is, and the sum's
+        # last bits with it, would depend on how far the penalties have come by then.
+        return tf.reduce_sum(tf.stack(vectors), axis=0)
 
     def _encode(self, column: Column, features: Tensors) -> tf.Tensor:
         values, table = features[column.name], self._tables[column.name]

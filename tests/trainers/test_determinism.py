@@ -31,3 +31,25 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name,
     for one, same in zip(once, again, strict=True):
         np.testing.assert_array_equal(one, same)
     assert all(np.abs(one - different).max() > 0 for one, different in zip(once, other, strict=True))
+
+
+@pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])
+def test_no_sum_depends_on_which_of_its_terms_is_free_first(splits, name):
+    # AddN sums into the first of its terms that nothing else reads any more, and is then no sum from left to right:
+    # https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/aggregate_ops.cc. If that is always
+    # one of the first two, the order makes no difference.
+    spec = spec_of(name, {})
+    model = spec.build(splits, spec.hyperparameters(embedding_dim=8, l2=0.01))
+    batch = {column: tf.constant(values[:50]) for column, values in splits.train.items()}
+    model.compute_loss(batch)
+
+    @tf.function
+    def gradients() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True) + tf.add_n(model.losses)
+        return [tf.convert_to_tensor(found) for found in tape.gradient(loss, model.trainable_variables)]
+
+    sums = [op for op in gradients.get_concrete_function().graph.get_operations() if op.type == "AddN"]
+    assert sums
+    shared = [op.name for op in sums if len(op.inputs) > 2 and all(len(term.consumers()) > 1 for term in op.inputs[:2])]
+    assert shared == []
