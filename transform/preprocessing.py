@@ -24,6 +24,8 @@ TITLE_VOCABULARY_SIZE = 2000
 _HOUR, _DAY = 3600, 86_400
 _FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday.
 
+_CENTER_STEPS = 1e6  # in a standard deviation
+
 Inputs = dict[str, tf.SparseTensor]
 
 
@@ -111,8 +113,27 @@ def _multi_hot(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 def _normalized(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
     # In double precision: single precision cannot tell apart timestamps less than two minutes from each other.
-    score = tft.scale_to_z_score(raw.with_values(tf.cast(raw.values, tf.float64)))
-    return _first(score.with_values(tf.cast(score.values, tf.float32)), default=0.0)
+    values = tf.cast(raw.values, tf.float64)
+    score = standardized(values, tft.mean(raw.with_values(values)), tft.var(raw.with_values(values)))
+    return _first(raw.with_values(tf.cast(score, tf.float32)), default=0.0)
+
+
+def standardized(values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+    """Z-scores that do not tell in which order Beam, another one in each run, added up the mean and the variance.
+
+    Both are rounded, so that the same data give the same scores, from which the same is learnt.
+
+    Args:
+      values: float64 [any].
+      mean: float64 [], theirs.
+      variance: float64 []; where it is 0, so are the scores.
+
+    Returns:
+      float64, of the values' shape.
+    """
+    deviation = tf.cast(tf.cast(tf.sqrt(variance), tf.float32), tf.float64)
+    center = tf.round(tf.math.divide_no_nan(mean, deviation) * _CENTER_STEPS) / _CENTER_STEPS
+    return tf.math.divide_no_nan(values, deviation) - center
 
 
 def _number(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
