@@ -15,16 +15,6 @@ from trainers.towers import Tensors
 from transform.features import LABEL, transformed_name
 
 
-def softmax_losses(logits: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
-    """Cross-entropies over the whole catalogue, in nats: float32 [batch_size].
-
-    Args:
-      logits: float32 [batch_size, movie indices], -inf for what is no movie.
-      movies: int32 [batch_size], the rated movies' indices.
-    """
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=movies, logits=logits)
-
-
 class InBatchSoftmax:
     """Cross-entropies over the movies of a batch, each logit less log Q, of the chance Q to be drawn into it.
 

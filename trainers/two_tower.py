@@ -8,7 +8,7 @@ import tensorflow_recommenders as tfrs
 from trainers import baselines, like
 from trainers.datasets import Splits
 from trainers.hyperparameters import RetrievalHyperparameters
-from trainers.retrieval_loss import InBatchSoftmax, mean_over_positives, softmax_losses
+from trainers.retrieval_loss import InBatchSoftmax, mean_over_positives
 from trainers.towers import Catalogue, Tensors, with_vocabulary
 from transform.features import LABEL, MOVIE_ID, transformed_name
 
@@ -79,7 +79,8 @@ class TwoTowerModel(tfrs.Model):
         """Mean cross-entropy of the rated movies that count as positives, in nats."""
         movies = inputs[transformed_name(MOVIE_ID)]
         if self._in_batch is None:
-            losses = softmax_losses(self._logits(encoded.queries, encoded.candidates), movies)
+            logits = self._logits(encoded.queries, encoded.candidates)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=movies, logits=logits)
         else:
             biases = tf.gather(self._movie_bias, movies)
             losses = self._in_batch.losses(encoded.queries, encoded.own_candidates(), biases, movies)
