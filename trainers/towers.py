@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.datasets import Splits
+from trainers.gradients import lookup
 from trainers.hyperparameters import RetrievalHyperparameters
 from transform.features import (
     HISTORY_MOVIES,
@@ -100,6 +101,9 @@ class Table(tf.keras.layers.Embedding):
         super().build(input_shape)
         with_vocabulary(self.embeddings, self._vocabulary)
 
+    def call(self, indices: tf.Tensor) -> tf.Tensor:
+        return lookup(self.embeddings, indices)
+
 
 def embedding(
     size: int,
@@ -178,7 +182,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
         level_vectors, level_logits = (part(tf.range(RATING_LEVELS)) for part in (self._ratings, self._rating_logits))
         place_vectors, place_logits = (part(tf.range(length)) for part in (self._places, self._place_logits))
 
-        logits = tf.gather(self._movie_logits(table), movies) + levels @ level_logits + place_logits
+        logits = lookup(self._movie_logits(table), movies) + levels @ level_logits + place_logits
         attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
         total = tf.reduce_sum(present, axis=1, keepdims=True)
         # Without a history every weight falls on padding: nothing should come of it.
@@ -186,12 +190,12 @@ class HistoryEncoder(tf.keras.layers.Layer):
         weights = tf.concat([tf.math.divide_no_nan(present, total)[:, tf.newaxis], attention], axis=1)
 
         # Movies, ratings and places are pooled apart: of all events together, there is the movies' vectors alone.
-        watched = tf.gather(table, movies)
-        pooled = weights @ watched + weights @ levels @ level_vectors + tf.tensordot(weights, place_vectors, 1)
+        pooled = weights @ lookup(table, movies) + weights @ levels @ level_vectors
+        pooled += tf.tensordot(weights, place_vectors, 1)
         last = min(self._recent, length)
-        # A slice's gradient would be padded with zeros as a whole; that of a split is joined.
-        latest, _ = tf.split(watched, [last, length - last], axis=1)
-        latest = (latest + levels[:, :last] @ level_vectors + place_vectors[:last]) * present[:, :last, tf.newaxis]
+        # Looked up once more: as a part of all, their gradient would be padded with zeros to the whole.
+        latest = lookup(table, movies[:, :last]) + levels[:, :last] @ level_vectors + place_vectors[:last]
+        latest *= present[:, :last, tf.newaxis]
         latest = tf.pad(latest, [[0, 0], [0, self._recent - last], [0, 0]])
         return tf.concat([_flatten(pooled), _flatten(latest)], axis=1)
 

@@ -7,6 +7,7 @@ import tensorflow_recommenders as tfrs
 
 from trainers import baselines, like
 from trainers.datasets import Splits
+from trainers.gradients import softmax_cross_entropies
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.retrieval_loss import InBatchSoftmax, mean_over_positives
 from trainers.towers import Catalogue, Tensors, with_vocabulary
@@ -62,11 +63,9 @@ class TwoTowerModel(tfrs.Model):
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
-        return self._logits(*self.vectors(features, self.catalogue.features, training))
-
-    def _logits(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        logits = tf.matmul(queries / self._temperature, candidates, transpose_b=True)
-        return logits + self.catalogue.mask(self._movie_bias)
+        queries, candidates = self.vectors(features, self.catalogue.features, training)
+        products = tf.matmul(queries / self._temperature, candidates, transpose_b=True)
+        return products + self.catalogue.mask(self._movie_bias)
 
     def encode(self, inputs: Tensors, training: bool) -> Encoded:
         """Runs the towers on a batch, for as many movies as the loss compares."""
@@ -79,8 +78,8 @@ class TwoTowerModel(tfrs.Model):
         """Mean cross-entropy of the rated movies that count as positives, in nats."""
         movies = inputs[transformed_name(MOVIE_ID)]
         if self._in_batch is None:
-            logits = self._logits(encoded.queries, encoded.candidates)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=movies, logits=logits)
+            biases = self.catalogue.mask(self._movie_bias)
+            losses = softmax_cross_entropies(encoded.queries / self._temperature, encoded.candidates, biases, movies)
         else:
             biases = tf.gather(self._movie_bias, movies)
             losses = self._in_batch.losses(encoded.queries, encoded.own_candidates(), biases, movies)
