@@ -35,10 +35,10 @@ class TestSoftmaxCrossEntropies:
         return [x.astype(np.float32) for x in drawn]
 
     def computed(self, scale):
-        variables = [tf.Variable(x) for x in self.drawn(scale)]
+        queries, candidates, biases = (tf.Variable(x) for x in self.drawn(scale))
         with tf.GradientTape() as tape:
-            losses = softmax_cross_entropies(*variables, tf.constant(self.TARGETS))
-        return losses, tape.gradient(losses, variables, self.UPSTREAM)
+            losses = softmax_cross_entropies(queries, candidates, biases, tf.constant(self.TARGETS))
+        return losses, tape.gradient(losses, [queries, candidates, biases], self.UPSTREAM)
 
     def expected(self, scale):
         queries, candidates, biases = (x.astype(np.float64) for x in self.drawn(scale))
@@ -64,5 +64,5 @@ class TestSoftmaxCrossEntropies:
     def test_what_is_no_number_does_not_pass_for_one(self):
         queries, candidates, biases = self.drawn(1)
         queries[1, 0] = np.nan
-        losses = softmax_cross_entropies(*map(tf.constant, (queries, candidates, biases)), tf.constant(self.TARGETS))
+        losses = softmax_cross_entropies(queries, candidates, biases, tf.constant(self.TARGETS))
         assert np.isnan(losses).tolist() == [False, True, False, False, False]
