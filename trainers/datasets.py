@@ -94,7 +94,7 @@ def narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
     """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
     lookup = _lookup(arrays)
-    numbers = _row_numbers(arrays, batch_size, shuffle_seed)
+    numbers = _row_numbers(arrays, shuffle_seed).batch(batch_size)
     return untuned(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
 
 
@@ -121,7 +121,7 @@ def dealt_batches(
         share = tf.size(batch[replica::replica_count]) / tf.size(batch)
         return lookup(batch[first::replica_count]), tf.cast(share, tf.float32)
 
-    dealt = _row_numbers(arrays, batch_size, shuffle_seed)
+    dealt = _row_numbers(arrays, shuffle_seed).batch(batch_size)
     if replica_count == 1:
         dealt = dealt.map(lambda batch: (lookup(batch), 1.0), num_parallel_calls=1)
     else:
@@ -141,23 +141,11 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _row_numbers(arrays: Arrays, batch_size: int, shuffle_seed: int | None) -> tf.data.Dataset:
-    """Row numbers, batch by batch; in a new order each time it is iterated when a seed is given.
-
-    The order is drawn as a whole: through a shuffle buffer of all rows each number would pass by itself, all of them
-    before the first batch.
-    """
+def _row_numbers(arrays: Arrays, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Only row numbers pass through the shuffle buffer, so that the whole split is shuffled at no cost."""
     rows = len(next(iter(arrays.values())))
-    starts = tf.data.Dataset.range(0, rows, batch_size)
-    if shuffle_seed is None:
-        return starts.map(lambda start: tf.range(start, tf.minimum(start + batch_size, rows)))
-
-    def in_order_of(key: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(rows, dtype=tf.int64), tf.stack([key, shuffle_seed]))
-        return starts.map(lambda start: order[start : start + batch_size])
-
-    keys = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
-    return keys.take(1).flat_map(in_order_of)
+    order = tf.data.Dataset.range(rows)
+    return order if shuffle_seed is None else order.shuffle(rows, seed=shuffle_seed, reshuffle_each_iteration=True)
 
 
 def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
