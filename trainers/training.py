@@ -92,7 +92,7 @@ def fit(
     strategy = tf.distribute.get_strategy()
     dataset = distribution.batches(strategy, train, hparams.batch_size, hparams.seed)
     steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
-    # The optimizer of old updates a variable by one operation, that of today by some fifteen, for the same result.
+    # The optimizer of old updates a variable by one operation, that of today by some thirty, for the same result.
     optimizer = tf.keras.optimizers.legacy.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
 
     def train_step(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
