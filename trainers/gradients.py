@@ -1,7 +1,8 @@
 """Operations as TensorFlow has them, with gradients that take it less time.
 
 What they compute is the same but for rounding. They are worth their lines where a training step spends its time: at the
-softmax over the whole catalogue, and where a batch's histories look up their movies.
+softmax over the whole catalogue, and where a batch's histories look up their movies. All tables are looked up this way,
+since Adam moves every row of a table in each step, named by the gradient or not.
 """
 
 from collections.abc import Callable
