@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.memory import PeakMemory
-from pipeline.nodes import NodeRun
+from pipeline.local.memory import PeakMemory
+from pipeline.local.nodes import NodeRun
 
 if TYPE_CHECKING:
     from tfx.v1.dsl import Pipeline
@@ -51,7 +51,7 @@ class Cost:
 
 
 class CostObserver:
-    """Keeps what each node takes. Implements `pipeline.nodes.Observer`."""
+    """Keeps what each node takes. Implements `pipeline.local.nodes.Observer`."""
 
     def __init__(self) -> None:
         self.costs: dict[str, Cost] = {}
@@ -87,7 +87,7 @@ def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pi
     """
     from pipeline.config import Config
     from pipeline.graph import create_data_pipeline
-    from pipeline.recovery import metadata_config
+    from pipeline.local.recovery import metadata_config
 
     return create_data_pipeline(
         config=config or Config(name="data"),
@@ -121,7 +121,7 @@ def main(
     job: Annotated[Job, typer.Option(help="Who does the work.")] = Job.PIPELINE,
 ) -> None:
     """Runs the data components on a folder, and writes what each took and how many rows came out."""
-    from pipeline.runner import run_pipeline
+    from pipeline.local.runner import run_pipeline
 
     if job is Job.PIPELINE:
         pipeline = data_pipeline(data, root)

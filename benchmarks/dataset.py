@@ -8,8 +8,8 @@ import pandas as pd
 from scipy import sparse
 
 from components.data.raw_files import MovieLens
-from components.interactions import EVAL, TEST, TRAIN, Ragged, Timeline, assign_splits, is_known
-from components.splits import SplitConfig
+from components.ingestion.histories import Ragged, Timeline, is_known
+from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, assign_splits
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Pre
 from benchmarks.report import LIKE_COLUMNS, RATING_COLUMNS, Row, Run, machine, table
 from benchmarks.transformed import Transformed, transformed
 from components.data.raw_files import DataError
-from components.splits import Fractions, SplitConfig
+from components.ingestion.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
-from trainers import like
-from trainers.baselines import BiasModel
-from trainers.cross_network import CrossNetwork
+from trainers.baselines import BiasModel, LikeBiases
 from trainers.datasets import Arrays, predictions
 from trainers.dcn import SPECS
 from trainers.hyperparameters import DCNHyperparameters
+from trainers.layers.cross_network import CrossNetwork
+from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
 RATING, LIKE = "rating", "like"
@@ -148,7 +148,7 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
     splits = SPECS[objective].rows(ready.splits)
     if objective == RATING:
         return rating_metrics(BiasModel.of(splits).predict(users, movies), rows[transformed_name(LABEL)])
-    return like_metrics(like.LikeBiases.of(splits).total(users, movies), like.is_liked(rows[transformed_name(LABEL)]))
+    return like_metrics(LikeBiases.of(splits).total(users, movies), is_liked(rows[transformed_name(LABEL)]))
 
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
@@ -167,14 +167,14 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
         "weights": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "seconds": round(best.seconds, 1),
     }
-    return Run(metrics or like_metrics(predicted, like.is_liked(stars)), details)
+    return Run(metrics or like_metrics(predicted, is_liked(stars)), details)
 
 
 def _decided(objective: str, rows: Arrays) -> Arrays:
     """The rows that a metric is defined for."""
     if objective == RATING:
         return rows
-    kept = like.is_decided(rows[transformed_name(LABEL)])
+    kept = is_decided(rows[transformed_name(LABEL)])
     return {name: values[kept] for name, values in rows.items()}
 
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from benchmarks.loops import NOTEBOOK_LOOPS, OURS, Material, Task, build, draw_rows, fit
 from benchmarks.metrics import top_k_metrics
 from benchmarks.notebooks import BATCH_SIZE, NotebookModel, prepare_notebook
-from trainers.evaluation import FilteredRecall
 from trainers.hyperparameters import Hyperparameters
+from trainers.loop.evaluation import FilteredRecall
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _Stopped(Exception):
 
 
 class _OurLooks:
-    """Implements `trainers.training.Objective`."""
+    """Implements `trainers.loop.training.Objective`."""
 
     name, sign = FilteredRecall.name, FilteredRecall.sign
 

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from benchmarks.dataset import Dataset, Ratings
 from benchmarks.notebooks import BATCH_SIZE, JOINT, TWO_TOWER, Notebook, prepare_notebook
-from trainers import joint, retrieval, training
+from trainers import joint, retrieval
 from trainers.datasets import Splits
 from trainers.hyperparameters import Hyperparameters
+from trainers.loop import training
 
 OURS, THEIRS, THEIRS_AWAKE, THEIRS_BARE = (
     "this pipeline",
@@ -106,7 +107,7 @@ def throughput(
 
 
 class _Turns:
-    """Implements `trainers.training.Objective`: between two epochs of the project's loop the others have their turn."""
+    """An objective of the training loop that measures nothing: it lets the other loops run between two epochs."""
 
     name, sign = "turn", 1
 

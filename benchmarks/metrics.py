@@ -1,7 +1,7 @@
 """The reported metrics, in plain NumPy.
 
-They share no code with `trainers.metrics`, so that each checks the other. A rank counts the movies that do not score
-lower than the target: ties count against the model, and so do scores that are not numbers.
+They share no code with `trainers.export.metrics`, so that each checks the other. A rank counts the movies that do not
+score lower than the target: ties count against the model, and so do scores that are not numbers.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.dataset import Ratings
-from components.interactions import Ragged
+from components.ingestion.histories import Ragged
 
 KS = (1, 5, 10, 50, 100)
 SQUARED_ERROR = "squared_error"

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from benchmarks.metrics import Values, rating_values
 from benchmarks.transformed import Transformed
-from trainers import metrics, training
 from trainers.datasets import Splits, batches, predictions
+from trainers.export import metrics
 from trainers.hyperparameters import Hyperparameters
+from trainers.loop import training
 from transform.features import LABEL, MOVIE_ID, transformed_name
 
 _BATCH = 1024

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.dataset import Dataset
 from benchmarks.reported import LEAVE_LAST_OUT, NOTEBOOKS, RANDOM_90
-from components.splits import Fractions, SplitConfig, Strategy
+from components.ingestion.splits import Fractions, SplitConfig, Strategy
 
 # In the copy of the files that was measured here, times of later users' ratings are in part approximate; those of the
 # first users are not. Figures that depend on order are reported of them as well.

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.report import Run
 from pipeline.source import fingerprint
 
-_CODE = ("benchmarks", "components", "components.data", "trainers", "transform")
+_CODE = ("benchmarks", "components", "trainers", "transform")
 
 
 class Results:

@@ -26,10 +26,10 @@ from tfx.proto import example_gen_pb2
 
 from components.data.layout import SEPARATOR
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
-from components.interactions import SPLITS, TRAIN, assign_splits
-from components.movielens_example_gen import MOVIES
+from components.ingestion.movielens_example_gen import MOVIES
+from components.ingestion.splits import SPLITS, TRAIN, assign_splits
 from pipeline.config import BeamConfig, DataConfig
-from pipeline.recovery import metadata_config
+from pipeline.local.recovery import metadata_config
 from transform.schema import curated_schema
 
 Features = dict[str, Any]

@@ -21,7 +21,7 @@ from benchmarks.report import machine
 from benchmarks.roofline import Limits, measure_limits, step_cost, weight_count
 from benchmarks.transformed import transformed
 from components.data.raw_files import DataError, read_movielens
-from components.splits import SplitConfig
+from components.ingestion.splits import SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers.hyperparameters import RetrievalHyperparameters
 

@@ -13,11 +13,11 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from benchmarks.data_job import data_pipeline
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
-from components.interactions import Ragged
-from components.splits import SplitConfig
+from components.ingestion.histories import Ragged
+from components.ingestion.splits import SplitConfig
 from pipeline.config import Config, DataConfig
-from pipeline.nodes import NodeRun
-from pipeline.runner import run_pipeline
+from pipeline.local.nodes import NodeRun
+from pipeline.local.runner import run_pipeline
 from pipeline.source import fingerprint
 from trainers.datasets import Arrays, Splits, narrow, read_splits, untuned
 from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
@@ -87,7 +87,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
 
 
 class _Teller:
-    """Implements `pipeline.nodes.Observer`."""
+    """Implements `pipeline.local.nodes.Observer`."""
 
     def __init__(self, told: Callable[[str], None]):
         self._told = told
@@ -100,7 +100,7 @@ class _Teller:
 
 
 def _key(data: Path, split: SplitConfig) -> str:
-    digest = hashlib.sha256(fingerprint("components", "components.data", "transform").encode())
+    digest = hashlib.sha256(fingerprint("components", "transform").encode())
     for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE):
         digest.update((data / name).read_bytes() if (data / name).exists() else b"")
     digest.update(split.model_dump_json().encode())

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from pipeline.errors import RunError
+from pipeline.local.errors import RunError
 
 USAGE = 2
 INTERRUPTED = 130

@@ -9,14 +9,14 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from components.splits import SplitConfig, Strategy
+from components.ingestion.splits import SplitConfig, Strategy
 from trainers.hyperparameters import (
     DCNHyperparameters,
     JointHyperparameters,
     RankingHyperparameters,
     RetrievalHyperparameters,
 )
-from trainers.search_spaces import TuningConfig
+from trainers.loop.search_spaces import TuningConfig
 from transform.features import FEATURES
 
 

@@ -5,10 +5,10 @@ import json
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.output_metrics import MeanOutputs, OutputErrors
+from components.evaluation.output_metrics import MeanOutputs, OutputErrors
 from pipeline.config import EvaluationConfig, ModelsConfig
-from trainers.like import LIKED, WEIGHT
-from trainers.metrics import KS
+from trainers.export.like_head import LIKED, WEIGHT
+from trainers.export.metrics import KS
 from transform.features import LABEL
 
 RETRIEVAL = "retrieval"

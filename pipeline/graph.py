@@ -19,14 +19,14 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import channel_utils
 
-from components.curated_schema import CuratedSchemaGen
-from components.data_gate import DataGate
-from components.distributions import span_validator, train_eval_validator
-from components.feature_importance import FeatureImportance
-from components.latest_blessed_model import LatestOtherBlessedModelStrategy
-from components.movielens_example_gen import MovieLensExampleGen
-from components.recommender_builder import RecommenderBuilder
-from components.span_resolvers import STATISTICS, latest_spans, previous_span
+from components.evaluation.latest_blessed_model import LatestOtherBlessedModelStrategy
+from components.importance.feature_importance import FeatureImportance
+from components.ingestion.movielens_example_gen import MovieLensExampleGen
+from components.ingestion.span_resolvers import STATISTICS, latest_spans, previous_span
+from components.recommender.recommender_builder import RecommenderBuilder
+from components.validation.curated_schema import CuratedSchemaGen
+from components.validation.data_gate import DataGate
+from components.validation.distributions import span_validator, train_eval_validator
 from pipeline.config import Config
 from pipeline.gates import TASKS
 from pipeline.model_stage import model_stage, pusher, tuner
@@ -66,7 +66,7 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         input_base=data_dir,
         split=config.data.split,
         history_length=config.data.history_length,
-        source=fingerprint("components", "components.data"),
+        source=fingerprint("components"),
         tolerance=config.data.tolerance,
         spans=config.data.spans is not None,
         versions=config.data.versions,

@@ -9,8 +9,8 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
-from components import evaluation_extractors
-from components.latest_blessed_model import (
+from components.evaluation import extractors as evaluation_extractors
+from components.evaluation.latest_blessed_model import (
     CANDIDATE,
     MODEL,
     MODEL_BLESSING,
@@ -20,8 +20,8 @@ from components.latest_blessed_model import (
 from pipeline.config import Config
 from pipeline.gates import eval_config
 from pipeline.source import fingerprint
-from trainers.training import HYPERPARAMETERS
-from trainers.tuning import FOLDER, SEED, SPACE, TRIALS
+from trainers.loop.training import HYPERPARAMETERS
+from trainers.loop.tuning import FOLDER, SEED, SPACE, TRIALS
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeli
 
 
 def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, Any]:
-    """What `trainers.tuning` reads of the configuration."""
+    """What `trainers.loop.tuning` reads of the configuration."""
     return _settings(name, config) | {
         SPACE: getattr(config.tuning.space, name),
         TRIALS: config.tuning.max_trials,

@@ -9,8 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
-from serving.server import DEFAULT_HOST, ModelServer, PortUnavailableError, ServerConfig
-from serving.versions import has_models
+from serving.local.server import DEFAULT_HOST, ModelServer, PortUnavailableError, ServerConfig
+from serving.local.versions import has_models
 
 _EXIT_SECONDS = 10.0
 

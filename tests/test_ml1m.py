@@ -11,9 +11,9 @@ import tensorflow_transform as tft
 from tfx import v1 as tfx
 from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
 
-from components.movielens_example_gen import MovieLensExampleGen
-from components.splits import SplitConfig
-from tests.components.examples_oracle import SPLITS, assert_examples, read_split
+from components.ingestion.movielens_example_gen import MovieLensExampleGen
+from components.ingestion.splits import SplitConfig
+from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(900)]
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from components.data.raw_files import MovieLens, read_movielens
-from components.example_rows import Columns, MovieTable, make_shards
-from components.splits import SplitConfig, Strategy
-from tests.components.examples_oracle import read_raw
+from components.ingestion.example_rows import Columns, MovieTable, make_shards
+from components.ingestion.splits import SplitConfig, Strategy
+from tests.components.ingestion.examples_oracle import read_raw
 
 pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(600)]
 

@@ -7,9 +7,9 @@ import pytest
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.data.raw_files import read_movielens
-from components.example_rows import Columns, MovieTable, encode, make_shards
-from components.splits import SplitConfig, Strategy
-from tests.components.gate_runs import SCHEMA, Gate
+from components.ingestion.example_rows import Columns, MovieTable, encode, make_shards
+from components.ingestion.splits import SplitConfig, Strategy
+from tests.components.validation.gate_runs import SCHEMA, Gate
 
 pytestmark = pytest.mark.ml1m
 

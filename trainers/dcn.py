@@ -13,13 +13,15 @@ import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers import like, training, tuning
-from trainers.cross_network import CrossNetwork
 from trainers.datasets import Splits, batches
-from trainers.evaluation import RootMeanSquaredError
+from trainers.export.like_head import LikeHead
+from trainers.export.signatures import RatingHead, Raw
 from trainers.hyperparameters import DCNHyperparameters
-from trainers.signatures import RatingHead, Raw
-from trainers.towers import Tensors
+from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.towers import Tensors
+from trainers.likes import is_liked, only_decided
+from trainers.loop import training, tuning
+from trainers.loop.evaluation import LogLoss, RootMeanSquaredError
 from transform.features import LABEL, transformed_name
 
 # Rows from which the scale of embeddings is taken.
@@ -47,7 +49,7 @@ class LikeModel(CrossNetwork):
     """Predicts whether a movie is liked; every train row should tell."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
-        share = like.is_liked(splits.train[transformed_name(LABEL)]).mean()
+        share = is_liked(splits.train[transformed_name(LABEL)]).mean()
         # Within 1 % and 99 %, so that a split of likes alone has finite log-odds.
         share = float(np.clip(share, 0.01, 0.99))
         super().__init__(splits, hparams, start=float(np.log(share / (1 - share))))
@@ -59,7 +61,7 @@ class LikeModel(CrossNetwork):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats."""
-        liked = tf.cast(like.is_liked(inputs[transformed_name(LABEL)]), tf.float32)
+        liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)
         # A column, since Keras takes the mean over the last axis before it weighs rows.
         logits = self.forward(inputs, training)
         return tf.reduce_mean(self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis]))
@@ -138,9 +140,7 @@ def cross_kernel(model: CrossNetwork) -> tf.Tensor:
 # By objective.
 SPECS: dict[str, training.ModelSpec[DCNHyperparameters]] = {
     "rating": training.ModelSpec("dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (RatingHead, Crosses)),
-    "like": training.ModelSpec(
-        "dcn", DCNHyperparameters, LikeModel, like.LogLoss, (like.LikeHead, Crosses), like.only_decided
-    ),
+    "like": training.ModelSpec("dcn", DCNHyperparameters, LikeModel, LogLoss, (LikeHead, Crosses), only_decided),
 }
 
 

@@ -7,15 +7,15 @@ import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers import training, tuning
 from trainers.datasets import Splits
-from trainers.evaluation import FilteredRecall
+from trainers.export.signatures import RatingHead, RetrievalHead
 from trainers.hyperparameters import JointHyperparameters
-from trainers.loss_weighting import UncertaintyWeighting
-from trainers.rating_tower import RatingTower
-from trainers.signatures import RatingHead, RetrievalHead
-from trainers.towers import FeatureEncoder, QueryTower, Tensors
-from trainers.two_tower import Encoded, TwoTowerModel
+from trainers.layers.loss_weighting import UncertaintyWeighting
+from trainers.layers.rating_tower import RatingTower
+from trainers.layers.towers import FeatureEncoder, QueryTower, Tensors
+from trainers.layers.two_tower import Encoded, TwoTowerModel
+from trainers.loop import training, tuning
+from trainers.loop.evaluation import FilteredRecall
 from transform.features import MOVIE_ID, Role, transformed_name
 
 

@@ -5,13 +5,13 @@ import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers import training, tuning
 from trainers.datasets import Splits
-from trainers.evaluation import RootMeanSquaredError
+from trainers.export.signatures import RatingHead
 from trainers.hyperparameters import RankingHyperparameters
-from trainers.rating_tower import RatingTower
-from trainers.signatures import RatingHead
-from trainers.towers import Tensors
+from trainers.layers.rating_tower import RatingTower
+from trainers.layers.towers import Tensors
+from trainers.loop import training, tuning
+from trainers.loop.evaluation import RootMeanSquaredError
 
 
 class RankingModel(tfrs.Model):

@@ -2,20 +2,20 @@
 
 A query tower reads who a person is, when it is and what they rated before, a candidate tower the movie's features; the
 score is the dot product of their vectors, and a bias of the movie. MovieLens's catalogue is small enough for the exact
-softmax over all of it; `trainers.retrieval_loss` says what there is for larger ones.
+softmax over all of it; `trainers.layers.retrieval_loss` says what there is for larger ones.
 """
 
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers import training, tuning
 from trainers.datasets import Splits
-from trainers.evaluation import FilteredRecall
+from trainers.export.signatures import RetrievalHead
 from trainers.hyperparameters import RetrievalHyperparameters
-from trainers.signatures import RetrievalHead
-from trainers.towers import FeatureEncoder, QueryTower, Tensors
-from trainers.two_tower import TwoTowerModel
+from trainers.layers.towers import FeatureEncoder, QueryTower, Tensors
+from trainers.layers.two_tower import TwoTowerModel
+from trainers.loop import training, tuning
+from trainers.loop.evaluation import FilteredRecall
 from transform.features import Role
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers import dcn, joint, ranking, retrieval
-from trainers.training import ModelSpec
+from trainers.loop.training import ModelSpec
 
 
 def spec_of(model: str, section: Mapping[str, Any]) -> ModelSpec[Any]:

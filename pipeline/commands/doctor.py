@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.doctor import examine, platform_name
+from pipeline.local.doctor import examine, platform_name
 
 
 def doctor() -> None:

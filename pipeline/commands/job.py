@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import NodeFailed, RunError, root_cause
+from pipeline.local.errors import NodeFailed, RunError, root_cause
 
 if TYPE_CHECKING:
     from components.data.raw_files import MovieLens
     from pipeline.config import Config
-    from pipeline.logs import Consoles
-    from pipeline.output import OutputFolder
+    from pipeline.local.logs import Consoles
+    from pipeline.local.output import OutputFolder
 
 _FREE_MEGABYTES = 200
 _FREE_PER_DATA_BYTE = 20
@@ -86,7 +86,7 @@ def prepared(config: str, overrides: list[str] | None, data: Path | None, output
       RunError: the output folder cannot be used.
     """
     from pipeline.config import load_config
-    from pipeline.output import OutputFolder
+    from pipeline.local.output import OutputFolder
 
     settings = load_config(config, overrides)
     movielens = _read(data, settings) if data else None
@@ -103,7 +103,7 @@ def prepared(config: str, overrides: list[str] | None, data: Path | None, output
 def _read(folder: Path, config: "Config") -> "MovieLens":
     """The data of a run; of several spans, the latest."""
     from components.data.raw_files import read_movielens
-    from components.spans import read_span, span_folders
+    from components.ingestion.spans import read_span, span_folders
 
     if config.data.spans is None:
         return read_movielens(folder, config.data.tolerance)
@@ -147,7 +147,7 @@ def quietly(output: "OutputFolder", interrupted: str, failed: str = "") -> Itera
     Raises:
       RunError: something failed; the message names component, root cause and log.
     """
-    from pipeline.logs import quiet_libraries
+    from pipeline.local.logs import quiet_libraries
 
     with quiet_libraries(output.logs) as consoles:
         try:
@@ -172,7 +172,7 @@ def announce(job: Job, consoles: "Consoles") -> None:
 
 def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
     """Clears away what a run that was cut off left half-made."""
-    from pipeline.recovery import recover
+    from pipeline.local.recovery import recover
 
     recovered = recover(output)
     if recovered:
@@ -182,7 +182,7 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
 def _recover_after_failure(output: "OutputFolder") -> None:
     """Leaves nothing half-made behind; a failure of the clean-up itself only goes into the log."""
     try:
-        from pipeline.recovery import recover
+        from pipeline.local.recovery import recover
 
         recover(output)
     except Exception:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.quiet_tensorflow import import_tensorflow_quietly
+from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 from serving.client import Recommendation, RecommenderClient, ServingClientError
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.

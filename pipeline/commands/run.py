@@ -22,7 +22,7 @@ from pipeline.commands.job import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.logs import Consoles
+    from pipeline.local.logs import Consoles
 
 NOT_BLESSED = 3
 
@@ -72,8 +72,8 @@ def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[st
 
 
 def _run(job: Job, runner: Runner, cache: bool, start: float, consoles: "Consoles") -> dict[str, Any]:
-    from pipeline.memory import PeakMemory
-    from pipeline.progress import RunProgress, duration
+    from pipeline.local.memory import PeakMemory
+    from pipeline.local.progress import RunProgress, duration
 
     announce(job, consoles)
     config, output = job.config, job.output
@@ -81,9 +81,9 @@ def _run(job: Job, runner: Runner, cache: bool, start: float, consoles: "Console
         import ml_metadata as mlmd
 
         from pipeline.graph import create_pipeline
-        from pipeline.recovery import metadata_config
-        from pipeline.report import models_table, read_outputs, summarise, write_summary
-        from pipeline.runner import run_pipeline
+        from pipeline.local.recovery import metadata_config
+        from pipeline.local.report import models_table, read_outputs, summarise, write_summary
+        from pipeline.local.runner import run_pipeline
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -116,7 +116,7 @@ def _answer(job: Job, console: Console) -> None:
     """Serves the pushed models, and asks over gRPC for titles for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient
-    from serving.server import running_server
+    from serving.local.server import running_server
 
     user = int(job.movielens.users["user_id"].min())
     k = min(_ANSWER_TITLES, job.config.recommender.candidates, len(job.movielens.movies))
@@ -132,7 +132,7 @@ def _answer(job: Job, console: Console) -> None:
 
 def _tell_unmet(summary: dict[str, Any]) -> bool:
     """Says on standard error which models were not pushed, and why; whether there are any."""
-    from pipeline.report import unmet
+    from pipeline.local.report import unmet
 
     console = Console(stderr=True)
     reasons = unmet(summary)

@@ -10,8 +10,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.quiet_tensorflow import import_tensorflow_quietly
-from serving.versions import has_models
+from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+from serving.local.versions import has_models
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
 
@@ -33,7 +33,7 @@ def serve(
     models or a port cannot be used.
     """
     _check_models(models)
-    from serving.server import ModelServer, PortUnavailableError, ServerConfig
+    from serving.local.server import ModelServer, PortUnavailableError, ServerConfig
 
     console = Console(stderr=True)
     logging.basicConfig(

@@ -20,8 +20,8 @@ from pipeline.commands.job import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.logs import Consoles
-    from pipeline.search import Search
+    from pipeline.local.logs import Consoles
+    from pipeline.local.search import Search
 
 _CONFIG = "sample"
 
@@ -68,7 +68,7 @@ def tune(
         prepared(config, [*(overrides or []), *limit], data, output) as job,
         quietly(job.output, "the same command goes on from the trials that finished.") as consoles,
     ):
-        from pipeline.search import trials_table, write_tuned
+        from pipeline.local.search import trials_table, write_tuned
 
         search = _search(job, model, consoles)
         path = job.output.tuned(model)
@@ -97,20 +97,20 @@ def _command(
 
 
 def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
-    from pipeline.progress import RunProgress
+    from pipeline.local.progress import RunProgress
 
     announce(job, consoles)
 
     import ml_metadata as mlmd
 
     from pipeline.graph import create_tuning_pipeline
+    from pipeline.local.recovery import metadata_config
+    from pipeline.local.report import read_outputs
+    from pipeline.local.runner import run_pipeline
+    from pipeline.local.search import Search, read_trials
     from pipeline.model_stage import tuner_settings
-    from pipeline.recovery import metadata_config
-    from pipeline.report import read_outputs
-    from pipeline.runner import run_pipeline
-    from pipeline.search import Search, read_trials
+    from trainers.loop.tuning import search_folder
     from trainers.specs import spec_of
-    from trainers.tuning import search_folder
 
     recover_first(job.output, consoles)
     connection = metadata_config(job.output.metadata)

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from benchmarks import data as benchmark
 from benchmarks.data_job import COMPONENTS, Cost, CostObserver, Job, count_rows, data_pipeline, main
 from components.data.sample import generate_sample
-from pipeline.nodes import NodeRun
-from tests.components.examples_oracle import RATING_SPLITS, SPLITS, assert_examples, read_split
+from pipeline.local.nodes import NodeRun
+from tests.components.ingestion.examples_oracle import RATING_SPLITS, SPLITS, assert_examples, read_split
 
 APP = typer.Typer()
 APP.command()(benchmark.main)
@@ -145,11 +145,11 @@ def test_the_straightforward_rows_are_the_pipelines(source, tmp_path):
     from tfx import v1 as tfx
 
     from benchmarks.straightforward import example_gen
-    from components.movielens_example_gen import MovieLensExampleGen
-    from components.splits import SplitConfig
+    from components.ingestion.movielens_example_gen import MovieLensExampleGen
+    from components.ingestion.splits import SplitConfig
     from pipeline.config import BeamConfig, DataConfig
-    from pipeline.recovery import metadata_config
-    from pipeline.runner import run_pipeline
+    from pipeline.local.recovery import metadata_config
+    from pipeline.local.runner import run_pipeline
 
     history_length = DataConfig().history_length
     pipeline = tfx.dsl.Pipeline(

@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks.dataset import Dataset, divide
 from components.data.raw_files import MovieLens
-from components.interactions import EVAL, TEST, TRAIN, assign_splits
-from components.splits import SplitConfig, Strategy
+from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, Strategy, assign_splits
 
 
 @pytest.fixture

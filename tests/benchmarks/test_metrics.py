@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.dataset import Ratings
 from benchmarks.metrics import rating_metrics, target_ranks, top_k_metrics
-from components.interactions import Ragged
+from components.ingestion.histories import Ragged
 
 USERS, MOVIES = 7, 150
 
@@ -77,7 +77,7 @@ def test_rating_metrics_by_hand():
 def test_the_exported_metrics_agree(case):
     import tensorflow as tf
 
-    from trainers.metrics import retrieval_metrics
+    from trainers.export.metrics import retrieval_metrics
 
     scores, ratings = case
     row = np.repeat(np.arange(len(ratings)), np.diff(ratings.seen.offsets))

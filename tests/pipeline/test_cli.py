@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline import cli
-from pipeline.errors import RunError
+from pipeline.local.errors import RunError
 
 RUN_OPTIONS = ("--config", "--data", "--output", "--runner", "--set", "--no-cache")
 

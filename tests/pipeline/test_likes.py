@@ -12,14 +12,15 @@ from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from benchmarks.metrics import like_metrics
-from components.feature_importance import FeatureImportance, FeatureImportanceReport
+from components.importance.feature_importance import FeatureImportance, FeatureImportanceReport
 from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
 from pipeline.gates import eval_config
-from pipeline.report import model_summary, read_evaluation, read_refusals
+from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from tests.transform import transform_graph
-from trainers import like, signatures
 from trainers.datasets import Splits, narrow
 from trainers.dcn import SPECS, Crosses
+from trainers.export import like_head as like
+from trainers.export import signatures
 from trainers.hyperparameters import DCNHyperparameters
 
 pytestmark = pytest.mark.component

@@ -10,13 +10,13 @@ import tensorflow_transform as tft
 from benchmarks.data_job import CostObserver, data_pipeline
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
-from components.recommender import Movies
-from components.recommender_builder import read_users
+from components.recommender.recommender_builder import read_users
+from components.recommender.two_stage_model import Movies
 from pipeline.config import load_config
-from pipeline.errors import NodeFailed
-from pipeline.recovery import metadata_config
-from pipeline.runner import run_pipeline
-from tests.components.examples_oracle import read_split
+from pipeline.local.errors import NodeFailed
+from pipeline.local.recovery import metadata_config
+from pipeline.local.runner import run_pipeline
+from tests.components.ingestion.examples_oracle import read_split
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(900)]
 

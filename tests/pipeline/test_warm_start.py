@@ -7,11 +7,11 @@ from tfx import v1 as tfx
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
 from components.data.sample import generate_sample
-from components.latest_blessed_model import LatestOtherBlessedModelStrategy
+from components.evaluation.latest_blessed_model import LatestOtherBlessedModelStrategy
 from pipeline.config import load_config
 from pipeline.graph import create_pipeline, data_stage
+from pipeline.local.runner import run_pipeline
 from pipeline.model_stage import model_stage
-from pipeline.runner import run_pipeline
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.server import ModelServer, ServerConfig
+from serving.local.server import ModelServer, ServerConfig
 
 
 @pytest.fixture(scope="session")

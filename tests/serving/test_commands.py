@@ -148,7 +148,7 @@ def test_serve_until_told_to_stop(toy_models):
 def test_tensorflow_is_imported_without_a_word_unless_it_fails(tmp_path):
     (tmp_path / "tensorflow.py").write_text("import os, sys\nos.write(2, b'a note')\nexec(os.environ['THEN'])\n")
     code = (
-        "import os; from pipeline.quiet_tensorflow import import_tensorflow_quietly as quietly\n"
+        "import os; from pipeline.local.quiet_tensorflow import import_tensorflow_quietly as quietly\n"
         "quietly(); os.write(2, b'after')"
     )
     project = Path(pipeline.__file__).parents[1]

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from tests.transform import transform_graph
-from trainers import hyperparameters, signatures
+from trainers import hyperparameters
 from trainers.datasets import Splits, narrow
+from trainers.export import signatures
 from transform import features
 from transform.features import Feature, Kind, Role
 from transform.schema import curated_schema

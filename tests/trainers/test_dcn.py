@@ -5,10 +5,13 @@ import pytest
 import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits
-from trainers import like, training
-from trainers.cross_network import CrossNetwork, matched_width
+from trainers.baselines import fit_like_biases
 from trainers.dcn import SPECS, DCNModel, LikeModel, cross_effects, cross_kernel
 from trainers.hyperparameters import DCNHyperparameters
+from trainers.layers.cross_network import CrossNetwork, matched_width
+from trainers.likes import only_decided
+from trainers.loop import training
+from trainers.loop.evaluation import LogLoss
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def test_width_of_one_layer_solves_the_equation():
 
 class TestLike:
     def test_rows_of_three_stars_are_left_out(self, splits):
-        kept = like.only_decided(splits)
+        kept = only_decided(splits)
         for before, after in ((splits.train, kept.train), (splits.eval, kept.eval)):
             chosen = before["rating_xf"] != 3
             assert 0 < chosen.sum() < len(chosen)
@@ -96,7 +99,7 @@ class TestLike:
         rows = splits.eval["rating_xf"] == 3
         only = type(splits)(splits.train, {k: v[rows] for k, v in splits.eval.items()}, splits.movies, splits.transform)
         with pytest.raises(ValueError, match="'eval' should have ratings other than 3"):
-            like.only_decided(only)
+            only_decided(only)
 
     def test_loss_and_metric_are_the_mean_cross_entropy(self, splits):
         kept = SPECS["like"].rows(splits)
@@ -106,7 +109,7 @@ class TestLike:
         liked = kept.eval["rating_xf"] >= 4
         expected = -np.mean(np.where(liked, np.log(chances), np.log(1 - chances)))
         assert float(model.compute_loss(rows)) == pytest.approx(expected, rel=1e-5)
-        assert like.LogLoss(kept)(model) == pytest.approx(expected, rel=1e-5)
+        assert LogLoss(kept)(model) == pytest.approx(expected, rel=1e-5)
 
     def test_biases_minimise_the_penalised_loss(self):
         from scipy import optimize
@@ -114,7 +117,7 @@ class TestLike:
         rng = np.random.default_rng(0)
         users, movies = rng.integers(0, 12, 400), rng.integers(0, 9, 400)
         liked = rng.random(400) < 0.2 + 0.6 * (users % 3 == 0)
-        fitted = like.fit_like_biases(users, movies, liked, user_size=13, movie_size=9, penalty=2.0, sweeps=100)
+        fitted = fit_like_biases(users, movies, liked, user_size=13, movie_size=9, penalty=2.0, sweeps=100)
 
         def objective(biases):
             logits = fitted.mean + biases[:13][users] + biases[13:][movies]

@@ -9,9 +9,11 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.trainers.planted_splits import planted_splits, with_history
-from trainers import joint, signatures, training
+from trainers import joint
+from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters
-from trainers.loss_weighting import UncertaintyWeighting
+from trainers.layers.loss_weighting import UncertaintyWeighting
+from trainers.loop import training
 from trainers.specs import spec_of
 from transform.features import SEEN_MOVIES
 

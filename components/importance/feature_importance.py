@@ -1,0 +1,148 @@
+"""TFX component: which features matter, alone and together, by the DCN's cross weights and by permutation."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx import v1 as tfx
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.importance.permutation import Arrays, permutation_importance
+from components.importance.report import (
+    HTML_FILE,
+    JSON_FILE,
+    PICTURE_FILE,
+    CrossWeights,
+    Report,
+    draw,
+    to_html,
+    to_json,
+)
+from trainers.datasets import predictions, read_rows
+from trainers.likes import is_decided, is_liked
+from trainers.loop.evaluation import log_loss
+from transform.features import LABEL, columns, transformed_name
+
+# Shuffled rows from which a growth of the loss is taken, in all: with few rows, these are shuffled more than once.
+_ROWS, _MOST_REPEATS = 20_000, 10
+
+
+class FeatureImportanceReport(tfx.dsl.Artifact):
+    """A folder with importance.json, importance.png, and importance.html, to be put into a page."""
+
+    # Kubeflow Pipelines takes names of types with a namespace only.
+    TYPE_NAME = "movielens.FeatureImportanceReport"
+
+
+@tfx.dsl.components.component
+def FeatureImportance(
+    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]],
+    transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
+    importance: tfx.dsl.components.OutputArtifact[FeatureImportanceReport],
+    seed: tfx.dsl.components.Parameter[int] = 0,
+    source: tfx.dsl.components.Parameter[str] = "",
+) -> None:
+    """Writes how much each feature and each pair of features matters: JSON, a picture, and HTML with the picture in it.
+
+    Args:
+      model: a DCN, exported with `trainers.dcn.Crosses` as its last head.
+      examples: transformed examples, of several spans where data come in spans; of their eval splits, features are
+        shuffled.
+      transform_graph: the Transform output that they come from.
+      importance: receives the report.
+      seed: of the shuffling, and of the choice of rows where there are many.
+      source: fingerprint of the code, so that changed code runs again.
+    """
+    del source
+    exported = tf.saved_model.load(path_utils.serving_model_path(model.uri))
+    uris = [artifact_utils.get_split_uri([artifact], "eval") for artifact in examples]
+    files = sorted(file for uri in uris for file in tf.io.gfile.glob(os.path.join(uri, "*")))
+    rows = read_rows(files, tft.TFTransformOutput(transform_graph.uri))
+    report = measure(exported, rows, seed)
+    tf.io.gfile.makedirs(importance.uri)
+    picture = draw(report)
+    for name, content in (
+        (JSON_FILE, to_json(report).encode()),
+        (PICTURE_FILE, picture),
+        (HTML_FILE, to_html(report, picture).encode()),
+    ):
+        with tf.io.gfile.GFile(os.path.join(importance.uri, name), "wb") as file:
+            file.write(content)
+
+
+def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
+    """Measures the importance of an exported DCN's features.
+
+    Args:
+      exported: with `trainers.dcn.Crosses` as its last head.
+      rows: transformed features, [rows, ...] by name.
+      seed: of the shuffling, and of the choice of rows where there are many.
+    """
+    head = exported.heads[-1]
+    features = [name.decode() for name in head.features.numpy()]
+    weights = None
+    if getattr(head, "cross_kernel", None) is not None:
+        norms = block_norms(head.cross_kernel.numpy(), head.embedding_scales.numpy(), len(features))
+        weights = CrossWeights(norms, head.cross_effects.numpy())
+    objective, unit, loss, rows = _objective(exported, _some(rows, seed))
+    count = len(rows[transformed_name(LABEL)])
+    importance = permutation_importance(
+        rows,
+        {name: [column.name for column in columns(among=rows) if column.feature.name == name] for name in features},
+        loss,
+        pairs=[(one, other) for place, one in enumerate(features) for other in features[place + 1 :]],
+        repeats=min(_MOST_REPEATS, max(1, _ROWS // count)),
+        seed=seed,
+    )
+    return Report(features, objective, unit, count, seed, importance, weights)
+
+
+def block_norms(kernel: np.ndarray, scales: np.ndarray, count: int) -> np.ndarray:
+    """How strongly a cross layer joins each pair of features.
+
+    The Frobenius norm of the pair's blocks of weights, each weight times the scales of the two entries that it joins:
+    large weights on small embeddings do no more than small weights on large ones.
+
+    Args:
+      kernel: float [count * dim, count * dim], input by output.
+      scales: float [count * dim], typical size of an embedding's entries.
+      count: number of features.
+
+    Returns:
+      float [count, count], symmetric.
+    """
+    dim = len(kernel) // count
+    scaled = kernel * np.outer(scales, scales)
+    norms = np.linalg.norm(scaled.reshape(count, dim, count, dim), axis=(1, 3))
+    return np.sqrt((np.square(norms) + np.square(norms.T)) / 2)
+
+
+def _some(rows: Arrays, seed: int) -> Arrays:
+    count = len(rows[transformed_name(LABEL)])
+    chosen = np.random.default_rng(seed).permutation(count)[:_ROWS]
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, Callable[[Arrays], float], Arrays]:
+    """What the model is trained for: its name, the output's unit, the loss of rows, and the rows that it is for."""
+    if hasattr(exported, "like_logits"):
+        decided = is_decided(rows[transformed_name(LABEL)])
+        rows = {name: values[decided] for name, values in rows.items()}
+        liked = is_liked(rows[transformed_name(LABEL)])
+        return "log-loss", "log-odds", lambda given: log_loss(_predict(exported.like_logits, given), liked), rows
+    ratings = rows[transformed_name(LABEL)]
+
+    def squared_error(given: Arrays) -> float:
+        return float(np.mean(np.square(_predict(exported.ratings, given) - ratings)))
+
+    return "mean squared error", "stars", squared_error, rows
+
+
+def _predict(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], rows: Arrays) -> np.ndarray:
+    # An exported function does not take the label.
+    inputs = {name: values for name, values in rows.items() if name != transformed_name(LABEL)}
+    return predictions(function, inputs).astype(np.float64)

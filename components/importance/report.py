@@ -1,0 +1,192 @@
+"""What is known about the importance of features, as JSON, as a picture and as a fragment of HTML."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from components.importance.permutation import Importance
+
+JSON_FILE, PICTURE_FILE, HTML_FILE = "importance.json", "importance.png", "importance.html"
+
+_TOP_PAIRS = 10  # In the HTML; the JSON lists all.
+
+
+@dataclass(frozen=True)
+class CrossWeights:
+    """What the blocks of the first cross layer's weights tell of pairs of features.
+
+    Attributes:
+      norms: float [features, features], symmetric, Frobenius norms, corrected for the scale of the embeddings.
+      effects: the same shape, standard deviation over rows of what a pair's products add to the output: the norms,
+        corrected also for the directions that embeddings take, and for what the layers behind make of them.
+    """
+
+    norms: np.ndarray
+    effects: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """The importance of features.
+
+    Attributes:
+      features: their names.
+      objective: what the permutation importance is the growth of.
+      unit: of the model's output.
+      rows: number of rows in which features were shuffled.
+      seed: of the shuffling.
+      importance: of features and pairs, by permutation.
+      weights: what the cross weights tell of pairs; None for a model without cross layers.
+    """
+
+    features: list[str]
+    objective: str
+    unit: str
+    rows: int
+    seed: int
+    importance: Importance
+    weights: CrossWeights | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two different features.
+
+    Attributes:
+      features: their names.
+      interaction: from `Importance.pairs`.
+      effect: from `CrossWeights.effects`, None without cross layers.
+      norm: from `CrossWeights.norms`, None without cross layers.
+    """
+
+    features: tuple[str, str]
+    interaction: float
+    effect: float | None = None
+    norm: float | None = None
+
+
+def ranked_features(report: Report) -> list[tuple[str, float]]:
+    """Features with the growth of the loss, the most important first."""
+    return sorted(report.importance.features.items(), key=lambda item: -item[1])
+
+
+def ranked_pairs(report: Report) -> list[Pair]:
+    """Pairs of different features, the largest effect first; without cross layers, the largest interaction."""
+    place = {name: index for index, name in enumerate(report.features)}
+    pairs = []
+    for names, interaction in report.importance.pairs.items():
+        cell = place[names[0]], place[names[1]]
+        weights = report.weights
+        read = (None, None) if weights is None else (float(weights.effects[cell]), float(weights.norms[cell]))
+        pairs.append(Pair(names, interaction, *read))
+    return sorted(pairs, key=lambda pair: -(pair.interaction if pair.effect is None else pair.effect))
+
+
+def to_json(report: Report) -> str:
+    """The whole report."""
+    document = {
+        "objective": report.objective,
+        "loss": report.importance.loss,
+        "rows": report.rows,
+        "seed": report.seed,
+        "features": [{"feature": name, "increase": growth} for name, growth in ranked_features(report)],
+        "pairs": [
+            {
+                "features": list(pair.features),
+                "effect": pair.effect,
+                "norm": pair.norm,
+                "interaction": pair.interaction,
+            }
+            for pair in ranked_pairs(report)
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def draw(report: Report) -> bytes:
+    """Draws the pairs as heat maps, beside the features as bars, in PNG."""
+    interactions = _matrix(report)
+    maps = [("Pairs: permutation", f"interaction in {report.objective}", interactions)]
+    if report.weights is not None:
+        maps.insert(0, ("Pairs: cross weights", f"effect on the prediction, {report.unit}", report.weights.effects))
+    figure = Figure(figsize=(5.2 * (len(maps) + 1), 5), layout="constrained")
+    *places, last = figure.subplots(1, len(maps) + 1)
+    for axes, (title, label, values) in zip(places, maps, strict=True):
+        _draw_pairs(figure, axes, report.features, values, title, label)
+    names, growths = zip(*reversed(ranked_features(report)), strict=True)
+    last.barh(names, growths, color="#31688e")
+    last.set_title("Features: permutation")
+    last.set_xlabel(f"increase of {report.objective} (as it is: {report.importance.loss:.3f})")
+    last.set_box_aspect(1)
+    last.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _matrix(report: Report) -> np.ndarray:
+    place = {name: index for index, name in enumerate(report.features)}
+    matrix = np.full((len(place), len(place)), np.nan)
+    for (one, other), value in report.importance.pairs.items():
+        matrix[place[one], place[other]] = matrix[place[other], place[one]] = value
+    return matrix
+
+
+def _draw_pairs(figure: Figure, axes: Axes, features: list[str], values: np.ndarray, title: str, label: str) -> None:
+    """A heat map of different features: each pair once, below the diagonal."""
+    shown = np.ma.masked_invalid(np.where(np.tri(len(features), k=-1, dtype=bool), values, np.nan))[1:, :-1]
+    most = float(np.abs(shown).max())
+    if shown.min() < 0:
+        image = axes.imshow(shown, cmap="RdBu_r", vmin=-most, vmax=most)
+    else:
+        image = axes.imshow(shown, cmap="Reds", vmin=0, vmax=most)
+    for (row, column), value in np.ndenumerate(shown.filled(np.nan)):
+        if np.isfinite(value):
+            color = "white" if abs(value) > 0.6 * most else "black"
+            axes.text(column, row, _short(value), ha="center", va="center", color=color, fontsize=7)
+    axes.set_xticks(range(len(features) - 1), features[:-1], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(features) - 1), features[1:])
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1).replace("-.00", ".00")
+
+
+def to_html(report: Report, picture: bytes) -> str:
+    """A `<section>` that needs nothing else: the picture is part of it."""
+    encoded = base64.b64encode(picture).decode("ascii")
+    cells = [(name, f"{growth:.4f}") for name, growth in ranked_features(report)]
+    pairs = [
+        (" x ".join(pair.features), _cell(pair.effect), _cell(pair.norm), _cell(pair.interaction))
+        for pair in ranked_pairs(report)[:_TOP_PAIRS]
+    ]
+    objective = html.escape(report.objective)
+    return f"""<section class="feature-importance">
+<h2>Feature importance</h2>
+<p>Increase of the {objective} (as it is: {report.importance.loss:.4f}) when features are shuffled among
+{report.rows:,} eval rows; and what the cross weights of pairs do to the prediction, in {html.escape(report.unit)}.</p>
+<img style="max-width:100%" alt="Heat maps of feature pairs, bars of features" src="data:image/png;base64,{encoded}">
+{_table(("feature", "increase when shuffled"), cells)}
+{_table(("pair", "effect of cross weights", "norm of cross weights", "interaction when shuffled"), pairs)}
+</section>
+"""
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"

@@ -1,0 +1,118 @@
+"""Data that arrive in spans, such as days: a folder of files each, span-1, span-2 and so on.
+
+A span that may be delivered anew, corrected, holds a folder for each delivery: version-1, version-2 and so on. The
+latest counts.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from components.data.raw_files import DataError, MovieLens, read_movielens
+from components.ingestion.example_rows import with_splits
+from components.ingestion.splits import SplitConfig
+
+# In the notation of TFX.
+SPAN_PATTERN = "span-{SPAN}"
+VERSION_PATTERN = "version-{VERSION}"
+
+
+def span_folders(base: Path, versions: bool) -> dict[int, Path]:
+    """The folders of all spans, by number, the earliest first.
+
+    Args:
+      base: where they are.
+      versions: each holds versions, of which the latest is taken.
+
+    Raises:
+      DataError: there is none, or one whose name has no number or one with leading zeros.
+    """
+    spans = _numbered(base, "span")
+    if versions:
+        return {number: list(_numbered(span, "version").values())[-1] for number, span in spans.items()}
+    return spans
+
+
+def _numbered(base: Path, prefix: str) -> dict[int, Path]:
+    folders = {}
+    for path in base.glob(f"{prefix}-*"):
+        match = re.fullmatch(rf"{prefix}-(0|[1-9][0-9]*)", path.name)
+        if match is None:
+            raise DataError(path, None, f"the name should be {prefix}- and a whole number without leading zeros")
+        folders[int(match.group(1))] = path
+    if not folders:
+        raise DataError(base, None, f"should hold the folders {prefix}-1, {prefix}-2 and so on; there is none")
+    return dict(sorted(folders.items()))
+
+
+def read_span(base: Path, folder: Path, tolerance: float) -> MovieLens:
+    """Reads a span.
+
+    Args:
+      base: the folder of all spans.
+      folder: that of the span, or of its version.
+      tolerance: share of a file's rows that may be bad.
+
+    Raises:
+      DataError: as `read_movielens`; the message tells the span.
+    """
+    try:
+        return read_movielens(folder, tolerance)
+    except DataError as error:
+        report = f"{folder.relative_to(base)}: {error}"
+        raise DataError(error.file, error.line, error.problem, error.value, report) from error
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ExampleGen reads.
+
+    Attributes:
+      base: the folder of the files whose rows are written, or of all spans.
+      folder: the files whose rows are written.
+      earlier: folders of the spans before, oldest first; histories draw on their train ratings.
+      split: how ratings are divided. Each span is divided by itself, so that a rating stays in the split that it had
+        when its span was the latest.
+      tolerance: share of a file's rows that may be bad.
+    """
+
+    base: Path
+    folder: Path
+    earlier: tuple[Path, ...]
+    split: SplitConfig
+    tolerance: float
+
+    @classmethod
+    def of(cls, base: Path, name: str, split: SplitConfig, tolerance: float) -> "Source":
+        """The files in `base`, or in its folder `name` of a span or of its version, together with the spans before."""
+        if not name:
+            return cls(base, base, (), split, tolerance)
+        folders = span_folders(base, versions="/" in name)
+        number = next((number for number, folder in folders.items() if folder == base / name), None)
+        if number is None:
+            raise DataError(base / name, None, f"should be in {base}; no such folder")
+        earlier = tuple(folder for other, folder in folders.items() if other < number)
+        return cls(base, folders[number], earlier, split, tolerance)
+
+    def read(self) -> MovieLens:
+        """Reads the files whose rows are written.
+
+        Raises:
+          DataError: as `read_movielens`, or as `read_span`.
+        """
+        if self.folder == self.base:
+            return read_movielens(self.folder, self.tolerance)
+        return read_span(self.base, self.folder, self.tolerance)
+
+    def read_earlier(self) -> pd.DataFrame | None:
+        """The ratings of the spans before, with their splits; None where there are none.
+
+        Raises:
+          DataError: as `read_span`.
+        """
+        parts = [
+            with_splits(read_span(self.base, folder, self.tolerance).ratings, self.split) for folder in self.earlier
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else None

@@ -1,0 +1,1 @@
+"""Checks of the data before anything is trained: the curated schema, drift between splits, and the gate."""

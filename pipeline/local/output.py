@@ -1,0 +1,134 @@
+"""The output folder of a run: what lies where, and whether a run may write there."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.local.errors import RunError
+
+_MEGABYTE = 2**20
+_SQLITE_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The folder that holds everything a run writes."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Generated data, for runs without data of their own."""
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One log file a run."""
+        return self.root / "logs"
+
+    @property
+    def metadata(self) -> Path:
+        """The ML Metadata store."""
+        return self.root / "metadata.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        """The pipeline root: artifacts as COMPONENT/OUTPUT/EXECUTION."""
+        return self.root / "pipeline"
+
+    @property
+    def serving(self) -> Path:
+        """Pushed models, as NAME/VERSION."""
+        return self.root / "serving"
+
+    @property
+    def summary(self) -> Path:
+        """What the last finished run came to."""
+        return self.root / "summary.json"
+
+    def tuned(self, model: str) -> Path:
+        """The configuration that the last search for a model's hyper-parameters came to."""
+        return self.root / f"tuned-{model}.yaml"
+
+    def prepare(self, free_megabytes: int) -> None:
+        """Makes the folder, and checks that it can be written and that the disk has room.
+
+        Raises:
+          RunError: it cannot be written, or there is less room than asked for.
+        """
+        try:
+            for folder in (self.root, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise RunError(f"{self.root}: should be a folder that can be written; {error.strerror}.") from error
+        free = shutil.disk_usage(self.root).free // _MEGABYTE
+        if free < free_megabytes:
+            raise RunError(
+                f"{self.root}: No space left on device: at least {free_megabytes} MB should be free; {free} MB are. "
+                "Free some, or choose another --output."
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one run; the lock goes with the process, however that ends.
+
+        Raises:
+          RunError: another run holds it.
+        """
+        with (self.root / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise RunError(
+                    f"{self.root}: another run (process {holder}) is writing here; wait for it, "
+                    "or choose another --output."
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def check_metadata(self) -> None:
+        """Checks that the metadata store, if there is one, can be used.
+
+        Raises:
+          RunError: it is damaged, or held by another process, or gone while what it described is still there.
+        """
+        if not self.metadata.exists():
+            if self.artifacts.is_dir() and any(self.artifacts.iterdir()):
+                raise RunError(
+                    f"{self.artifacts} holds artifacts, but the metadata that describe them, {self.metadata.name}, are "
+                    "gone. Delete the folder, or choose another --output."
+                )
+            return
+        try:
+            with contextlib.closing(sqlite3.connect(self.metadata, timeout=_SQLITE_PATIENCE_SECONDS)) as store:
+                store.execute("BEGIN IMMEDIATE")
+                (verdict,) = store.execute("PRAGMA quick_check(1)").fetchone()
+                store.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise RunError(f"{self.metadata}: is locked by another process; close it and run again.") from error
+            verdict = str(error)
+        if verdict != "ok":
+            raise RunError(
+                f"{self.metadata}: should be a sound SQLite database; {verdict}. Delete {self.root}, "
+                "or choose another --output."
+            )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is the old one or the new one, whole, whenever it is read."""
+    draft = path.with_name(f"{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

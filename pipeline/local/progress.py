@@ -1,0 +1,101 @@
+"""Shows how a run proceeds: a line for every node, the trainers' epochs beneath theirs."""
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from pipeline.local.nodes import NodeRun
+
+TRAINERS_LOGGER = "trainers"
+
+
+class RunProgress:
+    """Prints `[5/24] Transform … 41 s` for every node that ends; on a terminal, also a clock beside the running one.
+
+    Use as a context manager, which also shows what the trainers log. Implements `pipeline.local.nodes.Observer`.
+    """
+
+    def __init__(self, console: Console, total: int):
+        """Args: total is the number of nodes."""
+        self._console = console
+        self._total = total
+        self._count = 0
+        self._node_id = ""
+        self._noted = False
+        self._clock: Progress | None = None
+        self._task = TaskID(0)
+        self._handler = _Notes(self.note)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            # The streams stay as they are: what libraries print belongs in the log.
+            self._clock = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._clock.add_task("", visible=False)
+            self._clock.start()
+        logging.getLogger(TRAINERS_LOGGER).addHandler(self._handler)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger(TRAINERS_LOGGER).removeHandler(self._handler)
+        if self._clock:
+            self._clock.stop()
+
+    def started(self, node_id: str) -> None:
+        """A node starts."""
+        self._count += 1
+        self._node_id, self._noted = node_id, False
+        if self._clock:
+            self._clock.reset(self._task, description=self._label(), visible=True)
+
+    def note(self, text: str) -> None:
+        """Something to know about the running node."""
+        if not self._noted and not self._clock:
+            self._console.print(self._label())
+        self._noted = True
+        self._console.print(f"        [dim]{escape(text)}[/dim]", soft_wrap=True)
+
+    def finished(self, node: NodeRun) -> None:
+        """A node has ended."""
+        if self._clock:
+            self._clock.update(self._task, visible=False)
+        style = {"complete": "green", "failed": "bold red"}.get(node.state, "dim")
+        outcome = f"{duration(node.seconds)}" if node.state == "complete" else node.state
+        if node.state == "failed":
+            outcome += f" after {duration(node.seconds)}"
+        self._console.print(f"{self._label()} … [{style}]{outcome}[/{style}]", soft_wrap=True)
+
+    def _label(self) -> str:
+        width = len(str(self._total))
+        return escape(f"[{self._count:>{width}}/{self._total}] {self._node_id}")
+
+
+class _Notes(logging.Handler):
+    def __init__(self, note: Callable[[str], None]):
+        super().__init__(logging.INFO)
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._note(record.getMessage())
+
+
+def duration(seconds: float) -> str:
+    """A duration as one reads it: `0.4 s`, `41 s`, `3 min 5 s`."""
+    if seconds < 0.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,207 @@
+"""The local model server: the models of a folder over gRPC and REST, like TensorFlow Serving's `model_server`."""
+
+import errno
+import logging
+import os
+import signal
+import socket
+import threading
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+import grpc
+
+from serving.local.child import ServerFailed, running_server
+from serving.local.model_store import ModelStore
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+    from serving.local.loaded_model import LoadedModel
+
+__all__ = ["ModelServer", "PortUnavailableError", "ServerConfig", "ServerFailed", "running_server"]
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8500
+DEFAULT_REST_PORT = 8501
+
+_WORKERS = 8
+_GRACE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class PortUnavailableError(Exception):
+    """The server cannot listen where it was told to."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What to serve, and where.
+
+    Attributes:
+      models: Folder of NAME/VERSION/saved_model.pb.
+      host: Address to listen on; only this machine by default.
+      port: Port for gRPC; 0 for a free one.
+      rest_port: Port for REST; 0 for a free one.
+      poll_seconds: Time between two looks for new versions.
+      settle_seconds: Time for which the files of a version must not have changed before it is loaded.
+    """
+
+    models: Path
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    rest_port: int = DEFAULT_REST_PORT
+    poll_seconds: float = 2.0
+    settle_seconds: float = 1.0
+
+
+class ModelServer:
+    """Serves the newest complete version of every model in a folder; a context manager.
+
+    TensorFlow is imported and models are loaded when the server starts; it answers once that is done.
+
+    Args:
+      config: What to serve, and where.
+
+    Attributes:
+      port: Port for gRPC, once claimed.
+      rest_port: Port for REST, once claimed.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.port = config.port
+        self.rest_port = config.rest_port
+        self._store: ModelStore[LoadedModel] | None = None
+        self._grpc: grpc.Server | None = None
+        self._rest_socket: socket.socket | None = None
+        self._rest: BaseWSGIServer | None = None
+        self._rest_thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def store(self) -> "ModelStore[LoadedModel]":
+        """The models, once started."""
+        if self._store is None:
+            raise RuntimeError("The server should be started before its models are asked for.")
+        return self._store
+
+    def claim_ports(self) -> None:
+        """Claims the ports, before anything that takes long; `start` does this too.
+
+        Raises:
+          PortUnavailableError: A port is in use or may not be used, or the host is not an address of this machine.
+        """
+        if self._rest_socket is not None:
+            return
+        self._rest_socket = _listen(self.config.host, self.config.rest_port)
+        self.rest_port = self._rest_socket.getsockname()[1]
+        # gRPC tells only in its own log why it cannot have a port; this tells the caller.
+        _listen(self.config.host, self.config.port).close()
+        self._grpc = grpc.server(
+            futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
+            # Without SO_REUSEPORT a second server on the same port is an error and not a silent share.
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
+        )
+        address = f"{self.config.host}:{self.config.port}"
+        try:
+            self.port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortUnavailableError(f"Cannot listen on {address}: {error}") from error
+
+    def start(self) -> None:
+        """Claims the ports, loads the models, and begins to answer.
+
+        Raises:
+          PortUnavailableError: See `claim_ports`.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        self.claim_ports()
+        assert self._grpc is not None
+        assert self._rest_socket is not None
+        logger.info("Loading TensorFlow and the models in %s", self.config.models)
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        from serving.local.grpc_service import ModelService, PredictionService
+        from serving.local.loaded_model import load_model
+        from serving.local.rest_server import make_rest_server
+        from serving.local.rest_service import RestApplication
+
+        self._store = ModelStore(
+            self.config.models,
+            load_model,
+            poll_seconds=self.config.poll_seconds,
+            settle_seconds=self.config.settle_seconds,
+        )
+        self._store.start()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._store), self._grpc)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._store), self._grpc)
+        self._rest = make_rest_server(self._rest_socket, RestApplication(self._store))
+        self._grpc.start()
+        self._rest_thread = threading.Thread(target=self._rest.serve_forever, name="rest", daemon=True)
+        self._rest_thread.start()
+
+    def stop(self) -> None:
+        """Closes the ports; gRPC calls under way get a few seconds to finish."""
+        if self._rest is not None:
+            if self._rest_thread is not None:
+                self._rest.shutdown()
+                self._rest_thread.join()
+            self._rest.server_close()
+        if self._rest_socket is not None:
+            self._rest_socket.close()
+        if self._grpc is not None:
+            self._grpc.stop(_GRACE_SECONDS).wait()
+        if self._store is not None:
+            self._store.stop()
+        self._stopped.set()
+
+    def stop_on_signals(self) -> None:
+        """Makes SIGTERM and SIGINT end `wait`; to be called from the main thread."""
+
+        def handle(number: int, _: FrameType | None) -> None:
+            logger.info("%s received, shutting down", signal.Signals(number).name)
+            self._stopped.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    def wait(self) -> None:
+        """Blocks until the server is told to stop."""
+        self._stopped.wait()
+
+    def __enter__(self) -> "ModelServer":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise PortUnavailableError(f"Host {host} should be an address of this machine: {error.strerror}.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = "the port is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+        raise PortUnavailableError(f"Cannot listen on {host}:{port}: {reason}.") from error
+    return listener

@@ -1,0 +1,46 @@
+"""Arrays to and from TensorProto, in the fields that TensorFlow Serving uses."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from serving.local.errors import invalid_argument
+
+_VALUE_FIELDS: dict[tf.DType, str] = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int8: "int_val",
+    tf.int16: "int_val",
+    tf.int32: "int_val",
+    tf.uint8: "int_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.int64: "int64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+}
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Returns `array` with one entry per value, so that clients may read `float_val` and its like directly."""
+    dtype = tf.as_dtype(array.dtype)
+    value_field = _VALUE_FIELDS.get(dtype)
+    if value_field is None:
+        return tf.make_tensor_proto(array)
+    shape = tf.TensorShape(array.shape).as_proto()
+    values: Any = array.ravel().tolist()
+    return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape, **{value_field: values})
+
+
+def from_proto(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """Returns the array in `proto`.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT when the proto contradicts itself.
+    """
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError) as error:
+        raise invalid_argument(f"tensor parsing error: {name}: {error}") from error

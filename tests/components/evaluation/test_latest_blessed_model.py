@@ -1,0 +1,114 @@
+"""Which model a candidate is measured against, and which one it starts from."""
+
+import ml_metadata as mlmd
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.types import standard_artifacts
+
+from components.evaluation.latest_blessed_model import (
+    CANDIDATE,
+    DATA,
+    MODEL,
+    MODEL_BLESSING,
+    BaseModelStrategy,
+    LatestOtherBlessedModelStrategy,
+)
+
+
+def model(number, trainer="Trainer.ranking"):
+    artifact = standard_artifacts.Model()
+    artifact.uri, artifact.id = f"artifacts/{trainer}/model/{number}", number
+    return artifact
+
+
+def blessing(number, blessed=True):
+    artifact = standard_artifacts.ModelBlessing()
+    artifact.set_int_custom_property("blessed", int(blessed))
+    artifact.set_int_custom_property("current_model_id", number)
+    return artifact
+
+
+@pytest.fixture
+def resolve():
+    def ids(candidate, models, blessings):
+        inputs = {CANDIDATE: [candidate], MODEL: models, MODEL_BLESSING: blessings}
+        resolved = LatestOtherBlessedModelStrategy().resolve_artifacts(None, inputs)
+        return [artifact.id for artifact in resolved[MODEL]]
+
+    return ids
+
+
+def test_latest_blessed_model_of_the_same_trainer(resolve):
+    models = [model(1), model(2), model(3), model(4, "Trainer.dcn"), model(5)]
+    blessings = [blessing(1), blessing(2), blessing(3, blessed=False), blessing(4)]
+    assert resolve(model(5), models, blessings) == [2]
+
+
+def test_candidate_is_not_measured_against_itself(resolve):
+    assert resolve(model(1), [model(1)], [blessing(1)]) == []
+    assert resolve(model(2), [model(1), model(2)], [blessing(1), blessing(2)]) == [1]
+
+
+def test_nothing_where_nothing_is_blessed(resolve):
+    assert resolve(model(2), [model(1), model(2)], []) == []
+
+
+def graph(number):
+    artifact = standard_artifacts.TransformGraph()
+    artifact.id = number
+    return artifact
+
+
+@pytest.fixture
+def start():
+    """Ids of the model to start from, given which graph each model was trained on; models are numbered from 1."""
+    config = metadata_store_pb2.ConnectionConfig()
+    config.fake_database.SetInParent()
+    store = mlmd.MetadataStore(config)
+    kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Any"))
+    training = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Trainer"))
+
+    def new_artifact():
+        (number,) = store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind)])
+        return number
+
+    def record(event, artifact, execution):
+        event = metadata_store_pb2.Event(type=event, artifact_id=artifact, execution_id=execution)
+        store.put_events([event])
+
+    def ids(graphs, current, blessed, trainers=None):
+        nodes = {name: new_artifact() for name in sorted({*graphs, current})}
+        models = []
+        for place, name in enumerate(graphs):
+            artifact = model(new_artifact(), (trainers or {}).get(place + 1, "Trainer.ranking"))
+            models.append(artifact)
+            # The second execution is that of a run whose Trainer came from the cache.
+            for _ in range(2):
+                (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=training)])
+                record(metadata_store_pb2.Event.INPUT, nodes[name], execution)
+                record(metadata_store_pb2.Event.OUTPUT, artifact.id, execution)
+        blessings = [blessing(models[place - 1].id) for place in blessed]
+        inputs = {DATA: [graph(nodes[current])], MODEL: models, MODEL_BLESSING: blessings}
+        resolved = BaseModelStrategy("Trainer.ranking").resolve_artifacts(store, inputs)
+        assert resolved[DATA] == inputs[DATA]
+        return [place for place, artifact in enumerate(models, start=1) if artifact in resolved[MODEL]]
+
+    return ids
+
+
+def test_starts_from_the_latest_blessed_model_of_other_data(start):
+    assert start(["monday", "tuesday", "tuesday"], current="wednesday", blessed=[1, 2]) == [2]
+
+
+def test_the_same_data_again_start_from_the_same_model(start):
+    assert start(["monday", "tuesday", "tuesday"], current="tuesday", blessed=[1, 2, 3]) == [1]
+    assert start(["monday"], current="monday", blessed=[1]) == []
+
+
+def test_starts_from_a_model_of_its_own_trainer(start):
+    trainers = {2: "Trainer.dcn"}
+    assert start(["monday", "tuesday"], current="wednesday", blessed=[1, 2], trainers=trainers) == [1]
+
+
+def test_starts_from_scratch_where_nothing_is_blessed(start):
+    assert start(["monday"], current="tuesday", blessed=[]) == []

@@ -1,0 +1,183 @@
+"""What ExampleGen should have written, worked out again from the raw files with pandas and a loop over the ratings."""
+
+import bisect
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+from components.ingestion.splits import Strategy
+
+RATING_SPLITS = ("train", "eval", "test")
+SPLITS = (*RATING_SPLITS, "movies")
+USER_FEATURES = ("gender", "age", "occupation", "zip_code")
+MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
+HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
+
+# The splits that rows of a split know their user's ratings of, where these are not train alone.
+_KNOWN = {
+    (Strategy.LEAVE_LAST_OUT, "test"): ["train", "eval"],
+    (Strategy.TEMPORAL_ROLLING, "eval"): ["train", "eval", "test"],
+    (Strategy.TEMPORAL_ROLLING, "test"): ["train", "eval", "test"],
+}
+
+
+def read_split(uri: str, split: str) -> pa.Table:
+    """The features of all rows: lists, null where a row does not have the feature."""
+    files = sorted(str(path) for path in Path(uri, f"Split-{split}").glob("*.gz"))
+    assert files
+    decoder = ExamplesToRecordBatchDecoder()
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(8192)
+    batches = [decoder.DecodeBatch(batch) for batch in records.as_numpy_iterator()]
+    return pa.concat_tables([pa.Table.from_batches([b]) for b in batches], promote_options="default").combine_chunks()
+
+
+def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
+    """ratings, users and movies (with director and star, None where unknown) as they are in the files."""
+    columns = {
+        "ratings": ["user_id", "movie_id", "rating", "timestamp"],
+        "users": ["user_id", *USER_FEATURES],
+        "movies": ["movie_id", "title", "genres"],
+    }
+    raw = {}
+    for name, names in columns.items():
+        text = (folder / f"{name}.dat").read_text(encoding="latin-1").replace("::", "\t")
+        raw[name] = pd.read_csv(io.StringIO(text), sep="\t", names=names, dtype={"zip_code": str}, quoting=3)
+    movies = raw["movies"]
+    movies["release_year"] = movies["title"].str[-5:-1].astype(np.int64)
+    if (folder / "credits.csv").exists():
+        movies = movies.merge(pd.read_csv(folder / "credits.csv", keep_default_na=False), "left", "movie_id")
+    else:
+        movies = movies.assign(director=None, star=None)
+    raw["movies"] = movies
+    return raw
+
+
+def assert_examples(
+    tables: dict[str, pa.Table],
+    folder: Path,
+    history_length: int,
+    strategy: Strategy = Strategy.RANDOM,
+    earlier: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Checks every feature of every row against the raw files, except which split a rating is in.
+
+    Args:
+      tables: all splits, as read by `read_split`.
+      folder: of the raw files.
+      history_length: most movies in a history.
+      strategy: how ratings were divided, which decides what rows know of their user.
+      earlier: ratings of earlier spans, with the column `split`.
+
+    Returns:
+      The ratings of the file, with the column `split`.
+    """
+    raw = read_raw(folder)
+    ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
+    written, ratings = ratings, pd.concat([earlier, ratings], ignore_index=True)
+    histories, seen = _expected_lists(ratings, history_length, strategy)
+    joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
+    for split in RATING_SPLITS:
+        table = tables[split]
+        rows = _rows(ratings, table)
+        expected = joined.iloc[rows]
+        for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
+            _assert_values(table, name, expected[name])
+        for name, source in (("history_movie_ids", "movie_id"), ("history_ratings", "rating")):
+            _assert_lists(table, name, [histories[row] for row in rows], ratings[source].to_numpy())
+        if split == "train":
+            assert "seen_movie_ids" not in table.column_names
+        else:
+            _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
+    _assert_movies(tables["movies"], raw["movies"])
+    return written
+
+
+def _with_splits(ratings: pd.DataFrame, tables: dict[str, pa.Table]) -> pd.DataFrame:
+    written = pd.concat([_keys(table).assign(split=split) for split, table in tables.items()])
+    assert not written.duplicated(["user_id", "movie_id"]).any(), "a (user, movie) pair is in two rows"
+    assert len(written) == len(ratings)
+    merged = ratings.merge(written, "left", ["user_id", "movie_id"], validate="one_to_one")
+    assert merged["split"].notna().all(), "a rating is in no split"
+    return merged
+
+
+def _keys(table: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame({name: _flat(table, name) for name in ("user_id", "movie_id")})
+
+
+def _flat(table: pa.Table, name: str) -> np.ndarray:
+    """The values of a feature that every row has once."""
+    column = _column(table, name)
+    assert column.null_count == 0
+    assert len(column.flatten()) == len(column)
+    return column.flatten().to_numpy(zero_copy_only=False)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
+    """For each written row, its row in the file."""
+    index = pd.MultiIndex.from_frame(ratings[["user_id", "movie_id"]])
+    return index.get_indexer(pd.MultiIndex.from_frame(_keys(table)))
+
+
+def _expected_lists(
+    ratings: pd.DataFrame, length: int, strategy: Strategy
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each row of the file, rows of its history and of all that is known of the user."""
+    histories: list[np.ndarray] = [np.array([], np.int64)] * len(ratings)
+    seen = list(histories)
+    for _, group in ratings.groupby("user_id"):
+        for split, rows_of_split in group.groupby("split"):
+            sources = group[group["split"].isin(_KNOWN.get((strategy, str(split)), ["train"]))]
+            moments = sorted(zip(sources["timestamp"].tolist(), sources.index.tolist(), strict=True))
+            rows = np.array([row for _, row in moments], np.int64)
+            for row, time in zip(rows_of_split.index.tolist(), rows_of_split["timestamp"].tolist(), strict=True):
+                earlier = bisect.bisect_left(moments, (time, row))
+                histories[row] = rows[max(0, earlier - length) : earlier]
+                seen[row] = rows[:earlier] if strategy is Strategy.TEMPORAL_ROLLING else rows
+    return histories, seen
+
+
+def _assert_values(table: pa.Table, name: str, expected: pd.Series) -> None:
+    is_known = (expected.notna() & (expected != "")).to_numpy()
+    if not is_known.any():
+        assert name not in table.column_names or _column(table, name).null_count == len(table)
+        return
+    column = _column(table, name)
+    np.testing.assert_array_equal(column.is_valid().to_numpy(zero_copy_only=False), is_known, err_msg=name)
+    if pa.types.is_large_binary(column.type.value_type):
+        # Several texts, such as genres, as they are in the file.
+        texts = pc.binary_join(column.cast(pa.list_(pa.string())), "|")
+        assert texts.drop_null().equals(pa.array(expected[is_known], pa.string())), name
+    else:
+        np.testing.assert_array_equal(column.value_lengths().drop_null().to_numpy(), 1, err_msg=name)
+        np.testing.assert_array_equal(column.flatten().to_numpy(), expected[is_known].to_numpy(), err_msg=name)
+
+
+def _assert_lists(table: pa.Table, name: str, rows: list[np.ndarray], source: np.ndarray) -> None:
+    lengths = np.array([len(part) for part in rows])
+    if not lengths.any():
+        assert name not in table.column_names or _column(table, name).null_count == len(table)
+        return
+    column = _column(table, name)
+    written = np.diff(column.offsets.to_numpy())
+    np.testing.assert_array_equal(written, lengths, err_msg=name)
+    np.testing.assert_array_equal(column.is_null().to_numpy(zero_copy_only=False), lengths == 0, err_msg=name)
+    np.testing.assert_array_equal(column.flatten().to_numpy(), source[np.concatenate(rows)], err_msg=name)
+
+
+def _assert_movies(table: pa.Table, movies: pd.DataFrame) -> None:
+    assert set(table.column_names) <= {"movie_id", *MOVIE_FEATURES}
+    np.testing.assert_array_equal(_flat(table, "movie_id"), movies["movie_id"])
+    for name in MOVIE_FEATURES:
+        _assert_values(table, name, movies[name])

@@ -1,0 +1,312 @@
+"""The ExampleGen component on generated data, through TFX's own driver and metadata."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import v1 as tfx
+from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.data.raw_files import DataError
+from components.data.sample import generate_sample
+from components.ingestion.movielens_example_gen import MovieLensExampleGen
+from components.ingestion.span_resolvers import latest_spans
+from components.ingestion.splits import Fractions, SplitConfig, Strategy
+from pipeline.config import load_config
+from pipeline.graph import create_pipeline
+from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
+
+pytestmark = pytest.mark.component
+
+BEAM = ["--direct_running_mode=in_memory"]
+SCHEMA = Path(__file__).parents[3] / "transform" / "schema.pbtxt"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    generate_sample(tmp_path / "data", users=60, movies=50, ratings=900, seed=1)
+    return tmp_path / "data"
+
+
+class Runs:
+    """Runs of one pipeline: ExampleGen and what else is asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.connection = sqlite_metadata_connection_config(str(folder / "metadata.db"))
+
+    def __call__(
+        self, data: Path, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: [], **settings
+    ):
+        """Runs, and returns the latest `examples` artifact."""
+        example_gen = MovieLensExampleGen(str(data), split or SplitConfig(), history_length, **settings)
+        pipeline = tfx.dsl.Pipeline(
+            pipeline_name="examples",
+            pipeline_root=str(self.folder / "root"),
+            components=[example_gen, *then(example_gen)],
+            enable_cache=True,
+            metadata_connection_config=self.connection,
+            beam_pipeline_args=BEAM,
+        )
+        tfx.orchestration.LocalDagRunner().run(pipeline)
+        return self.examples()[-1]
+
+    def examples(self):
+        return self.artifacts("Examples")
+
+    def artifacts(self, kind: str):
+        """All artifacts of a type, the latest last."""
+        with Metadata(self.connection) as metadata:
+            return sorted(metadata.store.get_artifacts_by_type(kind), key=lambda artifact: artifact.id)
+
+    def quarantine(self):
+        """The latest list of rows left out: its table and its counts."""
+        artifact = self.artifacts("movielens.QuarantinedRows")[-1]
+        counts = {
+            name: value.int_value for name, value in artifact.custom_properties.items() if name.startswith("rows")
+        }
+        return pd.read_csv(Path(artifact.uri) / "rows.csv", keep_default_na=False), counts
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runs:
+    folder = tmp_path / "pipeline"
+    folder.mkdir()
+    return Runs(folder)
+
+
+def assert_same_rows(uri: str, other: str) -> None:
+    for split in SPLITS:
+        first, second = read_split(uri, split), read_split(other, split)
+        names = sorted(first.column_names)
+        assert first.num_rows > 0
+        assert first.select(names).equals(second.select(sorted(second.column_names)))
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("credits_", [True, False])
+def test_rows_are_those_worked_out_from_the_files(data, run, strategy, credits_):
+    if not credits_:
+        (data / "credits.csv").unlink()
+    split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+    artifact = run(data, split)
+    tables = {name: read_split(artifact.uri, name) for name in SPLITS}
+    ratings = assert_examples(tables, data, 5, strategy)
+    assert set(ratings["split"]) == {"train", "eval", "test"}
+    assert artifact_utils.decode_split_names(artifact.properties["split_names"].string_value) == [
+        "train",
+        "eval",
+        "test",
+        "movies",
+    ]
+    assert artifact.custom_properties["file_format"].string_value == "tfrecords_gzip"
+    assert artifact.custom_properties["payload_format"].string_value == "FORMAT_TF_EXAMPLE"
+    counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in SPLITS}
+    assert counts == {**ratings["split"].value_counts().to_dict(), "movies": 50}
+    settings = json.loads(artifact.custom_properties["settings"].string_value)
+    assert (settings["split"]["strategy"], settings["history_length"]) == (strategy, 5)
+    rows, counts = run.quarantine()
+    assert rows.columns.tolist() == ["file", "line", "kind", "expected", "text"]
+    assert (len(rows), counts, artifact.custom_properties["rows_quarantined"].int_value) == (0, {"rows": 0}, 0)
+
+
+def test_the_same_data_gives_the_same_rows_and_a_second_run_is_cached(data, run, tmp_path):
+    first = run(data)
+    assert run(data).id == first.id
+    (tmp_path / "again").mkdir()
+    again = Runs(tmp_path / "again")(data)
+    assert_same_rows(again.uri, first.uri)
+    assert again.custom_properties["data_sha256"] == first.custom_properties["data_sha256"]
+
+
+def test_changed_data_or_settings_run_again(data, run):
+    ids = [run(data).id]
+    # Same length as before: only the time of the change tells.
+    ratings = data / "ratings.dat"
+    later = ratings.stat().st_mtime + 10
+    os.utime(ratings, (later, later))
+    ids.append(run(data).id)
+    ids.append(run(data, SplitConfig(seed=1)).id)
+    ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
+    (data / "credits.csv").unlink()
+    ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
+    assert len(set(ids)) == len(ids)
+    (data / "notes.txt").write_text("Not one of the files that are read.")
+    assert run(data, SplitConfig(seed=1), history_length=6).id == ids[-1]
+
+
+def test_long_seeds_are_told_apart(data, run):
+    tests = [read_split(run(data, SplitConfig(seed=seed)).uri, "test") for seed in (2**60, 2**60 + 1)]
+    assert tests[0].num_rows != tests[1].num_rows or not tests[0]["movie_id"].equals(tests[1]["movie_id"])
+
+
+def test_bad_data_comes_out_as_it_is_and_leaves_nothing(data, run):
+    lines = (data / "ratings.dat").read_bytes().split(b"\n")
+    lines[16] = lines[16].rsplit(b"::", 2)[0] + b"::7::978300760"
+    (data / "ratings.dat").write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=r"^ratings\.dat:17: .*'7'"):
+        run(data)
+    assert not list((run.folder / "root").rglob("*.gz"))
+    assert all(artifact.state != artifact.LIVE for artifact in run.examples())
+
+
+def test_bad_rows_are_quarantined_with_what_refers_to_them(data, run, tmp_path):
+    users, ratings = ((data / name).read_bytes().splitlines(keepends=True) for name in ("users.dat", "ratings.dat"))
+    user = ratings[200].split(b"::")[0]
+    bad_user = next(row for row, text in enumerate(users) if text.split(b"::")[0] == user)
+    users[bad_user] = users[bad_user].replace(b"::M::", b"::,\t::").replace(b"::F::", b"::,\t::")
+    other = next(row for row, text in enumerate(ratings) if text.split(b"::")[0] != user)
+    ratings[other] = ratings[other].rsplit(b"::", 2)[0] + b"::7::978300760\n"
+    left_out = [row for row, text in enumerate(ratings) if text.split(b"::")[0] == user or row == other]
+    (data / "users.dat").write_bytes(b"".join(users))
+    (data / "ratings.dat").write_bytes(b"".join(ratings))
+
+    with pytest.raises(DataError, match=r"at most 0\.10% of the rows should be bad; 1 of 60 are"):
+        run(data, tolerance=0.001)
+    assert not list((run.folder / "root").rglob("*.gz"))
+    assert not list((run.folder / "root").rglob("rows.csv"))
+
+    artifact = run(data, tolerance=0.2)
+    rows, counts = run.quarantine()
+    of_user = len(left_out) - 1
+    assert counts == {
+        "rows": len(left_out) + 1,
+        "rows_unprintable_text": 1,
+        "rows_rating_out_of_range": 1,
+        "rows_unknown_user": of_user,
+    }
+    assert artifact.custom_properties["rows_quarantined"].int_value == len(left_out) + 1
+    assert rows["file"].tolist() == ["users.dat", *["ratings.dat"] * len(left_out)]
+    assert rows["line"].tolist() == [bad_user + 1, *(row + 1 for row in left_out)]
+    assert rows["text"].tolist() == [
+        users[bad_user].decode().rstrip("\n"),
+        *(ratings[row].decode().rstrip("\n") for row in left_out),
+    ]
+
+    # What is written is what comes of files without these rows.
+    (data / "users.dat").write_bytes(b"".join(users[:bad_user] + users[bad_user + 1 :]))
+    (data / "ratings.dat").write_bytes(b"".join(text for row, text in enumerate(ratings) if row not in left_out))
+    (tmp_path / "clean").mkdir()
+    clean = Runs(tmp_path / "clean")(data)
+    assert_same_rows(artifact.uri, clean.uri)
+    assert run(data, tolerance=0.2).id != artifact.id
+
+
+def test_a_split_without_ratings_is_an_error(data, run):
+    lines = (data / "ratings.dat").read_bytes().splitlines(keepends=True)
+    (data / "ratings.dat").write_bytes(b"".join(lines[:1]))
+    with pytest.raises(DataError, match=r"^ratings\.dat: .*leave_last_out leaves none of 1 for eval"):
+        run(data, SplitConfig(strategy=Strategy.LEAVE_LAST_OUT))
+    assert not list((run.folder / "root").rglob("*.gz"))
+
+
+def test_the_curated_schema_finds_nothing_wrong(data, run):
+    def checks(example_gen):
+        statistics = tfx.components.StatisticsGen(
+            examples=example_gen.outputs["examples"], exclude_splits=["test", "movies"]
+        )
+        schema = tfx.components.ImportSchemaGen(schema_file=str(SCHEMA))
+        validator = tfx.components.ExampleValidator(
+            statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+        )
+        return [statistics, schema, validator]
+
+    run(data, then=checks)
+
+    found = {path.parent.name: path for path in (run.folder / "root" / "ExampleValidator").rglob("SchemaDiff.pb")}
+    assert set(found) == {"Split-train", "Split-eval"}
+    for path in found.values():
+        anomalies = anomalies_pb2.Anomalies.FromString(path.read_bytes())
+        assert not anomalies.anomaly_info
+        assert not anomalies.HasField("dataset_anomaly_info")
+        # An empty report would also come of a schema that was not held against anything.
+        assert {feature.name for feature in anomalies.baseline.feature} >= {"rating", "history_movie_ids", "genres"}
+
+
+@pytest.fixture
+def days(data, tmp_path) -> Path:
+    """The same users and movies, and a third of the ratings each: in turn, so that days overlap in time."""
+    lines = (data / "ratings.dat").read_bytes().splitlines(keepends=True)
+    for day in range(3):
+        folder = tmp_path / "days" / f"span-{day + 1}"
+        folder.mkdir(parents=True)
+        for name in ("users.dat", "movies.dat", "credits.csv"):
+            (folder / name).write_bytes((data / name).read_bytes())
+        (folder / "ratings.dat").write_bytes(b"".join(lines[day::3]))
+    return tmp_path / "days"
+
+
+def test_each_span_becomes_an_artifact_whose_histories_draw_on_the_spans_before(days, run):
+    split = SplitConfig(strategy=Strategy.TEMPORAL, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+    later = days.rename(days.parent / "later")
+    days.mkdir()
+    earlier = None
+    for day in (1, 2, 3):
+        (later / f"span-{day}").rename(days / f"span-{day}")
+        artifact = run(days, split, spans=True)
+        assert artifact.custom_properties["span"].int_value == day
+        tables = {name: read_split(artifact.uri, name) for name in SPLITS}
+        ratings = assert_examples(tables, days / f"span-{day}", 5, earlier=earlier)
+        earlier = pd.concat([earlier, ratings], ignore_index=True)
+    assert len(run.examples()) == 3
+    assert run(days, split, spans=True).id == artifact.id
+
+
+@tfx.dsl.components.component
+def Consumer(examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]]) -> None:
+    """Stands for Transform, which takes a minute."""
+    assert all(Path(artifact.uri, "Split-train").is_dir() for artifact in examples)
+
+
+def test_a_window_holds_the_latest_spans(days, run):
+    def window(example_gen):
+        resolver = latest_spans(example_gen, spans=2)
+        return [resolver, Consumer(examples=resolver.outputs["examples"])]
+
+    for day in (2, 3):
+        (days / f"span-{day}").rename(days / f"later-{day}")
+    found = []
+    for day in (1, 2, 3):
+        if day > 1:
+            (days / f"later-{day}").rename(days / f"span-{day}")
+        run(days, spans=True, then=window)
+        found.append(sorted(_spans_read_by(run, "Consumer")))
+    assert found == [[1], [1, 2], [2, 3]]
+
+
+def test_each_node_reads_the_spans_that_it_should(tmp_path):
+    config = load_config("sample", ["data.spans=2"])
+    root = str(tmp_path)
+    pipeline = create_pipeline(config=config, data_dir=root, pipeline_root=root, serving_dir=root)
+    sources = {
+        node.id: node.inputs["examples"].producer_component_id
+        for node in pipeline.components
+        if "examples" in node.inputs and not node.id.startswith("Resolver")
+    }
+    newest = {"StatisticsGen", *(f"Evaluator.{name}" for name in ("dcn", "joint", "ranking", "retrieval"))}
+    trainers = {name.replace("Evaluator", "Trainer") for name in newest - {"StatisticsGen"}}
+    assert sources == {
+        "Transform": "Resolver.spans",
+        "RecommenderBuilder": "Resolver.all_spans",
+        "FeatureImportance": "Transform",
+        **dict.fromkeys(newest, "MovieLensExampleGen"),
+        **dict.fromkeys(trainers, "Transform"),
+    }
+
+
+def _spans_read_by(run: Runs, component: str) -> list[int]:
+    """The spans of the examples that the latest execution of a component was given, in their order."""
+    with Metadata(run.connection) as metadata:
+        store = metadata.store
+        (kind,) = (each for each in store.get_execution_types() if each.name.endswith(component))
+        execution = max(store.get_executions_by_type(kind.name), key=lambda each: each.id)
+        events = store.get_events_by_execution_ids([execution.id])
+        steps = {
+            event.path.steps[1].index: event.artifact_id for event in events if event.path.steps[0].key == "examples"
+        }
+        artifacts = {each.id: each for each in store.get_artifacts_by_id(list(steps.values()))}
+        return [artifacts[steps[index]].custom_properties["span"].int_value for index in sorted(steps)]

@@ -1,0 +1,138 @@
+"""Spans: which folders are read, and which artifacts a window of spans holds."""
+
+from pathlib import Path
+
+import pytest
+from tfx.types import standard_artifacts
+
+from components.data.raw_files import DataError
+from components.data.sample import generate_sample
+from components.ingestion.span_resolvers import CURRENT, EXAMPLES, STATISTICS, LatestSpansStrategy, PreviousSpanStrategy
+from components.ingestion.spans import Source, span_folders
+from components.ingestion.splits import SplitConfig
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    for name in ("span-10", "span-2", "span-1", "notes"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def test_folders_are_in_the_order_of_their_numbers(base):
+    assert [(number, folder.name) for number, folder in span_folders(base, versions=False).items()] == [
+        (1, "span-1"),
+        (2, "span-2"),
+        (10, "span-10"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["span-01", "span-x", "span--1"])
+def test_names_that_are_no_number_are_refused(base, name):
+    (base / name).mkdir()
+    with pytest.raises(DataError, match=rf"^{name}: the name should be span- and a whole number"):
+        span_folders(base, versions=False)
+
+
+def test_a_folder_without_spans_is_refused(tmp_path):
+    with pytest.raises(DataError, match="should hold the folders span-1, span-2 and so on; there is none"):
+        span_folders(tmp_path, versions=False)
+
+
+def test_a_span_draws_on_those_before_it(base):
+    source = Source.of(base, "span-2", SplitConfig(), 0.0)
+    assert (source.folder, source.earlier) == (base / "span-2", (base / "span-1",))
+    assert Source.of(base, "", SplitConfig(), 0.0) == Source(base, base, (), SplitConfig(), 0.0)
+    with pytest.raises(DataError, match="no such folder"):
+        Source.of(base, "span-3", SplitConfig(), 0.0)
+
+
+def test_the_latest_version_of_a_span_counts(base):
+    for name in ("span-1/version-1", "span-1/version-12", "span-2/version-9", "span-10/version-1"):
+        (base / name).mkdir()
+    folders = span_folders(base, versions=True)
+    assert [str(folder.relative_to(base)) for folder in folders.values()] == [
+        *("span-1/version-12", "span-2/version-9", "span-10/version-1")
+    ]
+    source = Source.of(base, "span-2/version-9", SplitConfig(), 0.0)
+    assert (source.folder, source.earlier) == (folders[2], (folders[1],))
+
+
+def test_a_span_without_versions_is_refused(base):
+    with pytest.raises(DataError, match=r"^span-1: should hold the folders version-1, version-2"):
+        span_folders(base, versions=True)
+
+
+def test_bad_data_of_an_earlier_span_tell_which(tmp_path):
+    for day in (1, 2):
+        generate_sample(tmp_path / f"span-{day}", users=5, movies=10, ratings=40)
+    (tmp_path / "span-1" / "ratings.dat").write_text("1::1::7::978300760\n")
+    source = Source.of(tmp_path, "span-2", SplitConfig(), 0.0)
+    source.read()
+    with pytest.raises(DataError, match=r"^span-1: ratings\.dat:1: .*'7'"):
+        source.read_earlier()
+
+
+def examples(number, span, settings="{}", component="MovieLensExampleGen"):
+    artifact = standard_artifacts.Examples()
+    artifact.uri, artifact.id = f"artifacts/{component}/examples/{number}", number
+    artifact.span = span
+    # Where TFX has it.
+    artifact.set_int_custom_property("span", span)
+    artifact.set_string_custom_property("settings", settings)
+    return artifact
+
+
+def resolve(current, others, spans):
+    inputs = {CURRENT: [current], EXAMPLES: [*others, current]}
+    resolved = LatestSpansStrategy(spans).resolve_artifacts(None, inputs)
+    assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
+    return [artifact.id for artifact in resolved[EXAMPLES]]
+
+
+def test_the_window_holds_the_latest_spans_newest_first():
+    earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=4)]
+    assert resolve(examples(4, span=5), earlier, spans=1) == [4]
+    assert resolve(examples(4, span=5), earlier, spans=2) == [4, 3]
+    # Span 3 never came.
+    assert resolve(examples(4, span=5), earlier, spans=3) == [4, 3]
+    assert resolve(examples(4, span=5), earlier, spans=9) == [4, 3, 2, 1]
+    assert resolve(examples(4, span=5), earlier, spans=None) == [4, 3, 2, 1]
+
+
+def test_a_span_that_was_ingested_again_counts_once_as_it_is_now():
+    earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=1)]
+    assert resolve(examples(4, span=2), earlier, spans=2) == [4, 3]
+
+
+def test_a_run_that_goes_back_does_not_see_what_came_later():
+    others = [examples(1, span=1), examples(3, span=3), examples(4, span=2, settings="{1}")]
+    # From the cache, so that others have later numbers.
+    assert resolve(examples(2, span=2), others, spans=2) == [2, 1]
+
+
+def test_rows_that_were_split_in_another_way_or_are_transformed_are_no_part_of_it():
+    others = [examples(1, span=1, settings="{1}"), examples(2, span=1, component="Transform")]
+    assert resolve(examples(3, span=2), others, spans=2) == [3]
+
+
+def statistics(number, span, component="StatisticsGen"):
+    artifact = standard_artifacts.ExampleStatistics()
+    artifact.uri, artifact.id, artifact.span = f"artifacts/{component}/statistics/{number}", number, span
+    return artifact
+
+
+def previous(current, others):
+    inputs = {CURRENT: [current], STATISTICS: [*others, current]}
+    resolved = PreviousSpanStrategy().resolve_artifacts(None, inputs)
+    assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
+    return [artifact.id for artifact in resolved[STATISTICS]]
+
+
+def test_the_previous_span_is_the_latest_before_as_it_was_ingested_last():
+    others = [statistics(1, span=1), statistics(2, span=3), statistics(3, span=3), statistics(4, span=5)]
+    assert previous(statistics(5, span=5), others) == [3]
+    assert previous(statistics(5, span=3), others) == [1]
+    # In the first there is nothing to compare with.
+    assert previous(statistics(5, span=1), others) == [5]
+    assert previous(statistics(5, span=2), [statistics(1, span=1, component="Another")]) == [5]

@@ -1,0 +1,91 @@
+"""The two-stage graph, over parts whose answers are known."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.recommender.two_stage_model import Movies, Recommender, Users, save, smoke_test
+
+IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
+LENGTH = 3
+
+
+class Parts(tf.Module):
+    """Retrieval prefers high indices, and shifts by the newest movie of the history; ranking prefers low indices."""
+
+    def __init__(self):
+        super().__init__()
+        self.model_variables: list[tf.Variable] = []
+        self.catalogue = None
+
+    def scores(self, features):
+        score = tf.tile(tf.range(7, dtype=tf.float32)[tf.newaxis], [tf.shape(features["history_movie_ids_xf"])[0], 1])
+        score += 100.0 * tf.one_hot(features["history_movie_ids_xf"][:, 0] - 1, 7)
+        return tf.where(tf.constant(IDS > 0), score, float("-inf"))
+
+    def ratings(self, features):
+        return 5.0 - 0.5 * tf.cast(features["movie_id_xf"], tf.float32)
+
+
+@pytest.fixture
+def parts():
+    movies = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object), {"movie_id_xf": np.arange(7)})
+    users = Users(
+        ids=np.array([0, 7]),
+        features={
+            "history_movie_ids_xf": np.array([[0, 0, 0], [5, 4, 0]], np.int32),
+            "history_ratings_xf": np.zeros([2, LENGTH], np.float32),
+        },
+        seen_offsets=np.array([0, 0, 2]),
+        seen_movies=np.array([4, 5], np.int32),
+    )
+    return movies, users
+
+
+def recommend(parts, user_id, history=(), candidates=3):
+    movies, users = parts
+    recommender = Recommender(Parts(), Parts(), movies, users, candidates)
+    answer = recommender.recommend(
+        tf.constant([user_id], tf.int64),
+        tf.constant([list(history)], tf.int64, shape=[1, len(history)]),
+        tf.zeros([1, len(history)]),
+    )
+    return {name: value.numpy()[0].tolist() for name, value in answer.items()}
+
+
+def test_unknown_person_gets_the_retrieved_movies_in_the_order_of_their_ratings(parts):
+    assert recommend(parts, 0)["movie_id"] == [30, 40, 50]
+
+
+def test_known_user_is_not_given_what_they_have_seen(parts):
+    answer = recommend(parts, 7)
+    assert answer["movie_id"] == [10, 20, 30]
+    assert answer["title"] == [b"title 10", b"title 20", b"title 30"]
+    assert answer["predicted_rating"] == [4.5, 4.0, 3.5]
+
+
+def test_given_history_is_newest_last_excluded_and_decides(parts):
+    # The newest, 20, makes 10 the first to be retrieved; both of the history are left out.
+    answer = recommend(parts, 0, history=[30, 20], candidates=2)
+    assert answer["movie_id"] == [10, 50]
+
+
+def test_padding_and_unknown_movies_in_a_history_count_for_nothing(parts):
+    assert recommend(parts, 0, history=[0, 999], candidates=3) == recommend(parts, 0)
+
+
+def test_places_behind_the_last_recommendation_are_empty(parts):
+    answer = recommend(parts, 7, candidates=5)
+    assert answer["movie_id"] == [10, 20, 30, 0, 0]
+    assert answer["title"][3:] == [b"", b""]
+    assert answer["predicted_rating"][3:] == [0.0, 0.0]
+
+
+def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(parts, tmp_path):
+    movies, users = parts
+    save(Recommender(Parts(), Parts(), movies, users, 3), str(tmp_path / "good"))
+    smoke_test(str(tmp_path / "good"), users, movies)
+    forgetful = Users(users.ids, users.features, np.zeros_like(users.seen_offsets), users.seen_movies)
+    save(Recommender(Parts(), Parts(), movies, forgetful, 3), str(tmp_path / "bad"))
+    with pytest.raises(ValueError, match="user 7: should be recommended unseen movies"):
+        smoke_test(str(tmp_path / "bad"), users, movies)

@@ -1,0 +1,96 @@
+"""Runs the stock validators and the data gate on rows, as TFX would but without a metadata store."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
+from tfx import v1 as tfx
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.artifact import Artifact
+
+from components.ingestion.splits import Strategy
+from components.validation.data_gate import Anomaly, AnomalyError, DataGate
+from components.validation.distributions import span_validator, train_eval_validator
+
+SCHEMA_FILE = Path(__file__).parents[3] / "transform" / "schema.pbtxt"
+SCHEMA = tfdv.load_schema_text(str(SCHEMA_FILE))
+
+Columns = dict[str, pa.Array]
+
+
+class Gate:
+    """Rows by split, in a folder for artifacts."""
+
+    def __init__(self, folder: Path, splits: dict[str, Columns]):
+        self.folder = folder
+        self.splits = splits
+
+    def artifact(self, kind: type[Artifact], name: str, splits: list[str] | None = None) -> Artifact:
+        made = kind()
+        made.uri = str(self.folder / name)
+        if splits:
+            made.split_names = artifact_utils.encode_split_names(splits)
+        return made
+
+    def statistics(self, name: str = "statistics") -> Artifact:
+        made = self.artifact(standard_artifacts.ExampleStatistics, name, list(self.splits))
+        for split, columns in self.splits.items():
+            batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+            content = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=SCHEMA))
+            path = self.folder / name / f"Split-{split}" / "FeatureStats.pb"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(content.SerializeToString())
+        return made
+
+    def schema(self) -> Artifact:
+        made = self.artifact(standard_artifacts.Schema, "curated")
+        Path(made.uri).mkdir()
+        tfdv.write_schema_text(SCHEMA, f"{made.uri}/schema.pbtxt")
+        return made
+
+    def run(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[str]:
+        """Names of the features in the schema that the gate hands on; `before` are statistics of the span before."""
+        statistics, schema = self.statistics(), self.schema()
+        anomalies, drift = (self.artifact(standard_artifacts.ExampleAnomalies, name) for name in ("anomalies", "drift"))
+        channel = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
+        validator = tfx.components.ExampleValidator(
+            statistics=channel, schema=tfx.dsl.Channel(type=standard_artifacts.Schema), exclude_splits=["movies"]
+        )
+        execute(validator, {"statistics": statistics, "schema": schema}, {"anomalies": anomalies})
+        comparer = train_eval_validator(channel, SCHEMA, strategy)
+        execute(comparer, {"statistics": statistics, "baseline_statistics": statistics}, {"anomalies": drift})
+        narrowed = self.artifact(standard_artifacts.Schema, "narrowed")
+        inputs = {"statistics": [statistics], "curated_schema": [schema], "anomalies": [anomalies], "drift": [drift]}
+        if before:
+            across_spans = self.artifact(standard_artifacts.ExampleAnomalies, "drift across spans")
+            comparer = span_validator(channel, channel, SCHEMA)
+            pair = {"statistics": statistics, "baseline_statistics": before}
+            execute(comparer, pair, {"anomalies": across_spans})
+            statistics.span = before.span + 1
+            # As TFX unites channels: in any order.
+            inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
+        executor = DataGate.EXECUTOR_SPEC.executor_class()
+        executor.Do(inputs, {"schema": [narrowed]}, {"source": ""})
+        return [feature.name for feature in tfdv.load_schema_text(f"{narrowed.uri}/schema.pbtxt").feature]
+
+    def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
+        with pytest.raises(AnomalyError) as caught:
+            self.run(strategy, before)
+        assert not (self.folder / "narrowed").exists()
+        for anomaly in caught.value.anomalies:
+            for text in (anomaly.split, anomaly.feature, anomaly.short, anomaly.long):
+                assert text in str(caught.value)
+        return caught.value.anomalies
+
+
+def execute(component: Any, inputs: dict[str, Artifact], outputs: dict[str, Artifact]) -> None:
+    """Runs a stock component's executor on artifacts."""
+    executor = component.executor_spec.executor_class()
+    executor.Do(
+        {name: [each] for name, each in inputs.items()},
+        {name: [each] for name, each in outputs.items()},
+        component.exec_properties,
+    )

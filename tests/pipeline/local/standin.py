@@ -1,0 +1,92 @@
+"""A small pipeline that stands in for the real graph: it counts, fails and waits as its tests want."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tfx import v1 as tfx
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.types import standard_artifacts
+
+from components.data.raw_files import DataError
+from components.validation.data_gate import Anomaly, AnomalyError
+
+TROUBLE = "STANDIN_TROUBLE"
+
+
+@tfx.dsl.components.component
+def Source(
+    text: tfx.dsl.components.Parameter[str],
+    data: tfx.dsl.components.OutputArtifact[standard_artifacts.Examples],
+) -> None:
+    """Writes a text."""
+    Path(data.uri, "text").write_text(text)
+
+
+@tfx.dsl.components.component
+def Worker(
+    data: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
+    factor: tfx.dsl.components.Parameter[int],
+    model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
+) -> None:
+    """Writes the text `factor` times; half of it, where trouble was ordered in the environment."""
+    result = Path(model.uri, "result")
+    text = Path(data.uri, "text").read_text()
+    trouble = os.environ.get(TROUBLE, "")
+    if trouble:
+        result.write_text("half")
+    if trouble == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trouble == "wait":
+        time.sleep(120)
+    if trouble == "data":
+        raise DataError(Path("ratings.dat"), 17, "rating should be 1 to 5; received '7'.")
+    if trouble == "anomalies":
+        raise AnomalyError(
+            [
+                Anomaly("train", "occupation", "Out-of-range values", "Unexpectedly large value: 21."),
+                Anomaly("train_eval", "genres", "High Linfty distance", "It is 0.3, above the threshold 0.1."),
+            ]
+        )
+    if trouble == "error":
+        raise ZeroDivisionError("factor should not be zero")
+    if trouble == "disk":
+        with Path(model.uri, "large").open("wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
+    result.write_text(text * factor)
+
+
+@tfx.dsl.components.component
+def Push(
+    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    serving_dir: tfx.dsl.components.Parameter[str],
+    pushed_model: tfx.dsl.components.OutputArtifact[standard_artifacts.PushedModel],
+) -> None:
+    """Copies the result to where models are served."""
+    version = Path(serving_dir, "recommender", str(time.time_ns() // 10**9))
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(Path(model.uri, "result").read_bytes())
+    pushed_model.set_int_custom_property("pushed", 1)
+    pushed_model.set_string_custom_property("pushed_destination", str(version))
+
+
+def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_connection_config, enable_cache):
+    """Source, Worker, a Resolver, and a Pusher; `models.ranking.epochs` is the Worker's hyper-parameter."""
+    source = Source(text="ab").with_id("Source")
+    worker = Worker(data=source.outputs["data"], factor=config.models.ranking.epochs).with_id("Worker")
+    latest = Resolver(
+        strategy_class=tfx.dsl.experimental.LatestArtifactStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+    ).with_id("Latest")
+    latest.add_upstream_node(worker)
+    push = Push(model=worker.outputs["model"], serving_dir=serving_dir).with_id("Pusher.recommender")
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=[source, worker, latest, push],
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=config.beam.args(),
+    )

@@ -1,0 +1,203 @@
+"""The typed configuration: what it accepts, and what it says about the rest."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from components.ingestion.splits import Strategy
+from pipeline.config import Config, ConfigError, load_config, preset_names
+from trainers.hyperparameters import DCNHyperparameters
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    """Every key of the tree, by its dotted name, with its description."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, field.description
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def message(source: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(source, list(overrides))
+    return str(caught.value)
+
+
+def test_every_preset_loads_and_is_named_after_its_file():
+    assert {"ml1m", "sample"} <= set(preset_names())
+    for name in preset_names():
+        assert load_config(name).name == name
+
+
+def test_every_key_is_described():
+    undescribed = [key for key, description in fields(Config) if not (description or "").strip().endswith(".")]
+    assert undescribed == []
+
+
+def test_the_keys_that_others_rely_on_exist():
+    keys = {key for key, _ in fields(Config)}
+    assert {"data.split.strategy", "data.split.seed"} <= keys
+    assert {f"data.split.fractions.{split}" for split in ("train", "eval", "test")} <= keys
+
+
+def test_a_file_sets_only_what_it_names(tmp_path):
+    config = load_config(write(tmp_path, "name: mine\nmodels:\n  ranking:\n    epochs: 3\n"))
+    assert (config.name, config.models.ranking.epochs) == ("mine", 3)
+    assert config.models.dcn == DCNHyperparameters()
+
+
+def test_overrides_replace_what_the_file_says_and_the_last_one_wins(tmp_path):
+    source = write(tmp_path, "name: mine\nmodels: {ranking: {epochs: 3, patience: 1}}\n")
+    ranking = load_config(source, ["models.ranking.epochs=4", "models.ranking.epochs=5"]).models.ranking
+    assert (ranking.epochs, ranking.patience) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("models.ranking.learning_rate=1e-3", lambda c: c.models.ranking.learning_rate, 1e-3),
+        ("models.ranking.learning_rate=1", lambda c: c.models.ranking.learning_rate, 1.0),
+        ("data.split.strategy=leave_last_out", lambda c: c.data.split.strategy, Strategy.LEAVE_LAST_OUT),
+        ("models.dcn.hidden_units=[8, 4]", lambda c: c.models.dcn.hidden_units, [8, 4]),
+        ("models.dcn.projection_dim=null", lambda c: c.models.dcn.projection_dim, None),
+        ("evaluation.slices=[[gender, age]]", lambda c: c.evaluation.slices, [["gender", "age"]]),
+        (
+            "data.split.fractions={train: 0.5, eval: 0.25, test: 0.25}",
+            lambda c: c.data.split.fractions.model_dump(),
+            {"train": 0.5, "eval": 0.25, "test": 0.25},
+        ),
+    ],
+)
+def test_override_values_are_yaml(override, read, expected):
+    assert read(load_config("sample", [override])) == expected
+
+
+def test_an_unknown_key_is_named_with_the_keys_that_there_are(tmp_path):
+    text = message(write(tmp_path, "name: mine\ntrainr: {}\n"))
+    assert "config.yaml" in text
+    assert "'trainr'" in text
+    assert all(key in text for key in Config.model_fields)
+
+
+def test_an_unknown_nested_key_is_named_with_its_siblings():
+    text = message("sample", "data.splt.seed=1")
+    assert "'data.splt'" in text
+    assert "expected one of: split, " in text
+    assert "retrieval" not in text
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("models.ranking.epochs=yes", "valid integer"),
+        ("models.ranking.epochs='3'", "valid integer"),
+        ("models.ranking.epochs=2.5", "valid integer"),
+        ("models.ranking.learning_rate=false", "valid number"),
+        ("models.ranking.learning_rate=fast", "valid number"),
+        ("models.ranking=3", "object"),
+        ("models.dcn.hidden_units=8", "array"),
+        ("models.ranking=null", "object"),
+    ],
+)
+def test_a_wrong_type_names_key_expectation_and_value(override, expected):
+    key, _, value = override.partition("=")
+    text = message("sample", override)
+    assert f"{key}: " in text
+    assert expected in text
+    received = {"yes": "True", "false": "False", "null": "None", "fast": "'fast'"}.get(value, value)
+    assert f"received {received}" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "expected"),
+    [
+        ("models.ranking.epochs=0", "models.ranking.epochs", "greater than or equal to 1"),
+        ("models.ranking.dropout=1.0", "models.ranking.dropout", "less than 1"),
+        ("models.ranking.learning_rate=.inf", "models.ranking.learning_rate", "finite"),
+        ("models.ranking.hidden_units=[64, 0]", "models.ranking.hidden_units.1", "greater than 0"),
+        ("data.split.strategy=sorted", "data.split.strategy", "leave_last_out"),
+        ("data.split.fractions.test=0.5", "data.split.fractions", "should be 1; received 1.25"),
+        ("evaluation.slices=[[gendr]]", "evaluation.slices", "gendr"),
+        ("name=My Run", "name", "pattern"),
+    ],
+)
+def test_an_impossible_value_names_the_key_and_what_was_expected(override, key, expected):
+    text = message("sample", override)
+    assert f"sample: {key}: " in text
+    assert expected in text
+
+
+def test_every_problem_of_a_file_is_reported_at_once(tmp_path):
+    text = message(write(tmp_path, "name: mine\ntrainr: 1\nmodels: {ranking: {epochs: 0}}\n"))
+    assert "trainr" in text
+    assert "models.ranking.epochs" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"name: [", "should be YAML"),
+        (b"- name", "mapping of keys to values; received list"),
+        (b"", "mapping of keys to values"),
+        (b"name: mine\ndata: {}\ndata: {}\n", "'data' is given twice"),
+        (b"name: caf\xe9", "UTF-8"),
+        (b"data: {}", "name: Field required"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content, expected):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    text = message(str(path))
+    assert str(path) in text
+    assert expected in text
+
+
+def test_a_missing_file_is_named_with_the_presets():
+    text = message("nowhere.yaml")
+    assert "nowhere.yaml" in text
+    assert all(name in text for name in preset_names())
+
+
+@pytest.mark.parametrize("override", ["models.ranking.epochs", "=3", "name.first=x", "models.ranking.epochs=["])
+def test_a_malformed_override_is_quoted(override):
+    assert override in message("sample", override)
+
+
+def test_a_configuration_cannot_change_after_it_was_checked():
+    config = load_config("sample")
+    with pytest.raises(ValueError, match="frozen"):
+        config.models.ranking.epochs = 7  # type: ignore[misc]
+
+
+def test_loading_a_configuration_imports_neither_tensorflow_nor_tfx():
+    program = (
+        "import sys; from pipeline.config import load_config; load_config('sample');"
+        "sys.exit(str({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)) if "
+        "{'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+def test_bad_rows_are_tolerated_in_quarantine_only():
+    assert load_config("sample", ["data.bad_rows_tolerance=0.5"]).data.tolerance == 0
+    quarantine = "data.on_bad_rows=quarantine"
+    assert load_config("sample", [quarantine]).data.tolerance == 0.01
+    assert load_config("sample", [quarantine, "data.bad_rows_tolerance=0.5"]).data.tolerance == 0.5
+    assert "data.bad_rows_tolerance" in message("sample", "data.bad_rows_tolerance=1.5")
+
+
+def test_spans_do_not_go_with_leave_last_out():
+    assert load_config("sample", ["data.spans=2", "data.split.strategy=temporal"]).data.spans == 2
+    assert "leave_last_out" in message("sample", "data.spans=2", "data.split.strategy=leave_last_out")
+    assert "data.spans" in message("sample", "data.spans=0")

@@ -1,0 +1,69 @@
+"""One process of a training run on planted splits, for the tests of distribution.
+
+Arguments: models, how they are distributed, a folder, and into how many devices the processor is divided. A
+Trainer's outputs go into FOLDER/MODEL, and the weights that worker INDEX ended with into weights-INDEX.npz there.
+"""
+
+import functools
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest import mock
+
+from transform.legacy_keras import ensure_legacy_keras
+
+ensure_legacy_keras()
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tfx.components.trainer.fn_args_utils import FnArgs  # noqa: E402
+
+from tests.trainers.planted_splits import planted_splits, with_history  # noqa: E402
+from trainers.export import signatures  # noqa: E402
+from trainers.layers.weights import named_weights  # noqa: E402
+from trainers.loop import training  # noqa: E402
+from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
+from trainers.specs import spec_of  # noqa: E402
+
+# Without what is random. In batches of 100, the last of an odd number of rows.
+_COMMON = {"dropout": 0.0, "batch_size": 100, "epochs": 2, "learning_rate": 0.01, "embedding_dim": 4, "l2": 1e-3}
+_NETWORK = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
+_RATING = _NETWORK | {"factor_dim": 4, "dropout": 0.0, "embedding_dim": 4, "l2": 1e-3}
+SETTINGS = {
+    "like": _COMMON | _NETWORK | {"objective": "like"},
+    "joint": _COMMON | {"id_dropout": 0.0, "rating": _RATING},
+}
+
+
+def train(name: str, distribution: str, folder: Path) -> None:
+    """Runs a Trainer's function with planted splits."""
+    section = SETTINGS[name] | {"distribution": distribution}
+    spec = spec_of("dcn" if name == "like" else name, section)
+    splits = with_history(planted_splits(users=40, movies=30, ratings=601, seed=0))
+    fn_args = SimpleNamespace(
+        custom_config={training.HYPERPARAMETERS: spec.hyperparameters(**section).model_dump(mode="json")},
+        hyperparameters=None,
+        model_run_dir=str(folder / "logs"),
+        serving_model_dir=str(folder / "model"),
+    )
+    export = mock.patch.object(training, "export", wraps=signatures.export)
+    with mock.patch.object(training, "read_splits", return_value=splits), export as exported:
+        training.run(cast(FnArgs, fn_args), spec)
+    (model, *_), _ = exported.call_args
+    index = worker_index(strategy_of(spec.hyperparameters(**section).distribution))
+    weights = {path: weight.numpy() for path, weight in named_weights(model).items()}
+    np.savez(folder / f"weights-{index}.npz", **weights)
+
+
+if __name__ == "__main__":
+    names, distribution, folder, devices = sys.argv[1:]
+    if int(devices) > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
+        # Left to itself it takes all GPUs, but one processor only.
+        places = [f"CPU:{number}" for number in range(int(devices))]
+        tf.distribute.MirroredStrategy = functools.partial(tf.distribute.MirroredStrategy, places)
+    for name in names.split(","):
+        (Path(folder) / name).mkdir(exist_ok=True)
+        train(name, distribution, Path(folder) / name)

@@ -1,0 +1,1 @@
+"""What a trained model becomes: its signatures, its heads and the metrics that these compute."""

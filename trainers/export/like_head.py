@@ -1,0 +1,42 @@
+"""The exported task of a model that predicts likes: probabilities, and what the Evaluator measures of them."""
+
+import tensorflow as tf
+
+from trainers.baselines import LikeBiases
+from trainers.datasets import Splits
+from trainers.export.signatures import ExportedBiases, Raw
+from trainers.layers.towers import Tensors
+from trainers.likes import is_decided, is_liked
+from transform.features import LABEL, transformed_name
+
+# What the signature `labels` calls them.
+LIKED, WEIGHT = "is_liked", "is_decided"
+
+
+class LikeHead(tf.Module):
+    """Probabilities of a like, beside those of user and movie biases."""
+
+    def __init__(self, model: tf.keras.Model, splits: Splits):
+        super().__init__()
+        self._logits = model.like_logits
+        self.biases = ExportedBiases(LikeBiases.of(splits))
+
+    def serve(self, features: Tensors) -> Tensors:
+        return {"like_probability": tf.sigmoid(self._logits(features))}
+
+    def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
+        del raw
+        logits = self._logits(features)
+        bias_logits = self.biases(features)
+        liked = tf.cast(is_liked(features[transformed_name(LABEL)]), tf.float32)
+        return {
+            "like_probability": tf.sigmoid(logits),
+            "bias_like_probability": tf.sigmoid(bias_logits),
+            "log_loss_gain": tf.nn.sigmoid_cross_entropy_with_logits(liked, bias_logits)
+            - tf.nn.sigmoid_cross_entropy_with_logits(liked, logits),
+        }
+
+    def labels(self, features: Tensors) -> Tensors:
+        """The label of each row, and its weight among metrics, 0 where its rating tells neither."""
+        rating = features[transformed_name(LABEL)]
+        return {LIKED: tf.cast(is_liked(rating), tf.float32), WEIGHT: tf.cast(is_decided(rating), tf.float32)}

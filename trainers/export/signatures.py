@@ -1,0 +1,174 @@
+"""Exported models: plain TensorFlow functions with the Transform graph inside, that stock TensorFlow Serving loads.
+
+Every SavedModel has two signatures, both from serialized raw tf.Examples, string [batch_size]:
+
+* `serving_default` gives predictions;
+* `evaluate` gives a value per row for each metric and baseline, whose means are the metrics.
+
+A model whose label is not the rating itself has a third, `labels`: for each row the label, and its weight in metrics.
+
+Beside them it holds `scores`, `ratings` or `like_logits`, functions of transformed features from which larger models
+are built.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from trainers import baselines
+from trainers.datasets import Splits, narrow
+from trainers.export import metrics
+from trainers.layers.towers import Tensors
+from trainers.layers.weights import named_weights
+from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, transformed_name, vocabulary_name
+
+TOP_K = 100
+
+Raw = dict[str, tf.SparseTensor]
+
+
+class Head(Protocol):
+    """One task of a model: its predictions, and its evaluation against the trivial baseline."""
+
+    def serve(self, features: Tensors) -> Tensors:
+        """Predictions for transformed features, by name, [batch_size, ...]."""
+
+    def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
+        """Per-row values by name, float32 [batch_size]."""
+
+
+class RetrievalHead(tf.Module):
+    """Scores of all movies, beside popularity's."""
+
+    def __init__(self, model: tf.keras.Model, splits: Splits):
+        super().__init__()
+        self._scores = model.scores
+        movies = splits.transform.vocabulary_by_name(vocabulary_name(MOVIE_ID))
+        raw_ids = np.array([0, *(int(movie) for movie in movies), 0], np.int64)
+        self.raw_ids = tf.Variable(raw_ids, trainable=False, name="raw_movie_ids")
+        self.index = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(raw_ids[1:-1], np.arange(1, len(movies) + 1)), default_value=0
+        )
+        counts = baselines.popularity(splits)
+        counts[[0, -1]] = -np.inf
+        self.popularity = tf.Variable(counts, trainable=False, name="popularity")
+
+    def serve(self, features: Tensors) -> Tensors:
+        scores = self._scores(features)
+        top = tf.math.top_k(scores, k=min(TOP_K, len(self.raw_ids) - 2))
+        return {"movie_id": tf.gather(self.raw_ids, top.indices), "score": top.values}
+
+    def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
+        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
+        seen_movies = raw[SEEN_MOVIES]
+        seen = tf.stack([seen_movies.indices[:, 0], self.index.lookup(seen_movies.values)], axis=1)
+        values = metrics.retrieval_metrics(self._scores(features), targets, seen)
+        for name, value in metrics.popularity_metrics(self.popularity, targets, seen).items():
+            values[f"popularity_{name}"] = value
+        values["recall_at_10_filtered_gain"] = (
+            values["recall_at_10_filtered"] - values["popularity_recall_at_10_filtered"]
+        )
+        return values
+
+
+class ExportedBiases(tf.Module):
+    """A trivial model's mean, user and movie bias, added up: float32 [batch_size]."""
+
+    def __init__(self, biases: baselines.Biases):
+        super().__init__()
+        self.mean = tf.Variable(biases.mean, trainable=False, name="mean")
+        self.users = tf.Variable(biases.users, trainable=False, name="user_biases")
+        self.movies = tf.Variable(biases.movies, trainable=False, name="movie_biases")
+
+    def __call__(self, features: Tensors) -> tf.Tensor:
+        users, movies = features[transformed_name(USER_ID)], features[transformed_name(MOVIE_ID)]
+        return self.mean + tf.gather(self.users, users) + tf.gather(self.movies, movies)
+
+
+class RatingHead(tf.Module):
+    """Predicted ratings, beside those of user and movie biases."""
+
+    def __init__(self, model: tf.keras.Model, splits: Splits):
+        super().__init__()
+        self._ratings = model.ratings
+        self.biases = ExportedBiases(baselines.BiasModel.of(splits))
+
+    def serve(self, features: Tensors) -> Tensors:
+        return {"predicted_rating": self._ratings(features)}
+
+    def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
+        del raw
+        rating = features[transformed_name(LABEL)]
+        predicted = self._ratings(features)
+        bias = tf.clip_by_value(self.biases(features), 1.0, 5.0)
+        return {
+            "predicted_rating": predicted,
+            "bias_predicted_rating": bias,
+            "squared_error_gain": tf.square(bias - rating) - tf.square(predicted - rating),
+        }
+
+
+HeadType = Callable[[tf.keras.Model, Splits], Head]
+
+
+def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[HeadType, ...]) -> None:
+    """Writes a SavedModel.
+
+    Args:
+      model: a trained model with the functions that the heads call.
+      splits: what it was trained on.
+      directory: where to; created.
+      heads: the tasks of the model.
+    """
+    module = tf.Module()
+    # Only the variables: with the Keras objects would come their own, much larger, way of saving.
+    module.model_variables = list(model.variables)
+    names = {weight.ref(): name for name, weight in named_weights(model).items()}
+    module.model_variable_names = tf.Variable(
+        [names.get(variable.ref(), "") for variable in model.variables], trainable=False
+    )
+    module.catalogue = getattr(model, "catalogue", None)
+    module.transform = splits.transform.transform_features_layer()
+    module.heads = [head(model, splits) for head in heads]
+    raw_spec = splits.transform.raw_feature_spec()
+
+    def parse(examples: tf.Tensor) -> tuple[Tensors, Raw]:
+        raw = tf.io.parse_example(examples, raw_spec)
+        return narrow(module.transform(raw)), raw
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serving_default(examples: tf.Tensor) -> Tensors:
+        features, _ = parse(examples)
+        return {name: value for head in module.heads for name, value in head.serve(features).items()}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(examples: tf.Tensor) -> Tensors:
+        features, raw = parse(examples)
+        return {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
+
+    row = {
+        name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
+        for name, values in splits.train.items()
+        if name != transformed_name(LABEL)
+    }
+    for function in ("scores", "ratings", "like_logits"):
+        if hasattr(model, function):
+            setattr(module, function, tf.function(getattr(model, function), input_signature=[row]))
+    signatures = {"serving_default": serving_default, "evaluate": evaluate}
+    for head in module.heads:
+        if hasattr(head, "labels"):
+            signatures["labels"] = _labels(head.labels, parse)
+    tf.saved_model.save(module, directory, signatures=signatures)
+
+
+def _labels(
+    labels: Callable[[Tensors], Tensors], parse: Callable[[tf.Tensor], tuple[Tensors, Raw]]
+) -> Callable[[tf.Tensor], Tensors]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def of_examples(examples: tf.Tensor) -> Tensors:
+        features, _ = parse(examples)
+        return labels(features)
+
+    return of_examples

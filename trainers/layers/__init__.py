@@ -1,0 +1,1 @@
+"""Keras layers and losses that the four models are made of."""

@@ -1,0 +1,73 @@
+"""Metrics on the eval split, by which the best epoch is chosen. The test split is the Evaluator's alone."""
+
+import numpy as np
+import tensorflow as tf
+
+from trainers.datasets import SeenMovies, Splits, batches, predictions
+from trainers.export import metrics
+from trainers.likes import is_liked
+from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
+
+_BATCH = 1024
+
+
+class FilteredRecall:
+    """Recall@10 over the whole catalogue, the user's train movies taken out; for models with `scores(features)`."""
+
+    name = "recall_at_10_filtered"
+    sign = 1
+
+    def __init__(self, splits: Splits):
+        self._rows = splits.eval
+        self._seen = SeenMovies.of(splits.train, splits.size(USER_ID))
+
+    def __call__(self, model: tf.keras.Model) -> float:
+        hits = tf.function(lambda features, seen: self._hits(model, features, seen), reduce_retracing=True)
+        found = [
+            hits(batch, self._seen.pairs(batch[transformed_name(USER_ID)].numpy()))
+            for batch in batches(self._rows, _BATCH)
+        ]
+        return float(np.mean(np.concatenate(found)))
+
+    @staticmethod
+    def _hits(model: tf.keras.Model, features: dict[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
+        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
+        return metrics.recall(metrics.filtered_ranks(model.scores(features), targets, seen), 10)
+
+
+class RootMeanSquaredError:
+    """RMSE in stars; for models with `ratings(features)`."""
+
+    name = "rmse"
+    sign = -1
+
+    def __init__(self, splits: Splits):
+        self._rows = splits.eval
+
+    def __call__(self, model: tf.keras.Model) -> float:
+        predict = tf.function(lambda features: model.ratings(features), reduce_retracing=True)
+        predicted = predictions(predict, self._rows)
+        return float(np.sqrt(np.mean(np.square(predicted - self._rows[transformed_name(LABEL)]))))
+
+
+class LogLoss:
+    """Mean cross-entropy on the eval split, in nats; for models with `like_logits(features)`.
+
+    Of the two metrics that are reported, it is the one that is trained for, and it sees calibration, too.
+    """
+
+    name = "log_loss"
+    sign = -1
+
+    def __init__(self, splits: Splits):
+        self._rows = splits.eval
+
+    def __call__(self, model: tf.keras.Model) -> float:
+        predict = tf.function(lambda features: model.like_logits(features), reduce_retracing=True)
+        logits = predictions(predict, self._rows)
+        return log_loss(logits, is_liked(self._rows[transformed_name(LABEL)]))
+
+
+def log_loss(logits: np.ndarray, liked: np.ndarray) -> float:
+    """Mean cross-entropy, in nats, of log-odds [rows] and labels [rows]."""
+    return float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - liked * logits.astype(np.float64)))

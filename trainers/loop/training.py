@@ -1,0 +1,174 @@
+"""The training loop that all models share: fit, watch the eval split, keep the best epoch, export."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import tensorflow as tf
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from trainers.datasets import Arrays, Splits, read_splits
+from trainers.export.signatures import HeadType, export
+from trainers.hyperparameters import Hyperparameters
+from trainers.layers.towers import Tensors
+from trainers.loop import distribution
+from trainers.loop.search_spaces import from_choices
+from trainers.loop.warm_start import start_from
+
+_logger = logging.getLogger("trainers")
+
+HYPERPARAMETERS = "hyperparameters"
+
+HyperparametersType = TypeVar("HyperparametersType", bound=Hyperparameters)
+
+
+class Objective(Protocol):
+    """A metric on the eval split, by which the best epoch is chosen.
+
+    Attributes:
+      name: what it is called in logs.
+      sign: 1 where larger is better, -1 where smaller is.
+    """
+
+    name: str
+    sign: int
+
+    def __init__(self, splits: Splits) -> None: ...
+
+    def __call__(self, model: tf.keras.Model) -> float:
+        """Its value for the model as it stands."""
+
+
+@dataclass(frozen=True)
+class ModelSpec(Generic[HyperparametersType]):
+    """What there is to know about a model, for training and for tuning it.
+
+    Attributes:
+      name: the model's name in logs.
+      hyperparameters: the type of its section in the configuration.
+      build: makes the model.
+      objective: the metric on the eval split, by which epochs and hyper-parameters are chosen.
+      heads: the tasks that are exported.
+      rows: takes the splits that are read, and gives those that the model is for.
+    """
+
+    name: str
+    hyperparameters: type[HyperparametersType]
+    build: Callable[[Splits, HyperparametersType], tf.keras.Model]
+    objective: type[Objective]
+    heads: tuple[HeadType, ...]
+    rows: Callable[[Splits], Splits] = lambda splits: splits
+
+
+def fit(
+    model: tf.keras.Model,
+    train: Arrays,
+    objective: Objective,
+    hparams: Hyperparameters,
+    log_dir: str,
+    name: str,
+) -> float:
+    """Trains until `patience` epochs brought nothing, and puts the best epoch's weights back.
+
+    It distributes as the strategy does in whose scope it is called, and the model was built.
+
+    Args:
+      model: a TFRS model, not compiled.
+      train: transformed features that the model's `compute_loss` reads.
+      objective: the metric on the eval split.
+      hparams: epochs, batch size, learning rate and seed.
+      log_dir: where TensorBoard's scalars go.
+      name: the model's name in logs.
+
+    Returns:
+      The best value of the objective.
+
+    Raises:
+      FloatingPointError: the loss is no longer a number.
+    """
+    strategy = tf.distribute.get_strategy()
+    dataset = distribution.batches(strategy, train, hparams.batch_size, hparams.seed)
+    steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
+    # The optimizer of old updates a variable by one operation, that of today by some thirty, for the same result.
+    optimizer = tf.keras.optimizers.legacy.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
+
+    def train_step(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+            penalized = share * (loss + tf.add_n(model.losses) if model.losses else loss)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
+        return share * loss
+
+    # A function of a step, not of an epoch: in a loop of its own TensorFlow takes longer for the same step of a large
+    # model, and what replicas exchange should have one shape within a call, though the last batch is smaller.
+    @tf.function(input_signature=dataset.element_spec)
+    def train_replicas(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
+        losses = strategy.run(train_step, args=(batch, share))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+    def train_epoch() -> tf.Tensor:
+        losses = [train_replicas(batch, share) for batch, share in dataset]
+        return tf.add_n(losses) / len(losses)
+
+    # Weights come into being when a model is first called.
+    strategy.run(lambda batch, _: model.compute_loss(batch, training=False), args=next(iter(dataset)))
+    distribution.part_random_streams(strategy, hparams.seed)
+    best, best_weights, waited = -math.inf, model.get_weights(), 0
+    with tf.summary.create_file_writer(log_dir).as_default():
+        for epoch in range(1, hparams.epochs + 1):
+            started = time.monotonic()
+            loss = float(train_epoch())
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"{name}: the loss of epoch {epoch} is {loss}; a lower learning_rate than "
+                    f"{hparams.learning_rate} may help."
+                )
+            value = distribution.agreed(strategy, objective(model))
+            tf.summary.scalar("loss", loss, step=epoch)
+            tf.summary.scalar(f"eval_{objective.name}", value, step=epoch)
+            _logger.info(
+                "%s epoch %d/%d: loss %.4f, eval %s %.4f, %.0f s",
+                *(name, epoch, hparams.epochs, loss, objective.name, value, time.monotonic() - started),
+            )
+            if objective.sign * value > best:
+                best, best_weights, waited = objective.sign * value, model.get_weights(), 0
+            else:
+                waited += 1
+                if waited >= hparams.patience:
+                    break
+    model.set_weights(best_weights)
+    return objective.sign * best
+
+
+def run(fn_args: FnArgs, spec: ModelSpec) -> None:
+    """What every `run_fn` does: read, build, fit, export.
+
+    Args:
+      fn_args: from the Trainer component; `custom_config["hyperparameters"]` holds the model's section, and
+        `hyperparameters`, where there is a Tuner, what it found, which takes the place of the section's values.
+      spec: the model.
+    """
+    section = fn_args.custom_config[HYPERPARAMETERS]
+    tuned = from_choices(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
+    hparams = spec.hyperparameters.model_validate(section | tuned)
+    strategy = distribution.strategy_of(hparams.distribution)
+    tf.keras.utils.set_random_seed(hparams.seed)
+    splits = spec.rows(read_splits(fn_args))
+    _logger.info("%s: %d train rows, %d eval rows", spec.name, *(_rows(a) for a in (splits.train, splits.eval)))
+    with distribution.outputs(strategy, fn_args.model_run_dir, fn_args.serving_model_dir) as (log_dir, model_dir):
+        with strategy.scope():
+            model = spec.build(splits, hparams)
+            if hparams.warm_start:
+                start_from(fn_args.base_model, model, splits, spec.name)
+            fit(model, splits.train, spec.objective(splits), hparams, log_dir, spec.name)
+        export(model, splits, model_dir, spec.heads)
+    # The next model is trained in the same process; the graphs of this one would stay.
+    tf.keras.backend.clear_session()
+
+
+def _rows(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))
