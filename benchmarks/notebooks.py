@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from benchmarks.dataset import Ratings
-from trainers.datasets import untuned
+from trainers.datasets import without_autotuning
 
 BATCH_SIZE = 8192
 CANDIDATE_BATCH_SIZE = 128
@@ -86,7 +86,7 @@ class NotebookModel(tfrs.models.Model):
             self.users.build(None)
             self.movies.build(None)
             candidates = tf.data.Dataset.range(n_movies).batch(CANDIDATE_BATCH_SIZE).map(self.movies)
-            metrics = tfrs.metrics.FactorizedTopK(candidates if tuned else untuned(candidates))
+            metrics = tfrs.metrics.FactorizedTopK(candidates if tuned else without_autotuning(candidates))
         self._retrieval_task = tfrs.tasks.Retrieval(metrics=metrics)
 
     def predict_ratings(self, users: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
@@ -144,7 +144,8 @@ def prepare_notebook(
       seed: of initial weights and of the shuffle.
       batch_size: ratings in a step.
       with_metrics: whether every step computes the top-k metrics, as in the notebooks: slower, with the same result.
-      tuned: whether tf.data tunes the datasets, as in the notebooks: slower, see `trainers.datasets.untuned`.
+      tuned: whether tf.data's autotuning is on, as in the notebooks. It is slower; `trainers.datasets.without_autotuning`
+        says why.
     """
     tf.keras.utils.set_random_seed(seed)
     columns = {"user": train.users, "movie": train.movies, "stars": train.stars.astype(np.float32)}
@@ -153,7 +154,7 @@ def prepare_notebook(
     model = NotebookModel(notebook, n_users, n_movies, with_metrics, tuned)
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(LEARNING_RATE))
     batches = rows.batch(batch_size).cache()
-    return model, batches if tuned else untuned(batches)
+    return model, batches if tuned else without_autotuning(batches)
 
 
 def train_notebook(

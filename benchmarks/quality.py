@@ -21,7 +21,7 @@ from pipeline.config import ConfigError, ModelsConfig, load_config
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
-# What is told of a measurement when it is done.
+# Logs one line for each measurement that is done.
 _SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
 
 # Wide enough for a table never to wrap: wrapped Markdown is no table.
@@ -134,8 +134,8 @@ class _Bench:
         split = protocol.seeded(seed)
         if self._transformed is None or self._transformed[0] != split.model_dump_json():
             self._transformed = None
-            told = transformed(self._folder, self._cache, split, lambda node: _progress.print(node, markup=False))
-            self._transformed = (split.model_dump_json(), told)
+            result = transformed(self._folder, self._cache, split, lambda node: _progress.print(node, markup=False))
+            self._transformed = (split.model_dump_json(), result)
         return self._transformed[1]
 
 

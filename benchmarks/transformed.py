@@ -19,7 +19,7 @@ from pipeline.config import Config, DataConfig
 from pipeline.local.nodes import NodeRun
 from pipeline.local.runner import run_pipeline
 from pipeline.source import fingerprint
-from trainers.datasets import Arrays, Splits, narrow, read_splits, untuned
+from trainers.datasets import Arrays, Splits, read_splits, with_int32_indices, without_autotuning
 from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
 
 _TRAINED = ("train", "movies")
@@ -51,14 +51,14 @@ class Transformed:
         return np.stack([rows, self.seen.values[offsets[0] : offsets[-1]]], axis=1)
 
 
-def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str], None]) -> Transformed:
+def transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[str], None]) -> Transformed:
     """Runs ExampleGen to Transform in this process, or takes what an earlier call left.
 
     Args:
       data: folder of the raw files.
       cache: folder for what is kept, one folder in it for each split, state of the files and state of the code.
       split: the split of the ratings.
-      told: is called with the name of each component that starts.
+      on_node: is called with the name of each component that starts.
     """
     # TFX tells every artifact at this level.
     logging.getLogger("absl").setLevel(logging.WARNING)
@@ -66,7 +66,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
     if not (root / _DONE).exists():
         root.mkdir(parents=True, exist_ok=True)
         config = Config(name="data", data=DataConfig(split=split))
-        run_pipeline(data_pipeline(data, root, config), "local", _Teller(told))
+        run_pipeline(data_pipeline(data, root, config), "local", _NodeReporter(on_node))
     splits = read_splits(
         FnArgs(
             transform_graph_path=_output(root, "Transform/transform_graph"),
@@ -86,14 +86,14 @@ def transformed(data: Path, cache: Path, split: SplitConfig, told: Callable[[str
     return Transformed(splits, test, test.pop(USER_ID), seen)
 
 
-class _Teller:
+class _NodeReporter:
     """Implements `pipeline.local.nodes.Observer`."""
 
-    def __init__(self, told: Callable[[str], None]):
-        self._told = told
+    def __init__(self, on_node: Callable[[str], None]):
+        self._on_node = on_node
 
     def started(self, node_id: str) -> None:
-        self._told(node_id)
+        self._on_node(node_id)
 
     def finished(self, node: NodeRun) -> None:
         del node
@@ -122,10 +122,16 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
         raw = tf.io.parse_example(examples, spec)
         seen = raw[SEEN_MOVIES]
         counts = tf.math.bincount(tf.cast(seen.indices[:, 0], tf.int32), minlength=tf.size(examples))
-        return narrow(layer(raw)) | {USER_ID: raw[USER_ID].values, SEEN_MOVIES: seen.values, _SEEN_COUNTS: counts}
+        return with_int32_indices(layer(raw)) | {
+            USER_ID: raw[USER_ID].values,
+            SEEN_MOVIES: seen.values,
+            _SEEN_COUNTS: counts,
+        }
 
     wanted = {USER_ID, SEEN_MOVIES, _SEEN_COUNTS, *splits.train}
-    records = untuned(tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP").batch(_BATCH))
+    records = without_autotuning(
+        tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP").batch(_BATCH)
+    )
     batches = [
         {name: values.numpy() for name, values in features(examples).items() if name in wanted} for examples in records
     ]

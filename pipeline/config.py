@@ -24,13 +24,13 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and what was expected."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class SampleConfig(Section):
+class SampleConfig(ConfigSection):
     """Size of the synthetic data that a run without a data folder generates."""
 
     users: int = Field(600, ge=10, description="Number of users.")
@@ -39,7 +39,7 @@ class SampleConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of the generator.")
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """What is read and how it is divided."""
 
     split: SplitConfig = Field(default_factory=SplitConfig, description="The split of the ratings.")
@@ -84,7 +84,7 @@ class DataConfig(Section):
         return self.bad_rows_tolerance if self.on_bad_rows == "quarantine" else 0.0
 
 
-class ModelsConfig(Section):
+class ModelsConfig(ConfigSection):
     """Hyper-parameters of the four models."""
 
     dcn: DCNHyperparameters = Field(default_factory=DCNHyperparameters, description="Deep & cross network.")
@@ -95,7 +95,7 @@ class ModelsConfig(Section):
     joint: JointHyperparameters = Field(default_factory=JointHyperparameters, description="Both tasks in one model.")
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(ConfigSection):
     """The gates that a model passes before it is pushed, on the test split."""
 
     recall_margin: float = Field(
@@ -130,13 +130,13 @@ class EvaluationConfig(Section):
         return slices
 
 
-class RecommenderConfig(Section):
+class RecommenderConfig(ConfigSection):
     """The two-stage recommender."""
 
     candidates: int = Field(100, ge=1, description="Movies that the retriever hands to the ranker.")
 
 
-class BeamConfig(Section):
+class BeamConfig(ConfigSection):
     """How Apache Beam runs on this machine."""
 
     direct_running_mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
@@ -155,7 +155,7 @@ class BeamConfig(Section):
         ]
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A run of the pipeline."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")

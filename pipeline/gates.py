@@ -45,10 +45,10 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     wanted = tasks(model, models or ModelsConfig())
     metrics: list[config_pb2.MetricsSpec] = []
     if RETRIEVAL in wanted:
-        metrics.append(_at_once(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS))
+        metrics.append(_metric_of_outputs(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS))
         metrics.append(_gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance))
     if RATING in wanted:
-        metrics.append(_at_once(OutputErrors, "predicted_rating", "bias_predicted_rating"))
+        metrics.append(_metric_of_outputs(OutputErrors, "predicted_rating", "bias_predicted_rating"))
         metrics.append(_gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance))
     if LIKE in wanted:
         metrics += [
@@ -72,7 +72,7 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     )
 
 
-def _at_once(metric_type: type, *outputs: str) -> config_pb2.MetricsSpec:
+def _metric_of_outputs(metric_type: type, *outputs: str) -> config_pb2.MetricsSpec:
     """A metric of many outputs; without thresholds, which TFMA has for metrics of one output only."""
     settings = json.dumps({"outputs": outputs})
     metric = config_pb2.MetricConfig(class_name=metric_type.__name__, module=metric_type.__module__, config=settings)

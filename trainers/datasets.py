@@ -76,17 +76,17 @@ def _files(patterns: Sequence[str], split: str) -> list[str]:
 def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
     """Reads transformed rows: [rows, ...] by name, indices as int32."""
     spec = transform.transformed_feature_spec()
-    dataset = untuned(
+    dataset = without_autotuning(
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
         .batch(_PARSE_BATCH)
-        .map(lambda rows: narrow(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
+        .map(lambda rows: with_int32_indices(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
         .prefetch(2)
     )
     batches = list(dataset.as_numpy_iterator())
     return {name: np.concatenate([batch[name] for batch in batches]) for name in spec}
 
 
-def narrow(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def with_int32_indices(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Indices as int32: half the memory, and enough for any vocabulary."""
     return {name: tf.cast(x, tf.int32) if x.dtype == tf.int64 else x for name, x in features.items()}
 
@@ -95,10 +95,10 @@ def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) ->
     """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
     lookup = _lookup(arrays)
     numbers = _row_numbers(arrays, shuffle_seed).batch(batch_size)
-    return untuned(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
+    return without_autotuning(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
 
 
-def dealt_batches(
+def replica_batches(
     arrays: Arrays, batch_size: int, shuffle_seed: int, replicas: range, replica_count: int
 ) -> tf.data.Dataset:
     """The batches of `batches`, dealt out row by row among replicas.
@@ -127,10 +127,10 @@ def dealt_batches(
     else:
         among = tf.data.Dataset.from_tensor_slices(list(replicas))
         dealt = dealt.flat_map(lambda batch: among.map(lambda replica: deal(batch, replica)))
-    return untuned(dealt.prefetch(2 * len(replicas)))
+    return without_autotuning(dealt.prefetch(2 * len(replicas)))
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without tf.data's autotuning, for which nothing is left open here.
 
     At its end a tuned dataset waits for the tuning thread to wake, and that sleeps twice as long each time: iterating

@@ -88,7 +88,7 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
     if getattr(head, "cross_kernel", None) is not None:
         norms = block_norms(head.cross_kernel.numpy(), head.embedding_scales.numpy(), len(features))
         weights = CrossWeights(norms, head.cross_effects.numpy())
-    objective, unit, loss, rows = _objective(exported, _some(rows, seed))
+    objective, unit, loss, rows = _objective(exported, _sample_rows(rows, seed))
     count = len(rows[transformed_name(LABEL)])
     importance = permutation_importance(
         rows,
@@ -121,7 +121,7 @@ def block_norms(kernel: np.ndarray, scales: np.ndarray, count: int) -> np.ndarra
     return np.sqrt((np.square(norms) + np.square(norms.T)) / 2)
 
 
-def _some(rows: Arrays, seed: int) -> Arrays:
+def _sample_rows(rows: Arrays, seed: int) -> Arrays:
     count = len(rows[transformed_name(LABEL)])
     chosen = np.random.default_rng(seed).permutation(count)[:_ROWS]
     return {name: values[chosen] for name, values in rows.items()}

@@ -14,7 +14,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.recommender.two_stage_model import Arrays, Movies, Recommender, Users, save, smoke_test
-from trainers.datasets import narrow, untuned
+from trainers.datasets import with_int32_indices, without_autotuning
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -98,7 +98,9 @@ def _write_blessing(blessing: standard_artifacts.ModelBlessing, model: standard_
 
 def _records(uris: Sequence[str], split: str) -> tf.data.Dataset:
     files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
-    return untuned(tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH))
+    return without_autotuning(
+        tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH)
+    )
 
 
 def _joined(batches: list[Arrays]) -> Arrays:
@@ -158,7 +160,7 @@ def read_users(uris: Sequence[str], transform: tft.TFTransformOutput, movies: Mo
         [
             {name: features[name].numpy() for name in names}
             for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH))
-            for features in [narrow(layer(tf.io.parse_example(part, raw_spec)))]
+            for features in [with_int32_indices(layer(tf.io.parse_example(part, raw_spec)))]
         ]
     )
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in transformed.items()}

@@ -102,12 +102,14 @@ def DataGate(
         *read_anomalies(anomalies, "Split"),
         *movie_anomalies(by_split[_MOVIES], full),
         *code_anomalies(by_split),
-        *telling([each for pairs in drift for each in read_anomalies(pairs, "SplitPair")], by_split, before),
+        *without_small_sample_drift(
+            [each for pairs in drift for each in read_anomalies(pairs, "SplitPair")], by_split, before
+        ),
     ]
     if found:
         raise AnomalyError(found)
     tfx.dsl.io.fileio.makedirs(schema.uri)
-    io_utils.write_pbtxt_file(os.path.join(schema.uri, SCHEMA_FILE), narrowed(full, by_split))
+    io_utils.write_pbtxt_file(os.path.join(schema.uri, SCHEMA_FILE), without_absent_features(full, by_split))
 
 
 def _by_split(statistics: standard_artifacts.ExampleStatistics) -> Statistics:
@@ -125,11 +127,11 @@ def read_anomalies(artifact: types.Artifact, prefix: str) -> list[Anomaly]:
     found = []
     for split in artifact_utils.decode_split_names(artifact.split_names):
         content = io_utils.read_bytes_file(os.path.join(artifact.uri, f"{prefix}-{split}", DEFAULT_FILE_NAME))
-        found += listed(anomalies_pb2.Anomalies.FromString(content), split)
+        found += anomalies_of(anomalies_pb2.Anomalies.FromString(content), split)
     return found
 
 
-def listed(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
+def anomalies_of(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
     """TFDV's anomalies of a split, by name of the feature; one for each reason."""
     by_feature = {".".join(info.path.step) or key: info for key, info in anomalies.anomaly_info.items()}
     whole = {"all features": anomalies.dataset_anomaly_info}
@@ -147,7 +149,7 @@ def movie_anomalies(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> list[Anomaly]:
     """The anomalies of the catalogue."""
-    return listed(tfdv.validate_statistics(statistics, schema, environment=_MOVIES_ENVIRONMENT), _MOVIES)
+    return anomalies_of(tfdv.validate_statistics(statistics, schema, environment=_MOVIES_ENVIRONMENT), _MOVIES)
 
 
 def code_anomalies(statistics: Statistics) -> list[Anomaly]:
@@ -176,7 +178,7 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
     return found
 
 
-def telling(drift: list[Anomaly], statistics: Statistics, before: Statistics) -> list[Anomaly]:
+def without_small_sample_drift(drift: list[Anomaly], statistics: Statistics, before: Statistics) -> list[Anomaly]:
     """The differences that are not between so few rows that they could be chance.
 
     Args:
@@ -195,7 +197,7 @@ def telling(drift: list[Anomaly], statistics: Statistics, before: Statistics) ->
     return kept
 
 
-def narrowed(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
+def without_absent_features(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
     """A copy of a schema without the features that may be missing from every row, and are.
 
     Not train alone counts, because only rows of eval and test tell what was seen.

@@ -1,4 +1,4 @@
-"""What the commands that run a pipeline share: options, data, the output folder, and how a failure is told."""
+"""What the commands that run a pipeline share: options, data, the output folder, and how a failure is shown."""
 
 import contextlib
 import logging
@@ -71,7 +71,7 @@ class Job:
 
 
 @contextlib.contextmanager
-def prepared(config: str, overrides: list[str] | None, data: Path | None, output: Path | None) -> Iterator[Job]:
+def prepared_job(config: str, overrides: list[str] | None, data: Path | None, output: Path | None) -> Iterator[Job]:
     """Checks configuration and data, and holds the output folder for this process.
 
     Args:
@@ -133,7 +133,7 @@ def _sample(config: "Config", output: "OutputFolder") -> Path:
 
 
 @contextlib.contextmanager
-def quietly(output: "OutputFolder", interrupted: str, failed: str = "") -> Iterator["Consoles"]:
+def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") -> Iterator["Consoles"]:
     """Keeps libraries quiet, and tells failures in one message.
 
     Args:
@@ -158,7 +158,7 @@ def quietly(output: "OutputFolder", interrupted: str, failed: str = "") -> Itera
         except Exception as error:
             _logger.exception("The run failed.")
             _recover_after_failure(output)
-            raise _told(error, failed, consoles.log) from error
+            raise _as_run_error(error, failed, consoles.log) from error
 
 
 def announce(job: Job, consoles: "Consoles") -> None:
@@ -189,7 +189,7 @@ def _recover_after_failure(output: "OutputFolder") -> None:
         _logger.exception("Cleaning up failed; the next run does it.")
 
 
-def _told(error: Exception, failed: str, log: Path) -> RunError:
+def _as_run_error(error: Exception, failed: str, log: Path) -> RunError:
     """The one message for the user."""
     if isinstance(error, RunError):
         message, code = str(error), error.exit_code
@@ -198,6 +198,6 @@ def _told(error: Exception, failed: str, log: Path) -> RunError:
         message, code = f"{kind}: {text}", 1
     if failed and isinstance(error, NodeFailed):
         message += f"\n{failed}"
-    told = RunError(f"{message}\nLog: {log}")
-    told.exit_code = code
-    return told
+    shown = RunError(f"{message}\nLog: {log}")
+    shown.exit_code = code
+    return shown

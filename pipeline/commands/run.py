@@ -16,8 +16,8 @@ from pipeline.commands.job import (
     OutputOption,
     SetOption,
     announce,
-    prepared,
-    quietly,
+    messages_only,
+    prepared_job,
     recover_first,
 )
 
@@ -54,16 +54,16 @@ def run(
     should be, and 3 if the run finished but a model did not pass its gate and was not pushed.
     """
     start = time.monotonic()
-    with prepared(config, overrides, data, output) as job:
+    with prepared_job(config, overrides, data, output) as job:
         summary = _run_quietly(job, runner, cache, start)
-    if _tell_unmet(summary):
+    if _print_reasons_not_pushed(summary):
         raise typer.Exit(NOT_BLESSED)
 
 
 def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[str, Any]:
     """Runs the pipeline with libraries quiet, and shows what it came to."""
     interrupted = "the same command goes on from the components that finished."
-    with quietly(job.output, interrupted, failed="Nothing was pushed by it or after it.") as consoles:
+    with messages_only(job.output, interrupted, failed="Nothing was pushed by it or after it.") as consoles:
         summary = _run(job, runner, cache, start, consoles)
         if summary["recommender"]["pushed"]:
             _answer(job, consoles.out)
@@ -130,12 +130,12 @@ def _answer(job: Job, console: Console) -> None:
     console.print(table)
 
 
-def _tell_unmet(summary: dict[str, Any]) -> bool:
+def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:
     """Says on standard error which models were not pushed, and why; whether there are any."""
-    from pipeline.local.report import unmet
+    from pipeline.local.report import reasons_not_pushed
 
     console = Console(stderr=True)
-    reasons = unmet(summary)
+    reasons = reasons_not_pushed(summary)
     for name, reason in reasons.items():
         message = f"[red]{name} was not blessed, so it was not pushed:[/red] {escape(reason)}."
         console.print(message, soft_wrap=True, highlight=False)

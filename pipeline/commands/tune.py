@@ -14,8 +14,8 @@ from pipeline.commands.job import (
     OutputOption,
     SetOption,
     announce,
-    prepared,
-    quietly,
+    messages_only,
+    prepared_job,
     recover_first,
 )
 
@@ -65,8 +65,8 @@ def tune(
     command = _command(model, config, data, output, overrides, trials)
     limit = [] if trials is None else [f"tuning.max_trials={trials}"]
     with (
-        prepared(config, [*(overrides or []), *limit], data, output) as job,
-        quietly(job.output, "the same command goes on from the trials that finished.") as consoles,
+        prepared_job(config, [*(overrides or []), *limit], data, output) as job,
+        messages_only(job.output, "the same command goes on from the trials that finished.") as consoles,
     ):
         from pipeline.local.search import trials_table, write_tuned
 

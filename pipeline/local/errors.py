@@ -11,7 +11,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<type>[A-Z]\w*(?:Error|Exception|Failure)): (?P<text>.+)$")
 _BEAM_STEP = re.compile(r"\s*\[while running '.*$", re.DOTALL)
 _LONGEST = 1000
-_TELLING_NOTHING = ("Exception", "RuntimeError")
+_UNINFORMATIVE_TYPES = ("Exception", "RuntimeError")
 _DISK_FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
@@ -89,7 +89,7 @@ def node_failure(node_id: str, error: BaseException) -> NodeFailed:
     kind, text = root_cause(error)
     if kind in DATA_ERRORS:
         return BadInputFound(node_id, text)
-    return NodeFailed(node_id, text if disk_is_full(error) or kind in _TELLING_NOTHING else f"{kind}: {text}")
+    return NodeFailed(node_id, text if disk_is_full(error) or kind in _UNINFORMATIVE_TYPES else f"{kind}: {text}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

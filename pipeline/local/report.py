@@ -188,7 +188,7 @@ def _pushed(outputs: Outputs, name: str) -> str | None:
     return str(model.properties["pushed_destination"])
 
 
-def unmet(summary: Mapping[str, Any]) -> dict[str, str]:
+def reasons_not_pushed(summary: Mapping[str, Any]) -> dict[str, str]:
     """The models, the recommender among them, that were not pushed, and why."""
     reasons = {
         name: "; ".join(entry["reasons"]) or "it was not pushed"

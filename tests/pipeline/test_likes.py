@@ -17,7 +17,7 @@ from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
 from pipeline.gates import eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from tests.transform import transform_graph
-from trainers.datasets import Splits, narrow
+from trainers.datasets import Splits, with_int32_indices
 from trainers.dcn import SPECS, Crosses
 from trainers.export import like_head as like
 from trainers.export import signatures
@@ -54,7 +54,7 @@ def splits(rows, tmp_path_factory):
 
     def transformed(given):
         raw = tf.io.parse_example([transform_graph.serialize(row) for row in given], output.raw_feature_spec())
-        return {name: x.numpy() for name, x in narrow(output.transform_features_layer()(raw)).items()}
+        return {name: x.numpy() for name, x in with_int32_indices(output.transform_features_layer()(raw)).items()}
 
     return Splits(transformed(rows), transformed(rows[:50]), transformed(movies), output)
 

@@ -1,6 +1,7 @@
 """The fingerprint of code follows the whole tree of a package."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pipeline.source import fingerprint
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch) -> Path:
+def package(tmp_path, monkeypatch):
     """A package with a sub-package, and in that one another."""
     root = tmp_path / "fingerprinted"
     inner = root / "room" / "corner"
@@ -66,8 +67,6 @@ def test_a_sub_package_counts_for_itself_alone(package):
 @pytest.mark.parametrize("package_name", ["components", "trainers", "transform", "pipeline"])
 def test_every_module_of_the_project_counts(package_name, tmp_path, monkeypatch):
     """Of a copy of each real package, any file that is changed changes the fingerprint."""
-    import shutil
-
     source = Path(importlib.import_module(package_name).__file__ or "").parent
     copy = tmp_path / "copied"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))

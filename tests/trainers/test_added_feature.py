@@ -10,7 +10,7 @@ import tensorflow_transform as tft
 
 from tests.transform import transform_graph
 from trainers import hyperparameters
-from trainers.datasets import Splits, narrow
+from trainers.datasets import Splits, with_int32_indices
 from trainers.export import signatures
 from transform import features
 from transform.features import Feature, Kind, Role
@@ -49,7 +49,7 @@ def splits(tmp_path_factory):
 
         def transformed(rows):
             raw = tf.io.parse_example([transform_graph.serialize(row) for row in rows], output.raw_feature_spec())
-            return {name: x.numpy() for name, x in narrow(output.transform_features_layer()(raw)).items()}
+            return {name: x.numpy() for name, x in with_int32_indices(output.transform_features_layer()(raw)).items()}
 
         yield Splits(transformed(ratings), transformed(ratings[:9]), transformed(movies), output)
 

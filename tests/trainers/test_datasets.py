@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.datasets import SeenMovies, batches, dealt_batches
+from trainers.datasets import SeenMovies, batches, replica_batches
 
 ARRAYS = {"x": np.arange(5)}
 
@@ -30,7 +30,7 @@ def test_seen_movies_are_those_of_the_user():
 
 
 @pytest.mark.parametrize(
-    "dataset", [batches(ARRAYS, 2), batches(ARRAYS, 2, 0), dealt_batches(ARRAYS, 2, 0, range(2), 2)]
+    "dataset", [batches(ARRAYS, 2), batches(ARRAYS, 2, 0), replica_batches(ARRAYS, 2, 0, range(2), 2)]
 )
 def test_no_dataset_waits_for_a_thread_that_tunes_it(dataset):
     assert dataset.options().autotune.enabled is False

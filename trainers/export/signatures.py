@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers import baselines
-from trainers.datasets import Splits, narrow
+from trainers.datasets import Splits, with_int32_indices
 from trainers.export import metrics
 from trainers.layers.towers import Tensors
 from trainers.layers.weights import named_weights
@@ -136,7 +136,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
     def parse(examples: tf.Tensor) -> tuple[Tensors, Raw]:
         raw = tf.io.parse_example(examples, raw_spec)
-        return narrow(module.transform(raw)), raw
+        return with_int32_indices(module.transform(raw)), raw
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serving_default(examples: tf.Tensor) -> Tensors:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from trainers.datasets import Arrays, dealt_batches
+from trainers.datasets import Arrays, replica_batches
 from trainers.hyperparameters import Distribution
 
 _TF_CONFIG = "TF_CONFIG"
@@ -90,12 +90,12 @@ def batches(strategy: tf.distribute.Strategy, arrays: Arrays, batch_size: int, s
         count = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * count
         replicas = range(first, first + count)
-        return dealt_batches(arrays, batch_size, shuffle_seed, replicas, context.num_replicas_in_sync)
+        return replica_batches(arrays, batch_size, shuffle_seed, replicas, context.num_replicas_in_sync)
 
     return strategy.distribute_datasets_from_function(of_worker)
 
 
-def agreed(strategy: tf.distribute.Strategy, value: float) -> float:
+def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
     """The mean of the workers' values, so that they all decide alike; waits for all of them."""
     if strategy.num_replicas_in_sync == 1:
         return value
@@ -103,7 +103,7 @@ def agreed(strategy: tf.distribute.Strategy, value: float) -> float:
     return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
 
-def part_random_streams(strategy: tf.distribute.Strategy, seed: int) -> None:
+def use_own_random_stream(strategy: tf.distribute.Strategy, seed: int) -> None:
     """From here on, gives each worker its own random numbers, so that they do not drop the same units."""
     if index := worker_index(strategy):
         tf.random.set_seed(seed + index)

@@ -116,7 +116,7 @@ def fit(
 
     # Weights come into being when a model is first called.
     strategy.run(lambda batch, _: model.compute_loss(batch, training=False), args=next(iter(dataset)))
-    distribution.part_random_streams(strategy, hparams.seed)
+    distribution.use_own_random_stream(strategy, hparams.seed)
     best, best_weights, waited = -math.inf, model.get_weights(), 0
     with tf.summary.create_file_writer(log_dir).as_default():
         for epoch in range(1, hparams.epochs + 1):
@@ -127,7 +127,7 @@ def fit(
                     f"{name}: the loss of epoch {epoch} is {loss}; a lower learning_rate than "
                     f"{hparams.learning_rate} may help."
                 )
-            value = distribution.agreed(strategy, objective(model))
+            value = distribution.mean_over_workers(strategy, objective(model))
             tf.summary.scalar("loss", loss, step=epoch)
             tf.summary.scalar(f"eval_{objective.name}", value, step=epoch)
             _logger.info(

@@ -55,10 +55,10 @@ def test_progress_goes_from_file_to_file_up_to_their_sizes(source):
         block_bytes=TINY, progress=lambda path, done, size: steps.setdefault(path.name, []).append((done, size))
     )
     assert list(steps) == [f"{name}.gz" for name in TABLES]
-    for name, told in steps.items():
+    for name, reports in steps.items():
         size = (source.imdb / name).stat().st_size
-        assert told == sorted(told)
-        assert told[-1] == (size, size)
+        assert reports == sorted(reports)
+        assert reports[-1] == (size, size)
 
 
 def test_memory_stays_small_whatever_the_size_of_a_table(source):

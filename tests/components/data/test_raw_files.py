@@ -155,9 +155,9 @@ def test_bad_line(folder, set_line, name, line, text, value, message):
     error = caught.value
     assert (error.file, error.line, error.value) == (folder / name, line, value)
     # Ratings that refer to the bad row are reported with it.
-    (told,) = [part for part in str(error).split("\n") if part.startswith(f"{name}:{line}: ")]
-    assert message in told
-    assert told.endswith(f"; received {value!r}.")
+    (reported,) = [part for part in str(error).split("\n") if part.startswith(f"{name}:{line}: ")]
+    assert message in reported
+    assert reported.endswith(f"; received {value!r}.")
 
 
 def test_message_of_a_bad_rating(folder, set_line):

@@ -62,7 +62,7 @@ class Gate:
         execute(validator, {"statistics": statistics, "schema": schema}, {"anomalies": anomalies})
         comparer = train_eval_validator(channel, SCHEMA, strategy)
         execute(comparer, {"statistics": statistics, "baseline_statistics": statistics}, {"anomalies": drift})
-        narrowed = self.artifact(standard_artifacts.Schema, "narrowed")
+        written = self.artifact(standard_artifacts.Schema, "written")
         inputs = {"statistics": [statistics], "curated_schema": [schema], "anomalies": [anomalies], "drift": [drift]}
         if before:
             across_spans = self.artifact(standard_artifacts.ExampleAnomalies, "drift across spans")
@@ -73,13 +73,13 @@ class Gate:
             # As TFX unites channels: in any order.
             inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
         executor = DataGate.EXECUTOR_SPEC.executor_class()
-        executor.Do(inputs, {"schema": [narrowed]}, {"source": ""})
-        return [feature.name for feature in tfdv.load_schema_text(f"{narrowed.uri}/schema.pbtxt").feature]
+        executor.Do(inputs, {"schema": [written]}, {"source": ""})
+        return [feature.name for feature in tfdv.load_schema_text(f"{written.uri}/schema.pbtxt").feature]
 
     def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
         with pytest.raises(AnomalyError) as caught:
             self.run(strategy, before)
-        assert not (self.folder / "narrowed").exists()
+        assert not (self.folder / "written").exists()
         for anomaly in caught.value.anomalies:
             for text in (anomaly.split, anomaly.feature, anomaly.short, anomaly.long):
                 assert text in str(caught.value)

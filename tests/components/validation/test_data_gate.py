@@ -84,7 +84,7 @@ def test_without_credits_the_schema_knows_neither_director_nor_star(gate, nulls)
 
 @pytest.mark.parametrize("split", ["train", "eval"])
 @pytest.mark.parametrize(
-    ("feature", "value", "told"),
+    ("feature", "value", "message"),
     [
         ("occupation", 21, "Unexpectedly large value: 21"),
         ("rating", 5.5, "Unexpectedly high value: 5.5"),
@@ -94,12 +94,12 @@ def test_without_credits_the_schema_knows_neither_director_nor_star(gate, nulls)
         ("user_id", None, "The feature was present in fewer examples than expected"),
     ],
 )
-def test_one_bad_value_is_found(gate, split, feature, value, told):
+def test_one_bad_value_is_found(gate, split, feature, value, message):
     gate.splits[split][feature] = with_first(gate.splits[split][feature], value)
     found = gate.anomalies()
     # One rating out of range also moves the bounds of the histograms that are compared.
     assert {each.feature for each in found} == {feature}
-    assert [each.split for each in found if told in each.long] == [split]
+    assert [each.split for each in found if message in each.long] == [split]
 
 
 @pytest.mark.parametrize("split", ["train", "eval", "movies"])

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.config import load_config
 from pipeline.local import report
 from pipeline.local.nodes import NodeRun
-from pipeline.local.report import Artifact, model_summary, models_table, summarise, unmet, write_summary
+from pipeline.local.report import Artifact, model_summary, models_table, reasons_not_pushed, summarise, write_summary
 
 RANKING = {
     "": {"example_count": 9945.0},
@@ -100,7 +100,7 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert found["models"]["joint"]["reasons"] == ["squared_error_gain of joint is too small"]
     assert found["recommender"] == {"pushed": "/serving/recommender/1700000001"}
     assert (found["seconds"], found["peak_rss_mb"], found["seeds"]["split"]) == (123.5, 2000, 3)
-    assert unmet(found) == {"joint": "squared_error_gain of joint is too small"}
+    assert reasons_not_pushed(found) == {"joint": "squared_error_gain of joint is too small"}
     assert json.loads(json.dumps(found)) == found
 
 
@@ -108,7 +108,7 @@ def test_a_recommender_that_was_not_pushed_is_unmet(outputs: dict[str, dict[str,
     outputs["Pusher.recommender"] = {"pushed_model": Artifact("/pushed", {"pushed": 0})}
     found = summary(outputs)
     assert found["recommender"] == {"pushed": None}
-    assert list(unmet(found)) == ["joint", "recommender"]
+    assert list(reasons_not_pushed(found)) == ["joint", "recommender"]
 
 
 def test_the_table_says_what_the_summary_says(outputs: dict[str, dict[str, Artifact]]) -> None:

@@ -47,9 +47,9 @@ def test_a_tower_may_do_without_ids(splits):
 
 def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
     tower = query_tower(splits, dropout=0.0)
-    told, untold = tower(with_user(splits, 3)), tower(with_user(splits, 0))
+    with_id, without_id = tower(with_user(splits, 3)), tower(with_user(splits, 0))
     mixed = tower(with_user(splits, 3), training=True)
-    close = [np.isclose(mixed, each, atol=1e-6).all(axis=1) for each in (told, untold)]
+    close = [np.isclose(mixed, each, atol=1e-6).all(axis=1) for each in (with_id, without_id)]
     assert (close[0] | close[1]).all()
     assert 10 < close[1].sum() < 40
 

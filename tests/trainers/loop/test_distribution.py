@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits
-from trainers.datasets import batches, dealt_batches
+from trainers.datasets import batches, replica_batches
 from trainers.loop import distribution
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -121,7 +121,7 @@ class TestTraining:
 @pytest.mark.parametrize("replica_count", [1, 2, 3])
 def test_replicas_are_dealt_every_row_once_and_weigh_it_alike(replica_count):
     arrays = {"x": np.arange(13)}
-    hands = list(dealt_batches(arrays, 4, 0, range(replica_count), replica_count).as_numpy_iterator())
+    hands = list(replica_batches(arrays, 4, 0, range(replica_count), replica_count).as_numpy_iterator())
     steps = [hands[first : first + replica_count] for first in range(0, len(hands), replica_count)]
     whole = [batch["x"] for batch in batches(arrays, 4, shuffle_seed=0).as_numpy_iterator()]
     assert len(steps) == len(whole) == 4
@@ -134,9 +134,9 @@ def test_replicas_are_dealt_every_row_once_and_weigh_it_alike(replica_count):
 
 def test_workers_deal_out_the_same_batches():
     arrays = planted_splits(users=20, movies=10, ratings=90, seed=0).train
-    together = dealt_batches(arrays, 20, 3, range(2), 2)
+    together = replica_batches(arrays, 20, 3, range(2), 2)
     apart = [
-        list(dealt_batches(arrays, 20, 3, range(replica, replica + 1), 2).as_numpy_iterator()) for replica in range(2)
+        list(replica_batches(arrays, 20, 3, range(replica, replica + 1), 2).as_numpy_iterator()) for replica in range(2)
     ]
     for place, (rows, share) in enumerate(together.as_numpy_iterator()):
         got, weight = apart[place % 2][place // 2]
