@@ -29,6 +29,7 @@ lint: ## Check style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/shellcheck scripts/*.sh .ci/run
 
 format: ## Format the code and fix what can be fixed by machine
@@ -37,5 +38,5 @@ format: ## Format the code and fix what can be fixed by machine
 	.venv/bin/ruff format
 
 clean: ## Remove caches and build products; the environment and output/ stay
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . \( -name .venv -o -name .toolchain -o -name .git -o -name output \) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.local.memory import PeakMemory
-from pipeline.local.nodes import NodeRun
+from pipeline.nodes import NodeRun
 
 if TYPE_CHECKING:
     from tfx.v1.dsl import Pipeline
@@ -51,7 +51,7 @@ class Cost:
 
 
 class CostObserver:
-    """Keeps what each node takes. Implements `pipeline.local.nodes.Observer`."""
+    """Keeps what each node takes. Implements `pipeline.nodes.Observer`."""
 
     def __init__(self) -> None:
         self.costs: dict[str, Cost] = {}

@@ -144,8 +144,8 @@ def prepare_notebook(
       seed: of initial weights and of the shuffle.
       batch_size: ratings in a step.
       with_metrics: whether every step computes the top-k metrics, as in the notebooks: slower, with the same result.
-      tuned: whether tf.data's autotuning is on, as in the notebooks. It is slower; `trainers.datasets.without_autotuning`
-        says why.
+      tuned: whether tf.data's autotuning is on, as in the notebooks; it is slower, see
+        `trainers.datasets.without_autotuning`.
     """
     tf.keras.utils.set_random_seed(seed)
     columns = {"user": train.users, "movie": train.movies, "stars": train.stars.astype(np.float32)}

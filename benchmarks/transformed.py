@@ -16,8 +16,8 @@ from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, U
 from components.ingestion.histories import Ragged
 from components.ingestion.splits import SplitConfig
 from pipeline.config import Config, DataConfig
-from pipeline.local.nodes import NodeRun
 from pipeline.local.runner import run_pipeline
+from pipeline.nodes import NodeRun
 from pipeline.source import fingerprint
 from trainers.datasets import Arrays, Splits, read_splits, with_int32_indices, without_autotuning
 from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
@@ -87,7 +87,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[
 
 
 class _NodeReporter:
-    """Implements `pipeline.local.nodes.Observer`."""
+    """Implements `pipeline.nodes.Observer`."""
 
     def __init__(self, on_node: Callable[[str], None]):
         self._on_node = on_node

@@ -145,9 +145,13 @@ class BeamConfig(ConfigSection):
     direct_num_workers: int = Field(1, ge=0, description="Workers of the direct runner; 0 for one per core.")
 
     def args(self) -> list[str]:
-        """Flags for Beam; its in-process runner by name, as DirectRunner first tries to download Prism, in any mode."""
+        """Flags for Beam, for the components that process data with it."""
         return [
+            # The in-process runner by its own name: DirectRunner, whatever its mode, first tries to download Prism.
             "--runner=FnApiRunner",
+            # Where no flag says how workers get TFX, TFX packs itself into an archive for each component, which takes
+            # seconds. An image counts as an answer; workers in this process, or on this machine, need none.
+            "--sdk_container_image=none",
             f"--direct_running_mode={self.direct_running_mode}",
             f"--direct_num_workers={self.direct_num_workers}",
             # Checking the types of a graph as large as Transform's takes seconds, and finds nothing in a released one.

@@ -13,6 +13,7 @@ from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_conf
 
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import SplitConfig
+from pipeline.config import BeamConfig
 from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(900)]
@@ -49,7 +50,7 @@ def artifacts(ml1m_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Artif
         pipeline_root=str(root),
         components=[example_gen, schema, transform],
         metadata_connection_config=connection,
-        beam_pipeline_args=["--direct_running_mode=in_memory"],
+        beam_pipeline_args=BeamConfig().args(),
     )
     tfx.orchestration.LocalDagRunner().run(pipeline)
     with Metadata(connection) as metadata:

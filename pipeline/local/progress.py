@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from pipeline.local.nodes import NodeRun
+from pipeline.nodes import NodeRun
 
 TRAINERS_LOGGER = "trainers"
 
@@ -17,7 +17,7 @@ TRAINERS_LOGGER = "trainers"
 class RunProgress:
     """Prints `[5/24] Transform … 41 s` for every node that ends; on a terminal, also a clock beside the running one.
 
-    Use as a context manager, which also shows what the trainers log. Implements `pipeline.local.nodes.Observer`.
+    Use as a context manager, which also shows what the trainers log. Implements `pipeline.nodes.Observer`.
     """
 
     def __init__(self, console: Console, total: int):

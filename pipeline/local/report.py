@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.table import Table
 
 from pipeline.config import Config
-from pipeline.local.nodes import NodeRun
 from pipeline.local.output import write_whole
+from pipeline.nodes import NodeRun
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks import data as benchmark
 from benchmarks.data_job import COMPONENTS, Cost, CostObserver, Job, count_rows, data_pipeline, main
 from components.data.sample import generate_sample
-from pipeline.local.nodes import NodeRun
+from pipeline.nodes import NodeRun
 from tests.components.ingestion.examples_oracle import RATING_SPLITS, SPLITS, assert_examples, read_split
 
 APP = typer.Typer()

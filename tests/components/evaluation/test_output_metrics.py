@@ -9,6 +9,7 @@ from tensorflow_model_analysis.metrics.calibration import MeanPrediction
 from tensorflow_model_analysis.metrics.mean_regression_error import MeanAbsoluteError
 
 from components.evaluation.output_metrics import MAE, RMSE, MeanOutputs, OutputErrors
+from pipeline.config import BeamConfig
 
 OUTPUTS = ["hit", "gain"]
 LABEL = 1.0
@@ -93,9 +94,7 @@ def test_nothing_gives_no_number():
 
 def test_beam_takes_it():
     combiner = MeanOutputs(OUTPUTS).computations()[0].combiner
-    with beam.Pipeline(
-        options=PipelineOptions(["--runner=FnApiRunner", "--direct_running_mode=in_memory"])
-    ) as pipeline:
+    with beam.Pipeline(options=PipelineOptions(BeamConfig().args())) as pipeline:
         means = pipeline | beam.Create([1]) | beam.FlatMap(lambda _: list(inputs())) | beam.CombineGlobally(combiner)
         means | beam.Map(lambda values: [float(value) for value in values.values()]) | beam.Map(_check)
 

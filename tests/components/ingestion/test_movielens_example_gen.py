@@ -16,13 +16,12 @@ from components.data.sample import generate_sample
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.span_resolvers import latest_spans
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
-from pipeline.config import load_config
+from pipeline.config import BeamConfig, load_config
 from pipeline.graph import create_pipeline
 from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = pytest.mark.component
 
-BEAM = ["--direct_running_mode=in_memory"]
 SCHEMA = Path(__file__).parents[3] / "transform" / "schema.pbtxt"
 
 
@@ -50,7 +49,7 @@ class Runs:
             components=[example_gen, *then(example_gen)],
             enable_cache=True,
             metadata_connection_config=self.connection,
-            beam_pipeline_args=BEAM,
+            beam_pipeline_args=BeamConfig().args(),
         )
         tfx.orchestration.LocalDagRunner().run(pipeline)
         return self.examples()[-1]

@@ -19,6 +19,7 @@ from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import SplitConfig, Strategy
 from components.validation.data_gate import FEWEST_COMPARED_ROWS, Anomaly, AnomalyError, DataGate
 from components.validation.distributions import comparison, train_eval_validator
+from pipeline.config import BeamConfig
 from tests.components.validation.gate_runs import SCHEMA, SCHEMA_FILE, Columns, Gate
 from transform.features import AGE_CODES, GENRES
 
@@ -259,7 +260,7 @@ def run(tmp_path: Path) -> Callable[[Path], Path]:
                 components=[examples, curated, statistics, validator, drift, gate],
                 enable_cache=True,
                 metadata_connection_config=sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite")),
-                beam_pipeline_args=["--runner=FnApiRunner", "--direct_running_mode=in_memory"],
+                beam_pipeline_args=BeamConfig().args(),
             )
         )
         return root

@@ -6,8 +6,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from pipeline.local.nodes import NodeRun, State
 from pipeline.local.progress import RunProgress, duration
+from pipeline.nodes import NodeRun, State
 
 _logger = logging.getLogger("trainers.anything")
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from pipeline.config import load_config
 from pipeline.local import report
-from pipeline.local.nodes import NodeRun
 from pipeline.local.report import Artifact, model_summary, models_table, reasons_not_pushed, summarise, write_summary
+from pipeline.nodes import NodeRun
 
 RANKING = {
     "": {"example_count": 9945.0},

@@ -1,4 +1,4 @@
-"""What a run tells about its nodes, free of TFX."""
+"""What a run reports about its nodes. Imports neither TFX nor TensorFlow, so that commands stay quick to load."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,11 +11,11 @@ class NodeRun:
     """What became of a node.
 
     Attributes:
-      id: the node.
-      state: complete if it ran, cached if an earlier result was used, resolved for resolvers and importers, skipped if
-        it had nothing to do, failed.
+      id: the node's id.
+      state: `complete` if the node ran, `cached` if an earlier result was used, `resolved` for resolvers and importers,
+        `skipped` if it had nothing to do, `failed` otherwise.
       seconds: how long it took.
-      execution_id: its execution in the metadata store, if there is one.
+      execution_id: its execution in the metadata store; None where there is none.
     """
 
     id: str
@@ -25,7 +25,7 @@ class NodeRun:
 
 
 class Observer(Protocol):
-    """Is told how a run proceeds."""
+    """Follows a run: the runner calls it when a node starts and when it ends."""
 
     def started(self, node_id: str) -> None:
         """A node starts."""

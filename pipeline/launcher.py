@@ -1,0 +1,110 @@
+"""Launches single nodes of a compiled pipeline, as TFX's LocalDagRunner does it in its own loop.
+
+A pipeline is compiled once to TFX's intermediate representation (IR), a protocol buffer that holds everything a node
+needs: its inputs, its executor, and the connection to the metadata store. Any process that has the IR can launch any
+node of it.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from pipeline.nodes import State
+
+_RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
+_IMPORTER = "tfx.dsl.components.common.importer.Importer"
+
+# The custom property under which TFX's launcher keeps the error of an execution whose inputs could not be resolved.
+_EXECUTION_RESULT = "__execution_result__"
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What came of launching a node.
+
+    Attributes:
+      state: as in `pipeline.nodes.NodeRun`.
+      execution_id: its execution in the metadata store; None where the node was skipped.
+      problem: why it failed, as TFX recorded it, which may be the text of a traceback; empty otherwise.
+    """
+
+    state: State
+    execution_id: int | None = None
+    problem: str = ""
+
+
+def compile_pipeline(pipeline: tfx.dsl.Pipeline) -> pipeline_pb2.Pipeline:
+    """Compiles a pipeline to TFX's intermediate representation; the id of the run is left open."""
+    return compiler.Compiler().compile(pipeline)
+
+
+def node_ids(ir: pipeline_pb2.Pipeline) -> list[str]:
+    """The ids of all nodes, each after those that it depends on."""
+    return [node.pipeline_node.node_info.id for node in ir.nodes]
+
+
+def new_run_id() -> str:
+    """An id for a new run: the time, to the microsecond."""
+    return datetime.now().isoformat()
+
+
+def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> Launched:
+    """Runs a node to its end: resolves its inputs, looks into the cache, executes it and publishes its outputs.
+
+    Args:
+      ir: the compiled pipeline; it is not changed.
+      node_id: one of `node_ids`.
+      run_id: the run that the node belongs to; the nodes of one run share it. Not used where `ir` already names a run.
+
+    Returns:
+      The node's state. Inputs that cannot be resolved are a state, `failed`, since TFX records them and goes on.
+
+    Raises:
+      KeyError: the pipeline has no such node.
+      Exception: whatever the node's driver or executor raises; the execution is recorded as failed.
+    """
+    bound = pipeline_pb2.Pipeline()
+    bound.CopyFrom(ir)
+    runtime_parameter_utils.substitute_runtime_parameter(bound, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    node = _find(bound, node_id)
+    deployment = runner_utils.extract_local_deployment_config(bound)
+    config = deployment.metadata_connection_config
+    connection = metadata.Metadata(getattr(config, config.WhichOneof("connection_config")))
+    info = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=connection,
+        pipeline_info=bound.pipeline_info,
+        pipeline_runtime_spec=bound.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+    ).launch()
+    if info is None or not info.execution_id:
+        return Launched("skipped")
+    with connection as handle:
+        (execution,) = handle.store.get_executions_by_id([info.execution_id])
+    return _outcome(execution, node.node_info.type.name)
+
+
+def _find(ir: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
+    for node in ir.nodes:
+        if node.pipeline_node.node_info.id == node_id:
+            return node.pipeline_node
+    raise KeyError(f"{node_id} should be one of the pipeline's nodes: {', '.join(node_ids(ir))}.")
+
+
+def _outcome(execution: metadata_store_pb2.Execution, node_type: str) -> Launched:
+    if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
+        result = json.loads(execution.custom_properties[_EXECUTION_RESULT].string_value or "{}")
+        return Launched("failed", execution.id, result.get("resultMessage", "its inputs could not be resolved"))
+    if node_type in (_RESOLVER, _IMPORTER):
+        return Launched("resolved", execution.id)
+    cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED
+    return Launched("cached" if cached else "complete", execution.id)
