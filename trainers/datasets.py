@@ -4,7 +4,7 @@ A row takes some 700 bytes, so that MovieLens 1M fits into less than a gigabyte;
 from memory is many times faster than parsing the files in every epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,14 +153,19 @@ def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}
 
 
-def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: Arrays) -> np.ndarray:
+def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """What a function gives for rows, batch by batch: float32 [rows].
 
     Args:
-      function: of a batch of columns as `arrays` has them; its values are [batch_size].
+      function: takes a batch of the columns of `arrays` and gives [batch_size].
       arrays: [rows, ...] by name.
     """
-    return np.concatenate([function(batch) for batch in batches(arrays, _PREDICTION_BATCH)])
+    count = len(next(iter(arrays.values())))
+    # Slices instead of a tf.data pipeline, which would take longer to set up than a few batches take to compute.
+    batches = [slice(start, start + _PREDICTION_BATCH) for start in range(0, count, _PREDICTION_BATCH)]
+    return np.concatenate(
+        [function({name: tf.constant(values[batch]) for name, values in arrays.items()}) for batch in batches]
+    )
 
 
 @dataclass(frozen=True)

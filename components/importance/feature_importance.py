@@ -1,4 +1,4 @@
-"""TFX component: which features matter, alone and together, by the DCN's cross weights and by permutation."""
+"""TFX component: which features matter, alone and in pairs, by the DCN's cross weights and by permutation."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.importance.permutation import Arrays, permutation_importance
+from components.importance.permutation import Arrays, RowLosses, permutation_importance
 from components.importance.report import (
     HTML_FILE,
     JSON_FILE,
@@ -23,10 +23,11 @@ from components.importance.report import (
 )
 from trainers.datasets import predictions, read_rows
 from trainers.likes import is_decided, is_liked
-from trainers.loop.evaluation import log_loss
+from trainers.loop.evaluation import log_losses
 from transform.features import LABEL, columns, transformed_name
 
-# Shuffled rows from which a growth of the loss is taken, in all: with few rows, these are shuffled more than once.
+# The growth of a loss is taken from at least this many shuffled rows: fewer rows are shuffled several times, up to a
+# limit.
 _ROWS, _MOST_REPEATS = 20_000, 10
 
 
@@ -88,12 +89,12 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
     if getattr(head, "cross_kernel", None) is not None:
         norms = block_norms(head.cross_kernel.numpy(), head.embedding_scales.numpy(), len(features))
         weights = CrossWeights(norms, head.cross_effects.numpy())
-    objective, unit, loss, rows = _objective(exported, _sample_rows(rows, seed))
+    objective, unit, losses, rows = _objective(exported, _sample_rows(rows, seed))
     count = len(rows[transformed_name(LABEL)])
     importance = permutation_importance(
         rows,
         {name: [column.name for column in columns(among=rows) if column.feature.name == name] for name in features},
-        loss,
+        losses,
         pairs=[(one, other) for place, one in enumerate(features) for other in features[place + 1 :]],
         repeats=min(_MOST_REPEATS, max(1, _ROWS // count)),
         seed=seed,
@@ -127,22 +128,38 @@ def _sample_rows(rows: Arrays, seed: int) -> Arrays:
     return {name: values[chosen] for name, values in rows.items()}
 
 
-def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, Callable[[Arrays], float], Arrays]:
-    """What the model is trained for: its name, the output's unit, the loss of rows, and the rows that it is for."""
+def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, RowLosses, Arrays]:
+    """What the model is trained for.
+
+    Returns:
+      The name of the loss, the unit of the output, the loss of each row, and the rows that the loss is defined for.
+    """
+    label = transformed_name(LABEL)
     if hasattr(exported, "like_logits"):
-        decided = is_decided(rows[transformed_name(LABEL)])
-        rows = {name: values[decided] for name, values in rows.items()}
-        liked = is_liked(rows[transformed_name(LABEL)])
-        return "log-loss", "log-odds", lambda given: log_loss(_predict(exported.like_logits, given), liked), rows
-    ratings = rows[transformed_name(LABEL)]
+        decided = is_decided(rows[label])
+        predict_logits = _prediction(exported.like_logits)
+        return (
+            "log-loss",
+            "log-odds",
+            lambda given: log_losses(predict_logits(given), is_liked(given[label])),
+            {name: values[decided] for name, values in rows.items()},
+        )
+    predict_ratings = _prediction(exported.ratings)
+    return (
+        "mean squared error",
+        "stars",
+        lambda given: np.square(predict_ratings(given) - given[label]),
+        rows,
+    )
 
-    def squared_error(given: Arrays) -> float:
-        return float(np.mean(np.square(_predict(exported.ratings, given) - ratings)))
 
-    return "mean squared error", "stars", squared_error, rows
+def _prediction(function: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Callable[[Arrays], np.ndarray]:
+    """The function for arrays of any number of rows, traced once: float64 [rows]."""
+    traced = tf.function(lambda features: function(features), reduce_retracing=True)
 
+    def predict(rows: Arrays) -> np.ndarray:
+        # An exported function does not take the label.
+        inputs = {name: values for name, values in rows.items() if name != transformed_name(LABEL)}
+        return predictions(traced, inputs).astype(np.float64)
 
-def _predict(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], rows: Arrays) -> np.ndarray:
-    # An exported function does not take the label.
-    inputs = {name: values for name, values in rows.items() if name != transformed_name(LABEL)}
-    return predictions(function, inputs).astype(np.float64)
+    return predict

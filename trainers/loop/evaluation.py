@@ -65,9 +65,10 @@ class LogLoss:
     def __call__(self, model: tf.keras.Model) -> float:
         predict = tf.function(lambda features: model.like_logits(features), reduce_retracing=True)
         logits = predictions(predict, self._rows)
-        return log_loss(logits, is_liked(self._rows[transformed_name(LABEL)]))
+        return float(np.mean(log_losses(logits, is_liked(self._rows[transformed_name(LABEL)]))))
 
 
-def log_loss(logits: np.ndarray, liked: np.ndarray) -> float:
-    """Mean cross-entropy, in nats, of log-odds [rows] and labels [rows]."""
-    return float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - liked * logits.astype(np.float64)))
+def log_losses(logits: np.ndarray, liked: np.ndarray) -> np.ndarray:
+    """Cross-entropies, in nats, of log-odds [rows] and labels [rows]: float64 [rows]."""
+    logits = logits.astype(np.float64)
+    return np.logaddexp(0, logits) - liked * logits
