@@ -22,8 +22,8 @@ from components.ingestion.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers.baselines import BiasModel, LikeBiases
 from trainers.datasets import Arrays, predictions
-from trainers.dcn import SPECS
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.dcn import SPECS, spec
+from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork
 from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
@@ -145,7 +145,7 @@ def _measure_all(
 def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
     rows = _decided(objective, ready.test)
     users, movies = rows[transformed_name(USER_ID)], rows[transformed_name(MOVIE_ID)]
-    splits = SPECS[objective].rows(ready.splits)
+    splits = SPECS[Task(objective)].rows(ready.splits)
     if objective == RATING:
         return rating_metrics(BiasModel.of(splits).predict(users, movies), rows[transformed_name(LABEL)])
     return like_metrics(LikeBiases.of(splits).total(users, movies), is_liked(rows[transformed_name(LABEL)]))
@@ -153,7 +153,7 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
     """Trains a network with each of some hyper-parameters, and measures the one that is best on eval."""
-    trained = [(train(SPECS[each.objective], each, ready.splits), each) for each in candidates]
+    trained = [(train(spec(each), each, ready.splits), each) for each in candidates]
     best, hparams = min(trained, key=lambda pair: pair[0].value)
     model: CrossNetwork = best.model
     rows = _decided(hparams.objective, ready.test)

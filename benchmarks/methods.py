@@ -11,7 +11,7 @@ from scipy import sparse
 from benchmarks import baselines
 from benchmarks.dataset import Dataset, Ratings
 from benchmarks.metrics import Values, means, rating_values, top_k_metrics, top_k_values
-from pipeline.config import ModelsConfig
+from pipeline.model_settings import ModelsConfig
 
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
@@ -189,7 +189,7 @@ def _notebook(name: str) -> Callable[[Case], Result]:
 def _own(title: str, model: str, **changes: Any) -> Method:
     def measure(case: Case) -> Result:
         from benchmarks import models
-        from trainers.specs import spec_of
+        from trainers.registry import spec_of
 
         ready = case.transformed()
         hparams = getattr(case.models, model).model_copy(update={"seed": case.seed, **changes})

@@ -16,7 +16,8 @@ from benchmarks.protocols import PROTOCOLS, Protocol
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run, machine, table
 from benchmarks.results import Results
 from components.data.raw_files import DataError, MovieLens, read_movielens
-from pipeline.config import ConfigError, ModelsConfig, load_config
+from pipeline.config import ConfigError, load_config
+from pipeline.model_settings import ModelsConfig
 
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed

@@ -10,13 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.ingestion.splits import SplitConfig, Strategy
-from trainers.hyperparameters import (
-    DCNHyperparameters,
-    JointHyperparameters,
-    RankingHyperparameters,
-    RetrievalHyperparameters,
-)
-from trainers.loop.search_spaces import TuningConfig
+from pipeline.model_settings import ModelsConfig, TuningConfig
 from transform.features import FEATURES
 
 
@@ -82,17 +76,6 @@ class DataConfig(ConfigSection):
     def tolerance(self) -> float:
         """Share of the rows of a file that may be bad."""
         return self.bad_rows_tolerance if self.on_bad_rows == "quarantine" else 0.0
-
-
-class ModelsConfig(ConfigSection):
-    """Hyper-parameters of the four models."""
-
-    dcn: DCNHyperparameters = Field(default_factory=DCNHyperparameters, description="Deep & cross network.")
-    retrieval: RetrievalHyperparameters = Field(
-        default_factory=RetrievalHyperparameters, description="Two-tower retriever."
-    )
-    ranking: RankingHyperparameters = Field(default_factory=RankingHyperparameters, description="Rating predictor.")
-    joint: JointHyperparameters = Field(default_factory=JointHyperparameters, description="Both tasks in one model.")
 
 
 class EvaluationConfig(ConfigSection):
@@ -164,7 +147,7 @@ class Config(ConfigSection):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
     data: DataConfig = Field(default_factory=DataConfig, description="What is read and how it is divided.")
-    models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the four models.")
+    models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the models.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
     recommender: RecommenderConfig = Field(default_factory=RecommenderConfig, description="The two-stage recommender.")

@@ -1,21 +1,17 @@
 """What the Evaluator measures on the test split, and what a model must reach to be blessed."""
 
 import json
+from collections.abc import Sequence
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluation.output_metrics import MeanOutputs, OutputErrors
-from pipeline.config import EvaluationConfig, ModelsConfig
+from pipeline.config import EvaluationConfig
 from trainers.export.like_head import LIKED, WEIGHT
 from trainers.export.metrics import KS
+from trainers.hyperparameters import Task
 from transform.features import LABEL
-
-RETRIEVAL = "retrieval"
-RATING = "rating"
-LIKE = "like"
-
-TASKS = {"dcn": (RATING,), "retrieval": (RETRIEVAL,), "ranking": (RATING,), "joint": (RETRIEVAL, RATING)}
 
 _TOP_K_METRICS = tuple(
     f"{name}{suffix}" for suffix in ("", "_filtered") for name in (*(f"recall_at_{k}" for k in KS), "ndcg_at_10")
@@ -23,46 +19,29 @@ _TOP_K_METRICS = tuple(
 _POPULARITY_METRICS = ("popularity_recall_at_10", "popularity_recall_at_10_filtered", "popularity_ndcg_at_10_filtered")
 
 
-def tasks(model: str, models: ModelsConfig) -> tuple[str, ...]:
-    """What a model is measured by; the objective of the DCN is configured."""
-    return (models.dcn.objective,) if model == "dcn" else TASKS[model]
-
-
-def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig | None = None) -> config_pb2.EvalConfig:
+def eval_config(tasks: Sequence[Task], evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
     """The Evaluator's configuration for a model.
 
-    The thresholds are on gains: the mean, over the test rows, of how much better the model is than the trivial baseline
-    that is exported beside it. The change thresholds hold it against the latest blessed model.
+    The value thresholds are on gains: the mean, over the test rows, of how much better the model is than the trivial
+    baseline that is exported beside it. The change thresholds compare it with the latest blessed model.
 
-    For likes, the model's signature `labels` gives label and weight of each test row, so that rows of 3 stars have no
-    part in any figure, their number included.
+    For likes, the model's signature `labels` gives the label and the weight of each test row: rows of 3 stars have
+    weight 0, so that they count in no figure, not even in the number of rows.
 
     Args:
-      model: its name.
+      tasks: what the model predicts.
       evaluation: bounds and slices.
-      models: the models' configuration; None for the defaults.
     """
-    wanted = tasks(model, models or ModelsConfig())
-    metrics: list[config_pb2.MetricsSpec] = []
-    if RETRIEVAL in wanted:
-        metrics.append(_metric_of_outputs(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS))
-        metrics.append(_gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance))
-    if RATING in wanted:
-        metrics.append(_metric_of_outputs(OutputErrors, "predicted_rating", "bias_predicted_rating"))
-        metrics.append(_gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance))
-    if LIKE in wanted:
-        metrics += [
-            _measured(name, "AUC", "BinaryCrossEntropy") for name in ("like_probability", "bias_like_probability")
-        ]
-        metrics.append(_gate("log_loss_gain", evaluation.log_loss_margin, evaluation.log_loss_tolerance))
+    metrics = [spec for task in tasks for spec in _METRICS[task](evaluation)]
     metrics.append(config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]))
-    if LIKE in wanted:
+    weighted = Task.LIKE in tasks
+    if weighted:
         for spec in metrics:
             spec.example_weights.weighted = True
     options = config_pb2.Options()
     options.include_default_metrics.value = False
     return config_pb2.EvalConfig(
-        model_specs=[_like_spec() if LIKE in wanted else _rating_spec()],
+        model_specs=[_like_spec() if weighted else _rating_spec()],
         slicing_specs=[
             config_pb2.SlicingSpec(),
             *(config_pb2.SlicingSpec(feature_keys=keys) for keys in evaluation.slices),
@@ -72,8 +51,32 @@ def eval_config(model: str, evaluation: EvaluationConfig, models: ModelsConfig |
     )
 
 
+def _retrieval_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    return [
+        _metric_of_outputs(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS),
+        _gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance),
+    ]
+
+
+def _rating_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    return [
+        _metric_of_outputs(OutputErrors, "predicted_rating", "bias_predicted_rating"),
+        _gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance),
+    ]
+
+
+def _like_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    return [
+        *(_measured(name, "AUC", "BinaryCrossEntropy") for name in ("like_probability", "bias_like_probability")),
+        _gate("log_loss_gain", evaluation.log_loss_margin, evaluation.log_loss_tolerance),
+    ]
+
+
+_METRICS = {Task.RETRIEVAL: _retrieval_metrics, Task.RATING: _rating_metrics, Task.LIKE: _like_metrics}
+
+
 def _metric_of_outputs(metric_type: type, *outputs: str) -> config_pb2.MetricsSpec:
-    """A metric of many outputs; without thresholds, which TFMA has for metrics of one output only."""
+    """One metric that reads several outputs, without thresholds: TFMA has these for metrics of one output only."""
     settings = json.dumps({"outputs": outputs})
     metric = config_pb2.MetricConfig(class_name=metric_type.__name__, module=metric_type.__module__, config=settings)
     return config_pb2.MetricsSpec(metrics=[metric])
@@ -82,7 +85,7 @@ def _metric_of_outputs(metric_type: type, *outputs: str) -> config_pb2.MetricsSp
 def _mean(output: str, threshold: config_pb2.MetricThreshold | None = None) -> config_pb2.MetricsSpec:
     metric = config_pb2.MetricConfig(class_name="MeanPrediction")
     if threshold is not None:
-        # On all test rows alone: a threshold without slices holds for each slice, and small ones are noisy.
+        # For all test rows together: a threshold without slices would hold for each slice, and small ones are noisy.
         overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
         metric.per_slice_thresholds.append(overall)
     return config_pb2.MetricsSpec(output_names=[output], metrics=[metric])

@@ -28,11 +28,10 @@ from components.validation.curated_schema import CuratedSchemaGen
 from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
 from pipeline.config import Config
-from pipeline.gates import TASKS
 from pipeline.model_stage import model_stage, pusher, tuner
+from pipeline.nodes import RECOMMENDER
 from pipeline.source import fingerprint
-
-RECOMMENDER = "recommender"
+from trainers.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def create_pipeline(
         name: model_stage(
             name, config, data.examples, data.gate, data.transform, pipeline_root, serving_dir, resolver_strategy
         )
-        for name in TASKS
+        for name in MODELS
     }
     for stage in stages.values():
         nodes += stage.nodes

@@ -22,6 +22,7 @@ from pipeline.gates import eval_config
 from pipeline.source import fingerprint
 from trainers.loop.training import HYPERPARAMETERS
 from trainers.loop.tuning import FOLDER, SEED, SPACE, TRIALS
+from trainers.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ def model_stage(
     """Trains a model, measures it on the test split, and pushes it if it passes the gates."""
     tuned = tuner(name, config, gate, transform, pipeline_root) if name in config.tuning.models else None
     trainer_id = f"Trainer.{name}"
-    warm = getattr(config.models, name).warm_start
+    warm = config.models[name].warm_start
     base = base_model(trainer_id, transform).with_id(f"Resolver.{name}_base") if warm else None
     trainer = tfx.components.Trainer(
-        run_fn=f"trainers.{name}.run_fn",
+        run_fn=MODELS[name].run_fn,
         custom_config=_settings(name, config),
         hyperparameters=tuned.outputs["best_hyperparameters"] if tuned else None,
         base_model=base.outputs[MODEL] if base else None,
@@ -80,7 +81,7 @@ def model_stage(
         baseline_model=resolver.outputs[MODEL],
         schema=gate.outputs["schema"],
         example_splits=["test"],
-        eval_config=eval_config(name, config.evaluation, config.models),
+        eval_config=eval_config(config.models[name].tasks, config.evaluation),
         module_path=evaluation_extractors.__name__,
     ).with_id(f"Evaluator.{name}")
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
@@ -90,7 +91,7 @@ def model_stage(
 def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeline_root: str) -> tfx.components.Tuner:
     """Looks for the hyper-parameters of a model. Reads what its Trainer reads: the test split is not among that."""
     return tfx.components.Tuner(
-        tuner_fn=f"trainers.{name}.tuner_fn",
+        tuner_fn=MODELS[name].tuner_fn,
         custom_config=tuner_settings(name, config, pipeline_root),
         **_inputs(gate, transform),
     ).with_id(f"Tuner.{name}")
@@ -99,7 +100,7 @@ def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeli
 def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, Any]:
     """What `trainers.loop.tuning` reads of the configuration."""
     return _settings(name, config) | {
-        SPACE: getattr(config.tuning.space, name),
+        SPACE: config.tuning.space[name],
         TRIALS: config.tuning.max_trials,
         SEED: config.tuning.seed,
         # Beside the Tuner's outputs, and not one of them: it outlives a run that was killed.
@@ -109,7 +110,7 @@ def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, A
 
 def _settings(name: str, config: Config) -> dict[str, Any]:
     return {
-        HYPERPARAMETERS: getattr(config.models, name).model_dump(mode="json"),
+        HYPERPARAMETERS: config.models[name].model_dump(mode="json"),
         "source": fingerprint("transform", "trainers"),
     }
 

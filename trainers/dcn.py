@@ -4,9 +4,6 @@ Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is one embe
 that each block of a cross layer's weights belongs to a pair of features.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -16,7 +13,7 @@ from tfx.components.tuner.component import TunerFnResult
 from trainers.datasets import Splits, batches
 from trainers.export.like_head import LikeHead
 from trainers.export.signatures import RatingHead, Raw
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork
 from trainers.layers.towers import Tensors
 from trainers.likes import is_liked, only_decided
@@ -137,23 +134,27 @@ def cross_kernel(model: CrossNetwork) -> tf.Tensor:
     return tf.convert_to_tensor(matrices[0]) if len(matrices) == 1 else tf.matmul(*matrices)
 
 
-# By objective.
-SPECS: dict[str, training.ModelSpec[DCNHyperparameters]] = {
-    "rating": training.ModelSpec("dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (RatingHead, Crosses)),
-    "like": training.ModelSpec("dcn", DCNHyperparameters, LikeModel, LogLoss, (LikeHead, Crosses), only_decided),
+SPECS: dict[Task, training.ModelSpec[DCNHyperparameters]] = {
+    Task.RATING: training.ModelSpec("dcn", DCNHyperparameters, DCNModel, RootMeanSquaredError, (RatingHead, Crosses)),
+    Task.LIKE: training.ModelSpec("dcn", DCNHyperparameters, LikeModel, LogLoss, (LikeHead, Crosses), only_decided),
 }
 
 
-def spec(section: Mapping[str, Any]) -> training.ModelSpec[DCNHyperparameters]:
-    """The network that a section of the configuration asks for."""
-    return SPECS[DCNHyperparameters.model_validate(section).objective]
+def spec(hparams: DCNHyperparameters) -> training.ModelSpec[DCNHyperparameters]:
+    """The network for the task that the hyper-parameters ask for."""
+    (task,) = hparams.tasks
+    return SPECS[task]
+
+
+def _spec_of_section(fn_args: FnArgs) -> training.ModelSpec[DCNHyperparameters]:
+    return spec(DCNHyperparameters.model_validate(fn_args.custom_config[training.HYPERPARAMETERS]))
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the deep & cross network; called by the Trainer component."""
-    training.run(fn_args, spec(fn_args.custom_config[training.HYPERPARAMETERS]))
+    training.run(fn_args, _spec_of_section(fn_args))
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Looks for hyper-parameters of the deep & cross network; called by the Tuner component."""
-    return tuning.tuner(fn_args, spec(fn_args.custom_config[training.HYPERPARAMETERS]))
+    return tuning.tuner(fn_args, _spec_of_section(fn_args))

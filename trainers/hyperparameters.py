@@ -1,10 +1,23 @@
 """Hyper-parameters of the four models, with their ranges."""
 
+from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
+
+
+class Task(StrEnum):
+    """What a model predicts, and is therefore measured by.
+
+    RETRIEVAL: scores of all movies, measured by recall and NDCG. RATING: stars, by RMSE and MAE. LIKE: the probability
+    of 4 or 5 stars against 1 or 2, by AUC and log-loss.
+    """
+
+    RETRIEVAL = "retrieval"
+    RATING = "rating"
+    LIKE = "like"
 
 
 class Hyperparameters(BaseModel):
@@ -27,6 +40,11 @@ class Hyperparameters(BaseModel):
         description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: so do the "
         "machines that TF_CONFIG names; each runs the same Trainer, and the chief's outputs count.",
     )
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a model with these hyper-parameters predicts."""
+        raise NotImplementedError
 
 
 class EmbeddingHyperparameters(BaseModel):
@@ -76,6 +94,11 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
             )
         return self
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a model with these hyper-parameters predicts."""
+        return (Task.RETRIEVAL,)
+
 
 class NetworkHyperparameters(EmbeddingHyperparameters):
     """A network of cross layers and deep layers over embeddings."""
@@ -113,6 +136,11 @@ class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
         "other: a pipeline that changes its objective needs another output folder.",
     )
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a model with these hyper-parameters predicts."""
+        return (Task(self.objective),)
+
 
 class RatingTowerHyperparameters(NetworkHyperparameters):
     """Two experts for ratings: a factor model, and a network that also reads the rated history."""
@@ -129,6 +157,11 @@ class RatingTowerHyperparameters(NetworkHyperparameters):
 
 class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
     """Rating predictor."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a model with these hyper-parameters predicts."""
+        return (Task.RATING,)
 
 
 class JointHyperparameters(RetrievalHyperparameters):
@@ -153,3 +186,8 @@ class JointHyperparameters(RetrievalHyperparameters):
                 f"{self.retrieval_weight} and {self.rating_weight}"
             )
         return self
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What a model with these hyper-parameters predicts."""
+        return (Task.RETRIEVAL, Task.RATING)

@@ -94,6 +94,12 @@ def _affinity(encoded: Encoded) -> tf.Tensor:
 SPEC = training.ModelSpec("joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))
 
 
+def spec(hparams: JointHyperparameters) -> training.ModelSpec[JointHyperparameters]:
+    """`SPEC`, whatever the hyper-parameters."""
+    del hparams
+    return SPEC
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the joint model; called by the Trainer component."""
     training.run(fn_args, SPEC)

@@ -33,6 +33,12 @@ class RankingModel(tfrs.Model):
 SPEC = training.ModelSpec("ranking", RankingHyperparameters, RankingModel, RootMeanSquaredError, (RatingHead,))
 
 
+def spec(hparams: RankingHyperparameters) -> training.ModelSpec[RankingHyperparameters]:
+    """`SPEC`, whatever the hyper-parameters."""
+    del hparams
+    return SPEC
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the ranker; called by the Trainer component."""
     training.run(fn_args, SPEC)

@@ -39,6 +39,12 @@ class RetrievalModel(TwoTowerModel):
 SPEC = training.ModelSpec("retrieval", RetrievalHyperparameters, RetrievalModel, FilteredRecall, (RetrievalHead,))
 
 
+def spec(hparams: RetrievalHyperparameters) -> training.ModelSpec[RetrievalHyperparameters]:
+    """`SPEC`, whatever the hyper-parameters."""
+    del hparams
+    return SPEC
+
+
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports the retriever; called by the Trainer component."""
     training.run(fn_args, SPEC)

@@ -18,6 +18,7 @@ from pipeline.commands.job import (
     prepared_job,
     recover_first,
 )
+from trainers.registry import MODELS
 
 if TYPE_CHECKING:
     from pipeline.local.logs import Consoles
@@ -26,13 +27,8 @@ if TYPE_CHECKING:
 _CONFIG = "sample"
 
 
-class Model(StrEnum):
-    """The models."""
-
-    DCN = "dcn"
-    RETRIEVAL = "retrieval"
-    RANKING = "ranking"
-    JOINT = "joint"
+# Its members come from the registry, which mypy cannot follow.
+Model = StrEnum("Model", {name.upper(): name for name in MODELS})  # type: ignore[misc]
 
 
 def tune(
@@ -110,7 +106,6 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     from pipeline.local.search import Search, read_trials
     from pipeline.model_stage import tuner_settings
     from trainers.loop.tuning import search_folder
-    from trainers.specs import spec_of
 
     recover_first(job.output, consoles)
     connection = metadata_config(job.output.metadata)
@@ -125,7 +120,7 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     with RunProgress(consoles.err, total=len(pipeline.components)) as progress:
         nodes = run_pipeline(pipeline, "local", progress)
     outputs = read_outputs(mlmd.MetadataStore(connection), nodes)
-    objective = spec_of(model.value, getattr(job.config.models, model.value).model_dump()).objective
+    objective = MODELS[model.value].spec(job.config.models[model.value]).objective
     graph = outputs["Transform"]["transform_graph"].uri
     records = search_folder(tuner_settings(model.value, job.config, root), graph)
     results = outputs[f"Tuner.{model.value}"]["tuner_results"].uri

@@ -14,13 +14,11 @@ from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.local.output import write_whole
-from pipeline.nodes import NodeRun
+from pipeline.nodes import RECOMMENDER, NodeRun
+from trainers.registry import MODELS
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore
-
-MODELS = ("dcn", "retrieval", "ranking", "joint")
-RECOMMENDER = "recommender"
 
 _TOP_K = re.compile(r"(?P<popularity>popularity_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
 _PREDICTIONS = {
@@ -164,11 +162,11 @@ def summarise(
         "seeds": {
             "split": config.data.split.seed,
             "sample": config.data.sample.seed,
-            **{name: getattr(config.models, name).seed for name in MODELS},
+            **{name: config.models[name].seed for name in MODELS},
         },
         "components": [{"id": node.id, "seconds": round(node.seconds, 2), "state": node.state} for node in nodes],
         "models": models,
-        "recommender": {"pushed": _pushed(outputs, RECOMMENDER)},
+        RECOMMENDER: {"pushed": _pushed(outputs, RECOMMENDER)},
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
         "machine": {

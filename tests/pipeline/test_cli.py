@@ -106,12 +106,12 @@ def test_the_command_of_a_search_can_be_given_again() -> None:
     from pipeline.commands.tune import Model, _command
 
     sizes = "data.sample={users: 20}"
-    line = _command(Model.DCN, "ml1m", Path("my data"), Path("out"), [sizes, "name=x"], 5)
+    line = _command(Model("dcn"), "ml1m", Path("my data"), Path("out"), [sizes, "name=x"], 5)
     assert shlex.split(line) == [
         *("movielens", "tune", "dcn", "--config", "ml1m", "--data", "my data", "--output", "out"),
         *("--set", sizes, "--set", "name=x", "--trials", "5"),
     ]
-    assert _command(Model.DCN, "sample", None, None, None, None) == "movielens tune dcn"
+    assert _command(Model("dcn"), "sample", None, None, None, None) == "movielens tune dcn"
 
 
 def test_an_impossible_sample_is_a_configuration_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tfx.utils import path_utils
 
 from benchmarks.metrics import like_metrics
 from components.importance.feature_importance import FeatureImportance, FeatureImportanceReport
-from pipeline.config import BeamConfig, EvaluationConfig, ModelsConfig
+from pipeline.config import BeamConfig, EvaluationConfig
 from pipeline.gates import eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from tests.transform import transform_graph
@@ -21,7 +21,7 @@ from trainers.datasets import Splits, with_int32_indices
 from trainers.dcn import SPECS, Crosses
 from trainers.export import like_head as like
 from trainers.export import signatures
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import DCNHyperparameters, Task
 
 pytestmark = pytest.mark.component
 
@@ -63,7 +63,7 @@ def splits(rows, tmp_path_factory):
 def model(splits, tmp_path_factory):
     """A model that has not learned a thing: it orders rows somehow, and does not beat the biases."""
     tf.keras.utils.set_random_seed(0)
-    task = SPECS["like"]
+    task = SPECS[Task.LIKE]
     decided = task.rows(splits)
     network = task.build(decided, DCNHyperparameters(objective="like", embedding_dim=8))
     network.compute_loss({name: tf.constant(values) for name, values in decided.train.items()})
@@ -105,12 +105,12 @@ def test_the_evaluator_measures_the_rows_that_tell(rows, model, answers, tmp_pat
     with tf.io.TFRecordWriter(str(tmp_path / "examples" / "Split-test" / "data.gz"), "GZIP") as writer:
         for row in rows:
             writer.write(transform_graph.serialize(row))
-    like = ModelsConfig(dcn=DCNHyperparameters(objective="like"))
+    like = DCNHyperparameters(objective="like")
     component = tfx.components.Evaluator(
         examples=channel_utils.as_channel([examples]),
         model=channel_utils.as_channel([model]),
         example_splits=["test"],
-        eval_config=eval_config("dcn", EvaluationConfig(slices=[["gender"]]), like),
+        eval_config=eval_config(like.tasks, EvaluationConfig(slices=[["gender"]])),
     )
     context = BaseBeamExecutor.Context(
         beam_pipeline_args=BeamConfig().args(), tmp_dir=str(tmp_path / "tmp"), unique_id="1"

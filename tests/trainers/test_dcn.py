@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.trainers.planted_splits import planted_splits
 from trainers.baselines import fit_like_biases
 from trainers.dcn import SPECS, DCNModel, LikeModel, cross_effects, cross_kernel
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork, matched_width
 from trainers.likes import only_decided
 from trainers.loop import training
@@ -102,7 +102,7 @@ class TestLike:
             only_decided(only)
 
     def test_loss_and_metric_are_the_mean_cross_entropy(self, splits):
-        kept = SPECS["like"].rows(splits)
+        kept = SPECS[Task.LIKE].rows(splits)
         model = LikeModel(kept, settings(objective="like"))
         rows = {name: tf.constant(values) for name, values in kept.eval.items()}
         chances = 1 / (1 + np.exp(-model.like_logits(rows).numpy().astype(np.float64)))

@@ -12,7 +12,7 @@ from components.importance.feature_importance import measure
 from components.importance.report import Report, ranked_pairs
 from tests.trainers.planted_splits import planted_splits
 from trainers.dcn import SPECS, Crosses
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.loop import training
 
 pytestmark = pytest.mark.component
@@ -28,7 +28,7 @@ def report(tmp_path_factory) -> Report:
         epochs=15, patience=15, batch_size=512, learning_rate=0.01, embedding_dim=16, dropout=0, l2=0, table_l2=8
     )
     tf.keras.utils.set_random_seed(hparams.seed)
-    task = SPECS["rating"]
+    task = SPECS[Task.RATING]
     model = task.build(splits, hparams)
     training.fit(model, splits.train, task.objective(splits), hparams, str(tmp_path_factory.mktemp("logs")), "dcn")
     return measure(SimpleNamespace(heads=[Crosses(model, splits)], ratings=model.ratings), splits.eval)

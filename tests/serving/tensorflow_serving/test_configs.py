@@ -6,6 +6,9 @@ import pytest
 import yaml
 
 import serving
+from pipeline.nodes import RECOMMENDER
+from pipeline.serving_files import PATH, models_config
+from trainers.registry import MODELS
 
 FOLDER = Path(serving.__file__).parent / "tensorflow_serving"
 
@@ -17,8 +20,13 @@ def test_models_config_names_the_pushed_models():
 
     config = text_format.Parse((FOLDER / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
     models = {model.name: (model.base_path, model.model_platform) for model in config.model_config_list.config}
-    names = ("dcn", "retrieval", "ranking", "joint", "recommender")
+    names = (*MODELS, RECOMMENDER)
     assert models == {name: (f"/models/{name}", "tensorflow") for name in names}
+
+
+def test_models_config_is_up_to_date():
+    assert PATH == FOLDER / "models.config"
+    assert PATH.read_text() == models_config(), "python -m pipeline.serving_files writes it anew"
 
 
 def test_compose_serves_this_machine_only_and_cannot_change_the_models():

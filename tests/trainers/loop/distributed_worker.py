@@ -24,7 +24,7 @@ from trainers.export import signatures  # noqa: E402
 from trainers.layers.weights import named_weights  # noqa: E402
 from trainers.loop import training  # noqa: E402
 from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
-from trainers.specs import spec_of  # noqa: E402
+from trainers.registry import spec_of  # noqa: E402
 
 # Without what is random. In batches of 100, the last of an odd number of rows.
 _COMMON = {"dropout": 0.0, "batch_size": 100, "epochs": 2, "learning_rate": 0.01, "embedding_dim": 4, "l2": 1e-3}

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits, with_history
 from trainers.loop import training
-from trainers.specs import spec_of
+from trainers.registry import spec_of
 
 
 @pytest.fixture(scope="module")

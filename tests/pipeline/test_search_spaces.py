@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.config import Config, ConfigError, load_config
-from trainers.loop.search_spaces import SpacesConfig, from_choices, to_choice
+from pipeline.model_settings import SpacesConfig
+from trainers.loop.search_spaces import from_choices, to_choice
 
 MODELS = list(SpacesConfig.model_fields)
 
@@ -55,7 +56,7 @@ def test_values_may_need_others_of_the_space():
         ("tuning.space.ranking={}", "tuning.space.ranking: "),
         ("tuning.space.ranker={dropout: [0.1]}", "expected one of: dcn, retrieval, ranking, joint"),
         ("tuning.max_trials=0", "tuning.max_trials: Input should be greater than or equal to 1"),
-        ("tuning.models=[ranker]", "'dcn', 'retrieval', 'ranking' or 'joint'"),
+        ("tuning.models=[ranker]", "each should be one of: dcn, retrieval, ranking, joint; unknown: ranker"),
     ],
 )
 def test_what_cannot_be_tried_is_named(override, expected):
