@@ -94,7 +94,7 @@ def with_int32_indices(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
     """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
     lookup = _lookup(arrays)
-    numbers = _row_numbers(arrays, shuffle_seed).batch(batch_size)
+    numbers = _row_numbers(arrays, batch_size, shuffle_seed)
     return without_autotuning(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
 
 
@@ -121,12 +121,12 @@ def replica_batches(
         share = tf.size(batch[replica::replica_count]) / tf.size(batch)
         return lookup(batch[first::replica_count]), tf.cast(share, tf.float32)
 
-    dealt = _row_numbers(arrays, shuffle_seed).batch(batch_size)
+    numbers = _row_numbers(arrays, batch_size, shuffle_seed)
     if replica_count == 1:
-        dealt = dealt.map(lambda batch: (lookup(batch), 1.0), num_parallel_calls=1)
+        dealt = numbers.map(lambda batch: (lookup(batch), 1.0), num_parallel_calls=1)
     else:
         among = tf.data.Dataset.from_tensor_slices(list(replicas))
-        dealt = dealt.flat_map(lambda batch: among.map(lambda replica: deal(batch, replica)))
+        dealt = numbers.flat_map(lambda batch: among.map(lambda replica: deal(batch, replica)))
     return without_autotuning(dealt.prefetch(2 * len(replicas)))
 
 
@@ -141,11 +141,23 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _row_numbers(arrays: Arrays, shuffle_seed: int | None) -> tf.data.Dataset:
-    """Only row numbers pass through the shuffle buffer, so that the whole split is shuffled at no cost."""
+def _row_numbers(arrays: Arrays, batch_size: int, shuffle_seed: int | None) -> tf.data.Dataset:
+    """Row numbers, int64 [batch_size], batch by batch; with a seed, in a new order each time they are iterated.
+
+    The order of an epoch is drawn as a whole. A shuffle buffer as large as the split would draw it number by number,
+    and all numbers would have to pass through it before the first batch.
+    """
     rows = len(next(iter(arrays.values())))
-    order = tf.data.Dataset.range(rows)
-    return order if shuffle_seed is None else order.shuffle(rows, seed=shuffle_seed, reshuffle_each_iteration=True)
+    starts = tf.data.Dataset.range(0, rows, batch_size)
+    if shuffle_seed is None:
+        return starts.map(lambda start: tf.range(start, tf.minimum(start + batch_size, rows)))
+
+    def batches_in_order_of(key: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(rows, dtype=tf.int64), tf.stack([key, shuffle_seed]))
+        return starts.map(lambda start: order[start : start + batch_size])
+
+    keys = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
+    return keys.take(1).flat_map(batches_in_order_of)
 
 
 def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:

@@ -19,6 +19,40 @@ def test_every_row_comes_once_in_an_epoch_and_in_another_order_in_the_next():
     assert (orders[0] != orders[1]).any()
 
 
+def test_an_order_is_uniform_and_neighbours_in_it_have_nothing_to_do_with_each_other():
+    """Over many epochs each row is anywhere equally often; in one, what stands side by side is independent."""
+    rows = 2000
+    dataset = batches({"x": np.arange(rows)}, 256, shuffle_seed=5)
+    orders = np.stack([np.concatenate([batch["x"] for batch in dataset.as_numpy_iterator()]) for _ in range(30)])
+    # Means of 30 uniform numbers stray from the middle by 2000 / sqrt(12 * 30) = 105; the largest of 2000 by 4 times that.
+    assert np.abs(orders.mean(axis=0) - (rows - 1) / 2).max() < 6 * 105
+    assert np.abs(np.argsort(orders, axis=1).mean(axis=0) - (rows - 1) / 2).max() < 6 * 105
+    for order in orders[:5]:
+        # A correlation of independent numbers strays by 1 / sqrt(2000) = .022.
+        assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.11
+        assert np.unique(np.diff(order), return_counts=True)[1].max() < 20
+    assert len({order.tobytes() for order in orders}) == len(orders)
+
+
+def test_the_same_seed_gives_the_same_orders_and_another_seed_gives_others():
+    def epochs(seed):
+        dataset = batches({"x": np.arange(500)}, 64, shuffle_seed=seed)
+        return [np.concatenate([batch["x"] for batch in dataset.as_numpy_iterator()]) for _ in range(3)]
+
+    first, again, other = epochs(3), epochs(3), epochs(4)
+    np.testing.assert_array_equal(first, again)
+    assert all((one != two).any() for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "sizes"), [(5, 2, [2, 2, 1]), (4, 2, [2, 2]), (3, 8, [3]), (1, 1, [1])])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_batches_are_full_but_for_the_last(rows, batch_size, sizes, seed):
+    dataset = batches({"x": np.arange(rows)}, batch_size, seed)
+    assert [len(batch["x"]) for batch in dataset.as_numpy_iterator()] == sizes
+    if seed is None:
+        np.testing.assert_array_equal(np.concatenate([b["x"] for b in dataset.as_numpy_iterator()]), np.arange(rows))
+
+
 def test_seen_movies_are_those_of_the_user():
     rng = np.random.default_rng(0)
     users, movies = rng.integers(1, 9, 200), rng.integers(1, 50, 200)
