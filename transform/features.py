@@ -160,7 +160,7 @@ def columns(*roles: Role, among: Container[str] | None = None) -> tuple[Column, 
 
 
 def transformed_name(name: str, kind: Kind | None = None) -> str:
-    """Returns the name of a feature after preprocessing; the kind tells apart several kinds of one feature."""
+    """Returns a feature's name after preprocessing; some kinds add a suffix, as a feature may have several kinds."""
     return f"{name}{_SUFFIXES.get(kind, '') if kind else ''}_xf"
 
 

@@ -103,7 +103,7 @@ class World:
 
 
 def pair_strength(one: str, other: str) -> float:
-    """The planted effect of two features together, in rating points (standard deviation); 0 where there is none."""
+    """The planted effect of two features together, in rating points (standard deviation); 0 if there is none."""
     return STRENGTHS.get((one, other), STRENGTHS.get((other, one), 0.0))
 
 

@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
-# The names that TFMA's own metrics have, so that readers of the results need not know which of the two was used.
+# The names that TFMA's own metrics have, so that readers of the results need not know which metric computed them.
 MEAN = "mean_prediction"
 RMSE, MAE = "root_mean_squared_error", "mean_absolute_error"
 
