@@ -19,7 +19,7 @@ class DataError(ValueError):
     Attributes:
       file: the file (or folder) at fault.
       line: its line, counted from 1; None if the file as a whole is at fault.
-      problem: what the file or the line should hold instead.
+      problem: what the file or the line should be, and why it is not.
       value: the text that was found there; None if there is none.
       report: the whole message, if it lists several faults; None if the message is about this place only.
     """
