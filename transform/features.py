@@ -1,11 +1,11 @@
-"""Every feature of a row, once: its name, type, role, how it becomes numbers, and what values it may take.
+"""The list of all features of a row: each one's name, type, role, preprocessing and allowed values.
 
-Preprocessing, the towers, the serving signatures and the schema follow from this list: a new feature is one line here,
-and `python -m transform.schema`, which writes the schema anew.
+Preprocessing, the towers, the serving signatures and the schema are derived from this list. To add a feature, add a
+line here and run `python -m transform.schema`, which rewrites the schema.
 
-A raw feature may be missing from any row (it then parses as an empty list), and an optional one from the data as a
-whole. Transformed features are dense. Indices into a vocabulary are 1, 2, ... in order of falling frequency; 0 stands
-for missing and padding, and the index after the last word for words that the vocabulary does not know.
+A raw feature may be missing from any row (it then parses as an empty list); an optional one may be missing from the
+whole data set. Transformed features are dense. Indices into a vocabulary are 1, 2, ... in order of falling frequency; 0
+stands for missing and padding, and the index after the last word for words that are not in the vocabulary.
 """
 
 from collections.abc import Container
@@ -28,16 +28,16 @@ class Kind(Enum):
     """How preprocessing turns a feature into numbers, and what it gives for a missing or an unknown value."""
 
     CATEGORY = "category"  # vocabulary index, int64 []; missing: 0, unknown: the last index
-    BUCKETS = "buckets"  # number of codes up to the value, 1 at least, int64 []; missing: 0
-    HOUR = "hour"  # of a time in seconds, UTC: 1 to 24, int64 []; missing: 0
-    WEEKDAY = "weekday"  # of a time in seconds, UTC: 1 (Monday) to 7, int64 []; missing: 0
+    BUCKETS = "buckets"  # number of codes up to the value, at least 1, int64 []; missing: 0
+    HOUR = "hour"  # hour of a time in seconds, UTC: 1 to 24, int64 []; missing: 0
+    WEEKDAY = "weekday"  # weekday of a time in seconds, UTC: 1 (Monday) to 7, int64 []; missing: 0
     TOKENS = "tokens"  # vocabulary indices of words, int64 [width]; padded with 0
     MULTI_HOT = "multi_hot"  # int64 [width + 2] of 0 and 1, by vocabulary index; missing: all 0
     NORMALIZED = "normalized"  # z-score, float32 []; missing: 0, the mean
     FREQUENCY = "frequency"  # number of train ratings with the value, float32 []; missing, unknown: 0
-    NUMBER = "number"  # as it is, float32 []; missing: 0
+    NUMBER = "number"  # the value itself, float32 []; missing: 0
     MOVIES = "movies"  # indices of the movie_id vocabulary, newest first, int64 [history_length]; unknown: left out
-    RATINGS = "ratings"  # beside MOVIES, float32 [history_length]; missing: 0
+    RATINGS = "ratings"  # the ratings of MOVIES, at the same positions, float32 [history_length]; missing: 0
 
 
 _SUFFIXES = {
@@ -47,9 +47,9 @@ _SUFFIXES = {
     Kind.FREQUENCY: "_frequency",
 }
 
-# Kinds that are an index, or several.
+# Kinds whose values are indices.
 INDICES = (Kind.CATEGORY, Kind.BUCKETS, Kind.HOUR, Kind.WEEKDAY, Kind.TOKENS, Kind.MULTI_HOT)
-# Those whose indices are a vocabulary's, and may be others' in other data.
+# Kinds whose indices come from a vocabulary, and may therefore mean other words in other data.
 VOCABULARY_INDICES = (Kind.CATEGORY, Kind.TOKENS, Kind.MULTI_HOT)
 
 
@@ -61,17 +61,17 @@ class Feature:
       name: its key in a raw tf.Example.
       dtype: `int64`, `float32` or `string`.
       role: what it describes.
-      kinds: what preprocessing makes of it; nothing for a feature that no model reads.
-      optional: whether rows, or all the data, may do without it.
-      values: the texts that are allowed; none for any.
-      codes: the integers that are allowed, in rising order; none for any. For BUCKETS, those after the first begin the
-        second bucket and those after it.
-      range: the smallest and the largest number allowed, where there are no codes; None for no bound.
-      max_values: most values in a row; None for any number.
-      skew: largest difference allowed between the distributions of train and eval, and, but for users, of one span and
-        the next: for texts and codes the largest difference of a share, for numbers the Jensen-Shannon divergence. None
-        for any.
-      width: for TOKENS the most words kept, for MULTI_HOT the largest vocabulary.
+      kinds: the ways in which preprocessing transforms it; empty for a feature that no model reads.
+      optional: whether it may be missing from rows, or from the whole data set.
+      values: the allowed texts; empty for any.
+      codes: the allowed integers, in rising order; empty for any. For BUCKETS, each code but the first is the lower
+        bound of a bucket; the first bucket holds all values below the second code.
+      range: the smallest and the largest allowed number, if there are no codes; None for no bound.
+      max_values: largest number of values in a row; None for any number.
+      skew: largest allowed difference between the distributions of train and eval and, except for user features, of one
+        span and the next: for texts and codes the largest difference of a share, for numbers the Jensen-Shannon
+        divergence. None for any difference.
+      width: for TOKENS the largest number of words kept, for MULTI_HOT the largest size of the vocabulary.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
     """
 
@@ -91,7 +91,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Column:
-    """A transformed feature: one kind of a raw one.
+    """A transformed feature: a raw feature, preprocessed in one of its kinds.
 
     Attributes:
       feature: the raw feature.
@@ -108,7 +108,7 @@ class Column:
 
 
 GENDERS = ("M", "F")
-# The first year of a bracket, and 1 for under 18.
+# A code is the lowest age of its bracket; 1 stands for under 18.
 AGE_CODES = (1, 18, 25, 35, 45, 50, 56)
 OCCUPATIONS = 21
 GENRES = (
@@ -147,23 +147,23 @@ SEEN_MOVIES = "seen_movie_ids"
 
 
 def columns(*roles: Role, among: Container[str] | None = None) -> tuple[Column, ...]:
-    """What preprocessing makes of the features of some roles, in order of declaration.
+    """Returns the transformed features of some roles, in order of declaration.
 
     Args:
-      roles: the roles; none for all.
-      among: names of the transformed features that there are; None for all.
+      roles: the roles; all if none is given.
+      among: names of the transformed features that exist, to which the result is limited; None for no limit.
     """
-    every = (
+    all_columns = (
         Column(feature, kind) for feature in FEATURES if not roles or feature.role in roles for kind in feature.kinds
     )
-    return tuple(column for column in every if among is None or column.name in among)
+    return tuple(column for column in all_columns if among is None or column.name in among)
 
 
 def transformed_name(name: str, kind: Kind | None = None) -> str:
-    """The name of a feature after preprocessing; the kind tells apart what else is made of it."""
+    """Returns a feature's name after preprocessing; some kinds add a suffix, as a feature may have several kinds."""
     return f"{name}{_SUFFIXES.get(kind, '') if kind else ''}_xf"
 
 
 def vocabulary_name(name: str) -> str:
-    """The name of a feature's vocabulary in the Transform output."""
+    """Returns the name of a feature's vocabulary in the Transform output."""
     return f"{name}_vocabulary"

@@ -11,7 +11,7 @@ def ensure_legacy_keras() -> None:
     """Makes `tf.keras` mean tf-keras in this process and in every process that it starts.
 
     Raises:
-      RuntimeError: TensorFlow was imported before, with Keras 3.
+      RuntimeError: TensorFlow has already been imported, with Keras 3.
     """
     if os.environ.get(VARIABLE) in ON:
         return

@@ -1,4 +1,4 @@
-"""The TensorFlow Transform graph: raw rows to model features, the same in training and serving."""
+"""The TensorFlow Transform graph, which turns raw rows into model features, the same in training and serving."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +18,13 @@ from transform.features import (
     vocabulary_name,
 )
 
-# Titles hold some five thousand distinct words; rarer ones than these tell little.
+# Titles have some five thousand distinct words; the rarer ones carry little information.
 TITLE_VOCABULARY_SIZE = 2000
 
 _HOUR, _DAY = 3600, 86_400
 _FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday.
 
-_CENTER_STEPS = 1e6  # in a standard deviation
+_MEAN_STEPS = 1e6  # Steps per standard deviation, to which the mean is rounded.
 
 Inputs = dict[str, tf.SparseTensor]
 
@@ -33,17 +33,20 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> dict[str,
     """Computes the transformed features of a batch.
 
     Args:
-      inputs: raw features by name, sparse [batch_size, None]; what is made of an optional feature that is not among
-        them is not among the outputs either.
+      inputs: raw features by name, sparse [batch_size, None]; the outputs lack the transformed features of an optional
+        feature that is missing here.
       custom_config: `history_length`, the number of movies kept in a history.
 
     Returns:
-      Dense features by transformed name; shapes by kind are in `transform.features.Kind`, behind [batch_size].
+      Dense features by transformed name, [batch_size, ...]; `transform.features.Kind` has the other dimensions.
+
+    Raises:
+      ValueError: a feature that is not optional is missing.
     """
-    # Of movies, once: histories are indexed with it, too.
+    # One vocabulary of movies, for movie_id and for histories.
     movie_ids = tft.vocabulary(inputs[MOVIE_ID], vocab_filename=vocabulary_name(MOVIE_ID))
     outputs = {
-        transformed_name(MOVIE_ID): _indexed(inputs[MOVIE_ID], movie_ids),
+        transformed_name(MOVIE_ID): _vocabulary_index(inputs[MOVIE_ID], movie_ids),
         **_history(inputs, movie_ids, custom_config["history_length"]),
     }
     for column in columns():
@@ -62,28 +65,28 @@ def preprocessing_fn(inputs: Inputs, custom_config: dict[str, Any]) -> dict[str,
 def _category(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     if feature.prefix is not None:
         raw = raw.with_values(tf.strings.substr(raw.values, 0, feature.prefix))
-    return _indexed(raw, tft.vocabulary(raw, vocab_filename=vocabulary_name(feature.name)))
+    return _vocabulary_index(raw, tft.vocabulary(raw, vocab_filename=vocabulary_name(feature.name)))
 
 
-def _indexed(raw: tf.SparseTensor, vocabulary: tf.Tensor) -> tf.Tensor:
+def _vocabulary_index(raw: tf.SparseTensor, vocabulary: tf.Tensor) -> tf.Tensor:
     indices = tft.apply_vocabulary(raw, vocabulary, num_oov_buckets=1)
-    return _first(indices.with_values(indices.values + 1), default=0)
+    return _first_value(indices.with_values(indices.values + 1), default=0)
 
 
 def _buckets(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     values = tf.cast(raw.values, tf.float32)
     bucket = tf.searchsorted(tf.constant(feature.codes[1:], tf.float32), values, side="right", out_type=tf.int64)
-    return _first(raw.with_values(bucket + 1), default=0)
+    return _first_value(raw.with_values(bucket + 1), default=0)
 
 
 def _hour(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
-    return _first(raw.with_values(raw.values % _DAY // _HOUR + 1), default=0)
+    return _first_value(raw.with_values(raw.values % _DAY // _HOUR + 1), default=0)
 
 
 def _weekday(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
-    return _first(raw.with_values((raw.values // _DAY + _FIRST_WEEKDAY) % 7 + 1), default=0)
+    return _first_value(raw.with_values((raw.values // _DAY + _FIRST_WEEKDAY) % 7 + 1), default=0)
 
 
 def _tokens(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
@@ -96,7 +99,7 @@ def _tokens(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
         vocab_filename=vocabulary_name(feature.name),
     )
     padded = _left_aligned(indices.with_values(indices.values + 1), feature.width)
-    # One title at most in a row; rows without one stay empty.
+    # A row has at most one title; rows without a title stay all 0.
     return tf.scatter_nd(raw.indices[:, :1], padded, [raw.dense_shape[0], feature.width])
 
 
@@ -112,33 +115,34 @@ def _multi_hot(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 
 def _normalized(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
-    # In double precision: single precision cannot tell apart timestamps less than two minutes from each other.
+    # In double precision, because single precision cannot tell timestamps apart that differ by less than two minutes.
     values = tf.cast(raw.values, tf.float64)
     score = standardized(values, tft.mean(raw.with_values(values)), tft.var(raw.with_values(values)))
-    return _first(raw.with_values(tf.cast(score, tf.float32)), default=0.0)
+    return _first_value(raw.with_values(tf.cast(score, tf.float32)), default=0.0)
 
 
 def standardized(values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
-    """Z-scores that do not tell in which order Beam, another one in each run, added up the mean and the variance.
+    """Computes z-scores that are exactly the same in every run on the same data.
 
-    Both are rounded, so that the same data give the same scores, from which the same is learnt.
+    Beam adds up mean and variance in another order in each run, which changes their last digits. Both are rounded here,
+    so that the same data give the same scores, and models learn the same from them.
 
     Args:
       values: float64 [any].
-      mean: float64 [], theirs.
-      variance: float64 []; where it is 0, so are the scores.
+      mean: float64 [], mean of the values.
+      variance: float64 [], variance of the values; if it is 0, so are the scores.
 
     Returns:
       float64, of the values' shape.
     """
     deviation = tf.cast(tf.cast(tf.sqrt(variance), tf.float32), tf.float64)
-    center = tf.round(tf.math.divide_no_nan(mean, deviation) * _CENTER_STEPS) / _CENTER_STEPS
+    center = tf.round(tf.math.divide_no_nan(mean, deviation) * _MEAN_STEPS) / _MEAN_STEPS
     return tf.math.divide_no_nan(values, deviation) - center
 
 
 def _number(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
-    return _first(raw.with_values(tf.cast(raw.values, tf.float32)), default=0.0)
+    return _first_value(raw.with_values(tf.cast(raw.values, tf.float32)), default=0.0)
 
 
 _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
@@ -154,22 +158,22 @@ _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
 
 
 def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
-    """Counts rows that have a label: rows of the catalogue are no ratings."""
+    """Counts the ratings with each value; rows of the catalogue have no label and do not count."""
     is_rated = tf.scatter_nd(label.indices[:, :1], tf.ones_like(label.values, tf.bool), raw.dense_shape[:1])
     rated = tf.boolean_mask(raw.values, tf.gather(is_rated, raw.indices[:, 0]))
     keys, counts = tft.count_per_key(rated)
-    # A last key that no value has, so that every position that a search may give is one of a key.
+    # A last key above all values, so that every position that searchsorted returns is that of a key.
     keys = tf.concat([keys, [keys.dtype.max]], axis=0)
     counts = tf.concat([tf.cast(counts, tf.float32), [0.0]], axis=0)
     order = tf.argsort(keys)
     keys, counts = tf.gather(keys, order), tf.gather(counts, order)
-    place = tf.searchsorted(keys, raw.values)
-    found = tf.where(tf.equal(tf.gather(keys, place), raw.values), tf.gather(counts, place), 0.0)
-    return _first(raw.with_values(found), default=0.0)
+    position = tf.searchsorted(keys, raw.values)
+    found = tf.where(tf.equal(tf.gather(keys, position), raw.values), tf.gather(counts, position), 0.0)
+    return _first_value(raw.with_values(found), default=0.0)
 
 
 def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
-    """Newest first, so that a position means how long ago; movies outside the vocabulary are left out."""
+    """Makes dense histories, newest first, so that positions say how recent a movie is; drops unknown movies."""
     movies, ratings = inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS]
     batch_size = movies.dense_shape[0]
     indices = tft.apply_vocabulary(movies.values, movie_ids, default_value=-1)
@@ -185,22 +189,22 @@ def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.
         by_position = tf.scatter_nd(cells, tf.gather(values, known), [batch_size, length])
         return tf.ensure_shape(by_position, [None, length])
 
-    # A request may give fewer ratings than movies, or none: those movies' ratings are 0, not known.
-    by_place = tf.sparse.to_dense(_cut(ratings, movies.dense_shape))
+    # A request may give fewer ratings than movies, or none; the missing ratings become 0, which means unknown.
+    padded_ratings = tf.sparse.to_dense(_resize(ratings, movies.dense_shape))
     return {
         transformed_name(HISTORY_MOVIES): dense(indices + 1),
-        transformed_name(HISTORY_RATINGS): dense(tf.gather_nd(by_place, movies.indices)),
+        transformed_name(HISTORY_RATINGS): dense(tf.gather_nd(padded_ratings, movies.indices)),
     }
 
 
-def _first(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:
-    """A row's first value, or the default: [batch_size]."""
-    column = _cut(sparse, tf.stack([sparse.dense_shape[0], 1]))
+def _first_value(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:
+    """Returns each row's first value, or the default if a row has none: [batch_size]."""
+    column = _resize(sparse, tf.stack([sparse.dense_shape[0], 1]))
     return tf.reshape(tf.sparse.to_dense(column, default_value=default), [-1])
 
 
-def _cut(sparse: tf.SparseTensor, shape: tf.Tensor) -> tf.SparseTensor:
-    """The corner of a shape, which may be larger than the tensor is."""
+def _resize(sparse: tf.SparseTensor, shape: tf.Tensor) -> tf.SparseTensor:
+    """Cuts a tensor to a shape, or extends it where the shape is larger."""
     corner = tf.sparse.slice(sparse, tf.zeros_like(shape), shape)
     return tf.SparseTensor(corner.indices, corner.values, shape)
 
@@ -210,6 +214,6 @@ def _left_aligned(sparse: tf.SparseTensor, width: int) -> tf.Tensor:
 
 
 def _to_width(rows: tf.RaggedTensor, width: int) -> tf.Tensor:
-    """Cut or padded with zeros: [batch_size, width]."""
+    """Cuts rows to `width` or pads them with zeros: [batch_size, width]."""
     dense = rows.to_tensor(shape=[None, width])
     return tf.ensure_shape(dense, [None, width])

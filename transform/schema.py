@@ -1,8 +1,8 @@
-"""The curated schema of a row, as TensorFlow Data Validation reads it: written from the list of features.
+"""Writes the curated schema for TensorFlow Data Validation from the list of features.
 
     python -m transform.schema
 
-Environments tell where a feature belongs: TRAINING (rated rows), MOVIES (rows of the catalogue, which have no user and
+Environments say which rows have a feature: TRAINING (rated rows), MOVIES (rows of the catalogue, which have no user and
 no rating) and SERVING (requests, which have no rating).
 """
 
@@ -35,14 +35,14 @@ _ABSENT_FROM = {
 
 
 def curated_schema() -> schema_pb2.Schema:
-    """The schema of all features."""
+    """Makes the schema of all features."""
     return schema_pb2.Schema(
         feature=[_feature(feature) for feature in features.FEATURES], default_environment=[TRAINING, MOVIES, SERVING]
     )
 
 
 def schema_text() -> str:
-    """The schema as it is kept in the repository."""
+    """Formats the schema as the file in the repository."""
     return _HEADER + text_format.MessageToString(curated_schema(), use_short_repeated_primitives=True)
 
 
@@ -58,7 +58,7 @@ def _feature(feature: Feature) -> schema_pb2.Feature:
         result.presence.min_count = 1
     _set_domain(feature, result)
     if feature.skew is not None:
-        # A span of time is made by the people who came then: two may well differ in who they are.
+        # Drift between spans is not checked for user features, because each span has other people, who may differ.
         across_spans = [] if feature.role is Role.USER else [result.drift_comparator]
         for comparator in (result.skew_comparator, *across_spans):
             if feature.dtype == "string" or result.int_domain.is_categorical:
@@ -75,7 +75,7 @@ def _set_domain(feature: Feature, result: schema_pb2.Feature) -> None:
     bounds = {name: bound for name, bound in (("min", low), ("max", high)) if bound is not None}
     if bounds and feature.dtype == "int64":
         result.int_domain.CopyFrom(schema_pb2.IntDomain(**{name: int(bound) for name, bound in bounds.items()}))
-        # Numbers that are names, and few: statistics count each.
+        # Codes are categories, and few, so the statistics should count each value.
         result.int_domain.is_categorical = bool(feature.codes)
     elif bounds:
         result.float_domain.CopyFrom(schema_pb2.FloatDomain(**bounds))

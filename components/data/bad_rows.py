@@ -1,4 +1,4 @@
-"""Rows that are not as they should be: counted by kind, reported, and tolerated up to a share of their file."""
+"""Bad rows of the raw files: counts and reports them by kind, and tolerates them up to a share of each file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.data.layout import DataError, RowError, describe
 
-EXAMPLES = 3  # Rows of each kind that a report shows.
+EXAMPLES = 3  # Number of bad rows of each kind that a message shows.
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class BadRow:
     """A row that cannot be used.
 
     Attributes:
-      file: where it is.
-      line: from 1.
+      file: the file that holds it.
+      line: its line, counted from 1.
       kind, expected, value: as in `RowError`.
-      text: the row, without its line end.
+      text: the whole row, without its line end.
     """
 
     file: Path
@@ -31,7 +31,7 @@ class BadRow:
 
     @classmethod
     def of(cls, file: Path, line: int, error: RowError, text: str) -> "BadRow":
-        """The row behind an error."""
+        """Makes a bad row from the error that parsing it raised."""
         return cls(file, line, error.kind, error.expected, error.value, text)
 
     def __str__(self) -> str:
@@ -39,20 +39,20 @@ class BadRow:
 
 
 def count_by_kind(rows: Sequence[BadRow]) -> dict[str, int]:
-    """Number of rows of each kind, the most frequent first."""
+    """Counts the rows of each kind, the most frequent kind first."""
     return dict(Counter(row.kind for row in rows).most_common())
 
 
 def check_tolerance(bad: Sequence[BadRow], good: Mapping[Path, int], tolerance: float) -> None:
-    """Refuses files with too many bad rows.
+    """Raises an error if a file has too many bad rows.
 
     Args:
-      bad: the bad rows of all files, file by file.
+      bad: the bad rows of all files, grouped by file.
       good: number of good rows in each file.
       tolerance: share of a file's rows, 0 to 1, that may be bad.
 
     Raises:
-      DataError: a file has more; the message counts the bad rows of every file by kind, and shows the first few.
+      DataError: a file has more; the message counts every file's bad rows by kind, and shows the first few of each.
     """
     counts = Counter(row.file for row in bad)
     if any(count > tolerance * (count + good[file]) for file, count in counts.items()):
@@ -60,10 +60,10 @@ def check_tolerance(bad: Sequence[BadRow], good: Mapping[Path, int], tolerance: 
 
 
 def check_any_good(bad: Sequence[BadRow], good: Mapping[Path, int]) -> None:
-    """Refuses files without a single good row, however many bad ones are tolerated.
+    """Raises an error if a file has no good row, whatever share of bad rows is tolerated.
 
     Raises:
-      DataError: there is such a file.
+      DataError: a file has no good row.
     """
     for file, count in good.items():
         if not count:
@@ -87,7 +87,7 @@ def _summary(file: Path, bad: Sequence[BadRow], total: int, tolerance: float) ->
 
 
 def _examples(rows: Sequence[BadRow]) -> list[str]:
-    """The first rows of each kind, in the order of the file."""
+    """Returns the messages of the first few rows of each kind, in file order."""
     shown: Counter[str] = Counter()
     examples = []
     for row in rows:

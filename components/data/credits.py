@@ -1,9 +1,9 @@
-r"""Makes credits.csv, the director and the star of every movie, of MovieLens's links.csv and of IMDb's public tables.
+r"""Makes credits.csv, the director and the star of every movie, from MovieLens's links.csv and IMDb's public tables.
 
-The director is the first that title.crew lists or, where it lists none, the first principal of that trade. The star is
-the first principal (the lowest `ordering`) who is an actor, an actress or appears as themselves; without any, as in
-some documentaries, the first who appears in archive footage. Whoever has no name in name.basics is passed over for the
-next; where nobody is left, the name stays blank.
+The director is the first that title.crew lists or, if it lists none, the first principal whose category is director.
+The star is the first principal (the lowest `ordering`) who is an actor, an actress or appears as themselves; if there
+is none, as in some documentaries, the first who appears in archive footage. People without a name in name.basics are
+skipped; if nobody is left, the name stays blank.
 """
 
 import csv
@@ -37,20 +37,20 @@ _STAR_CATEGORIES = ("actor", "actress", "self")
 _CATEGORIES = (*_STAR_CATEGORIES, "archive_footage", "director")
 _IMDB_ID = re.compile(r"[0-9]{1,12}")
 
-# The people who come into question for a title, by IMDb's id of it, best first.
+# Candidates for a title's director or star, best first, by the title's IMDb id.
 People = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class LinkCounts:
-    """What came of the links.
+    """How many links led to a title, a director and a star.
 
     Attributes:
-      movies: rows of credits.csv.
-      with_director, with_star: of them, how many have a name.
-      without_id: links without an IMDb id.
-      unknown: links to titles that title.basics does not have.
-      other_types: titles of another type than movie, by IMDb's name of it, such as tvMovie.
+      movies: number of rows in credits.csv.
+      with_director, with_star: number of rows with a director, and with a star.
+      without_id: number of links without an IMDb id.
+      unknown: number of links to titles that title.basics does not have.
+      other_types: number of titles by IMDb's title type, for types other than movie, such as tvMovie.
     """
 
     movies: int
@@ -62,7 +62,7 @@ class LinkCounts:
 
     @property
     def unmatched(self) -> int:
-        """Links that lead to no title."""
+        """Number of links that lead to no title."""
         return self.without_id + self.unknown
 
 
@@ -71,10 +71,10 @@ def check_output_file(output: Path, force: bool = False) -> None:
 
     Args:
       output: the file.
-      force: one that is there may be replaced.
+      force: whether an existing file may be replaced.
 
     Raises:
-      FileExistsError: there is one, or something else is in the way.
+      FileExistsError: the file exists (without `force`), is a folder, or one of its parents is a file.
     """
     for parent in output.absolute().parents:
         if parent.exists() and not parent.is_dir():
@@ -94,20 +94,20 @@ def make_credits(
     progress: Progress | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> LinkCounts:
-    """Writes credits.csv; it appears whole or not at all.
+    """Writes credits.csv atomically: the whole file or nothing.
 
     Args:
       links: links.csv of a MovieLens data set.
       imdb: folder of title.basics, title.crew, title.principals and name.basics, .tsv or .tsv.gz.
       output: the file to write.
-      movie_ids: the movies to write, those of movies.dat for instance; None for all of the links.
-      force: replace a file that is there.
-      progress: where there is one, is told how far the reading of each table is.
-      block_bytes: how much of a table is read at once.
+      movie_ids: ids of the movies to write, for instance those of movies.dat; None for all movies in `links`.
+      force: whether an existing file is replaced.
+      progress: called while the tables are read; None for no calls.
+      block_bytes: how many bytes of a table are read at once.
 
     Raises:
-      FileExistsError: the file is there already.
-      DataError: a file is missing, or has a line that is not as it should be.
+      FileExistsError: as `check_output_file`.
+      DataError: a file is missing, or has a malformed line.
     """
     check_output_file(output, force)
     tables = {name: find_table(imdb, name) for name in (TITLES, CREW, PRINCIPALS, NAMES)}
@@ -115,14 +115,17 @@ def make_credits(
     if movie_ids is not None:
         wanted = set(movie_ids)
         titles = {movie_id: title for movie_id, title in titles.items() if movie_id in wanted}
-    ids = _strings(title for title in titles.values() if title)
+    ids = _string_array(title for title in titles.values() if title)
     types = _read_types(tables[TITLES], ids, progress, block_bytes)
     directors = _read_directors(tables[CREW], ids, progress, block_bytes)
     stars = _read_principals(tables[PRINCIPALS], ids, directors, progress, block_bytes)
-    people = _strings(person for group in (directors, stars) for persons in group.values() for person in persons)
+    people = _string_array(person for group in (directors, stars) for persons in group.values() for person in persons)
     names = _read_names(tables[NAMES], people, progress, block_bytes)
 
-    rows = [(movie, _first(directors, title, names), _first(stars, title, names)) for movie, title in titles.items()]
+    rows = [
+        (movie, _first_name(directors, title, names), _first_name(stars, title, names))
+        for movie, title in titles.items()
+    ]
     check_output_file(output, force)
     _write(output, rows)
     return LinkCounts(
@@ -139,10 +142,10 @@ def read_links(path: Path) -> dict[int, str]:
     """Reads links.csv: `movieId,imdbId,tmdbId` with that header.
 
     Returns:
-      IMDb's id of each movie, as `tt0114709`; empty where there is none.
+      The IMDb id by movie id, such as `tt0114709`; empty if the link has none.
 
     Raises:
-      DataError: lines that are not as described, or whose movie came before.
+      DataError: the file cannot be read, a line is malformed, or two lines have the same movie.
     """
     rows, bad = read_rows(path, lines_below_header(path, LINK_FIELDS), LINK_FIELDS[0], _parse_link)
     check_tolerance(bad, {path: len(rows)}, tolerance=0.0)
@@ -161,10 +164,10 @@ def _parse_link(row: bytes) -> tuple[int, str]:
 
 
 def read_movie_ids(path: Path) -> list[int]:
-    """The ids in movies.dat.
+    """Reads the movie ids from movies.dat.
 
     Raises:
-      DataError: lines that are not as they should be.
+      DataError: the file cannot be read, or has a bad row.
     """
     movies, bad = read_movies(path)
     check_tolerance(bad, {path: len(movies)}, tolerance=0.0)
@@ -190,11 +193,11 @@ def _read_directors(path: Path, ids: pa.Array, progress: Progress | None, block_
 def _read_principals(
     path: Path, ids: pa.Array, directors: People, progress: Progress | None, block_bytes: int
 ) -> People:
-    """The stars; appends to `directors` those that are principals."""
+    """Returns the candidates for stars; appends the directors among the principals to `directors`."""
     columns = ("tconst", "ordering", "nconst", "category")
     found: list[tuple[bool, int, str, str, str]] = []
     for rows in wanted_rows(path, columns, ids, progress, block_bytes):
-        chosen = rows.filter(pc.is_in(rows["category"], value_set=_strings(_CATEGORIES)))
+        chosen = rows.filter(pc.is_in(rows["category"], value_set=_string_array(_CATEGORIES)))
         for title, ordering, person, category, line in zip(
             *(chosen[name].to_pylist() for name in (*columns, "line")), strict=True
         ):
@@ -204,6 +207,7 @@ def _read_principals(
                 raise DataError(path, line, "nconst should be nm and digits", "\\N")
             found.append((category == "archive_footage", int(ordering), title, person, category))
     stars: People = {}
+    # Sorted by `ordering`, with archive footage after everything else.
     for _, _, title, person, category in sorted(found):
         (directors if category == "director" else stars).setdefault(title, []).append(person)
     return stars
@@ -218,15 +222,15 @@ def _read_names(path: Path, ids: pa.Array, progress: Progress | None, block_byte
 
 
 def _printable(name: str) -> str:
-    """A name as credits.csv may hold it, with plain single spaces and without control characters."""
+    """Cleans a name for credits.csv: single spaces, and no characters that cannot be printed."""
     return "".join(character for character in " ".join(name.split()) if character.isprintable())
 
 
-def _first(people: People, title: str, names: dict[str, str]) -> str:
+def _first_name(people: People, title: str, names: dict[str, str]) -> str:
     return next((names[person] for person in people.get(title, ()) if names.get(person)), "")
 
 
-def _strings(values: Iterable[str]) -> pa.Array:
+def _string_array(values: Iterable[str]) -> pa.Array:
     return pa.array(sorted(set(values)), pa.string())
 
 
@@ -236,9 +240,9 @@ def _write(output: Path, rows: list[tuple[int, str, str]]) -> None:
     writer.writerow(CREDIT_FIELDS)
     writer.writerows(rows)
     output.parent.mkdir(parents=True, exist_ok=True)
-    draft = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        draft.write_bytes(text.getvalue().encode("utf-8"))
-        draft.replace(output)
+        partial.write_bytes(text.getvalue().encode("utf-8"))
+        partial.replace(output)
     finally:
-        draft.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Downloads MovieLens 1M from GroupLens: resumable, checked, and in place only when whole."""
+"""Downloads MovieLens 1M from GroupLens; resumes broken downloads, and writes only what passes the checksum."""
 
 import hashlib
 import io
@@ -23,36 +23,37 @@ MovieLens 1M is GroupLens's (University of Minnesota) and comes under its terms:
 The whole text is in the README beside the data, and at https://grouplens.org/datasets/movielens/1m/."""
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there, and the bytes of the whole file (None where the server does not say)."""
+"""Called with the number of bytes that have arrived, and the size of the file (None if the server does not tell)."""
 
-_CHUNK = 1 << 14  # Bytes; at most so many of those that arrived are lost where a download breaks off.
+_CHUNK = 1 << 14  # Bytes that are written at once; a download that breaks off loses at most as many.
 _TIMEOUT = (10, 60)  # Seconds to connect, and to wait for the next bytes.
 _LARGEST_MEMBER = 1 << 30  # Bytes; the largest real one is 25 MB.
 
 
 class FetchError(RuntimeError):
-    """A download that failed; the message says why and what is left."""
+    """A download that failed; the message says why, and whether a part of the file was kept."""
 
 
 def part_file(folder: Path) -> Path:
-    """Where the bytes that have arrived are kept until all are there."""
+    """Returns the file that holds the bytes that have arrived until the download is complete."""
     return folder.with_name(folder.name + ".zip.part")
 
 
 def fetch_movielens(folder: Path, url: str = URL, md5: str = MD5, progress: Progress | None = None) -> None:
     """Downloads the archive, checks it and writes its users.dat, movies.dat, ratings.dat and README into a folder.
 
-    A download that breaks off leaves a `.zip.part` file beside the folder, with which the next call goes on.
+    A download that breaks off leaves a `.zip.part` file beside the folder, from which the next call resumes.
 
     Args:
-      folder: where to write; new or empty.
-      url: of the archive.
-      md5: the archive's, in hexadecimal.
-      progress: where there is one, is told how far the download is.
+      folder: the folder to write; new or empty.
+      url: address of the archive.
+      md5: MD5 checksum that the archive should have, in hexadecimal.
+      progress: called as bytes arrive; None for no calls.
 
     Raises:
-      FileExistsError: the folder holds something.
-      FetchError: no connection, an answer other than the file, a broken-off download, or another checksum.
+      FileExistsError: the folder is not empty.
+      FetchError: there is no connection, the server does not send the file, the download breaks off, the checksum
+        differs, or the archive lacks a file.
     """
     folder = Path(folder).absolute()
     check_output_folder(folder)
@@ -69,17 +70,17 @@ def fetch_movielens(folder: Path, url: str = URL, md5: str = MD5, progress: Prog
 
 
 def _download(url: str, part: Path, progress: Progress) -> None:
-    """Fetches what `part` lacks of the file."""
+    """Downloads the bytes that `part` lacks, or the whole file if the server does not resume."""
     present = part.stat().st_size if part.exists() else 0
-    # Unencoded, so that the bytes of the answer are those of the file, from any offset.
+    # No compression, so that offsets in the response are offsets in the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={present}-"} if present else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable and present:
-                return  # Nothing is left to fetch, or the part is not of this file: the checksum tells.
+                return  # The part is complete or of another file; the checksum will tell.
             if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
                 raise FetchError(f"{url}: should be there; received {response.status_code} {response.reason}.")
-            if not _goes_on(response, present):
+            if not _resumes(response, present):
                 present = 0
             length = response.headers.get("Content-Length")
             total = present + int(length) if length else None
@@ -94,13 +95,13 @@ def _download(url: str, part: Path, progress: Progress) -> None:
         raise FetchError(_explain(url, error, arrived)) from error
 
 
-def _goes_on(response: requests.Response, present: int) -> bool:
-    """Whether an answer begins where the part ends; a server may also send the file from its beginning."""
+def _resumes(response: requests.Response, present: int) -> bool:
+    """Whether the response continues where the part ends; False if the server sends the file from its beginning."""
     if response.status_code != requests.codes.partial_content:
         return False
-    answered = response.headers.get("Content-Range", "")
-    if not answered.startswith(f"bytes {present}-"):
-        raise FetchError(f"{response.url}: the range should start at byte {present}; received {answered!r}.")
+    content_range = response.headers.get("Content-Range", "")
+    if not content_range.startswith(f"bytes {present}-"):
+        raise FetchError(f"{response.url}: the range should start at byte {present}; received {content_range!r}.")
     return True
 
 
@@ -113,7 +114,7 @@ def _explain(url: str, error: requests.RequestException, arrived: int) -> str:
 
 
 def _extract(url: str, content: bytes) -> dict[str, bytes]:
-    """The wanted files of the archive by name; others in it, and the paths that it gives them, mean nothing."""
+    """Returns the wanted files by name; ignores the archive's other files, and the folders that it puts files into."""
     wanted = {USERS_FILE, MOVIES_FILE, RATINGS_FILE, README_FILE}
     files: dict[str, bytes] = {}
     try:

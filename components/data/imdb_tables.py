@@ -1,7 +1,8 @@
 """Streams IMDb's public tables (https://developer.imdb.com/non-commercial-datasets): tab-separated, gzipped or plain.
 
-The tables are gigabytes of millions of rows, of which a few thousand are wanted. A block is read, every row's id is
-checked, and the rows of the wanted ids are handed on; memory holds a few blocks, whatever the size of the file.
+The tables have millions of rows and fill gigabytes, but only a few thousand rows are wanted. A table is read block by
+block: every row's id is checked, and the rows with wanted ids are returned. Memory holds a few blocks, whatever the
+size of the file.
 """
 
 import gzip
@@ -19,19 +20,19 @@ import pyarrow.csv
 from components.data.layout import DataError
 
 Progress = Callable[[Path, int, int], None]
-"""Called with a file, the bytes of it that were read (compressed ones, where it is), and its size in bytes."""
+"""Called with a file, how many of its bytes have been read (before decompression), and its size in bytes."""
 
-BLOCK_BYTES = 1 << 23  # The longest real lines have some thousand bytes.
+BLOCK_BYTES = 1 << 23  # Far more than the longest real lines, which have some thousand bytes.
 
-_GZIP = b"\x1f\x8b"
-_ID = "^(tt|nm)[0-9]+$"
+_GZIP_MAGIC = b"\x1f\x8b"
+_ID_PATTERN = "^(tt|nm)[0-9]+$"
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """The file of a table, `title.crew.tsv` for instance: as it is or, without that, with `.gz`.
+    """Finds the file of a table such as `title.crew.tsv`; the plain file is preferred to the one with `.gz`.
 
     Raises:
-      DataError: there is neither.
+      DataError: neither file exists.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
@@ -47,30 +48,30 @@ def wanted_rows(
     progress: Progress | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[pa.Table]:
-    r"""The rows of some ids, a part of them at a time, in the order of the file.
+    r"""Reads the rows with wanted ids, block by block, in file order.
 
     Args:
       path: a table; its first line names the columns.
-      columns: those to read; the first holds the ids, of titles or of people.
-      wanted: ids, strings.
-      progress: where there is one, is told how far the reading is.
-      block_bytes: how much is read at once.
+      columns: names of the columns to read; the first column holds the ids of titles or of people.
+      wanted: the wanted ids, strings.
+      progress: called after each block; None for no calls.
+      block_bytes: how many bytes are read at once.
 
     Yields:
-      Tables of `columns` and of `line`, the row's line in the file, from 1. Texts are strings, null for `\N`.
+      Tables with the strings of `columns`, null for `\N`, and with `line`, the row's line in the file, counted from 1.
 
     Raises:
-      DataError: the file cannot be read or breaks off, or has a header, a row or an id that is not as it should be.
+      DataError: the file cannot be read or is cut off, or its header, a row or an id is malformed.
     """
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(path.open("rb", buffering=0))
-            compressed = raw.read(len(_GZIP)) == _GZIP
+            compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             raw.seek(0)
             stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=raw) if compressed else raw))
             size = path.stat().st_size
             for first_line, batch in _batches(path, stream, columns, block_bytes):
-                yield _selected(path, batch, wanted, first_line)
+                yield _select_rows(path, batch, wanted, first_line)
                 if progress is not None:
                     progress(path, raw.tell(), size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -82,7 +83,7 @@ def wanted_rows(
 def _batches(
     path: Path, stream: "io.BufferedReader[Any]", columns: Sequence[str], block_bytes: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Parts of a table, each with the line that it begins with."""
+    """Yields parsed blocks of a table, each with the number of its first line."""
     header = stream.readline().decode("utf-8", "replace").rstrip("\r\n").split("\t")
     if not set(columns) <= set(header) or len(set(header)) != len(header):
         raise DataError(path, 1, f"the header should name the columns {', '.join(columns)}", "\t".join(header))
@@ -90,15 +91,16 @@ def _batches(
         raise DataError(path, None, "should have at least one row below its header")
     first_line = 2
     for block in _blocks(stream, block_bytes):
-        batch = _parsed(path, block, header, columns, first_line)
+        batch = _parse_block(path, block, header, columns, first_line)
         yield first_line, batch
         first_line += batch.num_rows
 
 
 def _blocks(stream: "io.BufferedReader[Any]", block_bytes: int) -> Iterator[bytes]:
-    """Whole lines, about so many bytes at a time.
+    """Yields blocks of whole lines, of about `block_bytes` each.
 
-    Arrow's own streaming reader would call back into Python from its threads, which may abort a process that ends.
+    Arrow's own streaming reader is not used: it calls back into Python from its threads, which may abort a process that
+    is exiting.
     """
     rest = b""
     while chunk := stream.read(block_bytes):
@@ -109,19 +111,23 @@ def _blocks(stream: "io.BufferedReader[Any]", block_bytes: int) -> Iterator[byte
         yield rest
 
 
-def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str], first_line: int) -> pa.RecordBatch:
+def _parse_block(
+    path: Path, block: bytes, header: list[str], columns: Sequence[str], first_line: int
+) -> pa.RecordBatch:
     bad: list[pa.csv.InvalidRow] = []
 
-    def refuse(row: pa.csv.InvalidRow) -> str:
+    def keep_bad_row(row: pa.csv.InvalidRow) -> str:
         bad.append(row)
         return "error"
 
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(block),
-            # One thread, so that rows come with their numbers; one block, so that they are one batch.
+            # One thread, because only then bad rows come with their numbers; one block, to get one batch.
             pa.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
-            pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=refuse),
+            pa.csv.ParseOptions(
+                delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=keep_bad_row
+            ),
             pa.csv.ConvertOptions(
                 check_utf8=False,
                 column_types=dict.fromkeys(columns, pa.binary()),
@@ -139,9 +145,9 @@ def _parsed(path: Path, block: bytes, header: list[str], columns: Sequence[str],
     return batch
 
 
-def _selected(path: Path, batch: pa.RecordBatch, wanted: pa.Array, first_line: int) -> pa.Table:
+def _select_rows(path: Path, batch: pa.RecordBatch, wanted: pa.Array, first_line: int) -> pa.Table:
     ids = batch.column(0)
-    is_id = pc.fill_null(pc.match_substring_regex(ids, _ID), False)
+    is_id = pc.fill_null(pc.match_substring_regex(ids, _ID_PATTERN), False)
     if not pc.all(is_id).as_py():
         row = pc.index(is_id, False).as_py()
         value = ids[row].as_py()
@@ -151,11 +157,11 @@ def _selected(path: Path, batch: pa.RecordBatch, wanted: pa.Array, first_line: i
         raise DataError(path, first_line + row, problem, None if value is None else value.decode("utf-8", "replace"))
     rows = pc.indices_nonzero(pc.is_in(ids, value_set=wanted.cast(pa.binary())))
     lines = pc.add(rows.cast(pa.int64()), first_line)
-    columns = {name: _texts(path, batch.column(name).take(rows), lines) for name in batch.schema.names}
+    columns = {name: _decode(path, batch.column(name).take(rows), lines) for name in batch.schema.names}
     return pa.table({**columns, "line": lines})
 
 
-def _texts(path: Path, column: pa.Array, lines: pa.Array) -> pa.Array:
+def _decode(path: Path, column: pa.Array, lines: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
     except pa.ArrowInvalid:

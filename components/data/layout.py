@@ -1,4 +1,4 @@
-"""What a MovieLens 1M file looks like, and the errors that say where one does not."""
+"""The layout of MovieLens 1M's files: parsers of lines and fields, and the errors that say where a file is wrong."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ MAX_TIMESTAMP = 253_402_300_799  # The last second of the year 9999, in seconds 
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SHOWN = 100  # Longest value that a message quotes, in characters.
+_MAX_QUOTED = 100  # Characters; messages cut longer names and values.
 
 
 class DataError(ValueError):
@@ -18,9 +18,10 @@ class DataError(ValueError):
 
     Attributes:
       file: the file (or folder) at fault.
-      line: its line, counted from 1; None where the file as a whole is at fault.
-      value: the text that was found there; None where there is none.
-      report: the message, where more than this place is at fault; None where it is the only one.
+      line: its line, counted from 1; None if the file as a whole is at fault.
+      problem: what the file or the line should be, and why it is not.
+      value: the text that was found there; None if there is none.
+      report: the whole message, if it lists several faults; None if the message is about this place only.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class DataError(ValueError):
 
 
 class RowError(ValueError):
-    """What is wrong with a row, whatever file and line it comes from.
+    """A row that cannot be used; the caller knows its file and line.
 
     Attributes:
-      kind: a few words by which rows are counted, such as "bad rating".
-      expected: what should be there.
-      value: what is there instead.
+      kind: a short description by which bad rows are counted, such as "unknown gender".
+      expected: what the row should hold.
+      value: the text that it holds instead.
     """
 
     def __init__(self, kind: str, expected: str, value: str) -> None:
@@ -52,7 +53,7 @@ class RowError(ValueError):
 
 
 def describe(file: Path, line: int | None, problem: str, value: str | None) -> str:
-    """`file:line: problem; received 'value'.`, with long names and values cut."""
+    """Formats a message as `file:line: problem; received 'value'.`; cuts long names and values."""
     name = _shorten(file.name)
     place = name if line is None else f"{name}:{line}"
     received = "" if value is None else f"; received {_shorten(value)!r}"
@@ -60,11 +61,11 @@ def describe(file: Path, line: int | None, problem: str, value: str | None) -> s
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file.
+    """Reads the whole file.
 
     Raises:
       DataError: the file is missing, cannot be read, or is empty.
@@ -81,7 +82,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def split_lines(data: bytes) -> list[bytes]:
-    """Lines without their ends (LF or CR LF); only these end a line, whatever else Unicode counts as a line break."""
+    """Splits a file at LF or CR LF and drops these; other characters that Unicode calls line breaks end no line."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -89,10 +90,10 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def split_row(row: bytes, names: Sequence[str]) -> list[str]:
-    """The fields of a `::`-separated latin-1 row, given without its line end.
+    """Splits a `::`-separated latin-1 row, given without its line end, into its fields.
 
     Raises:
-      RowError: a blank line, another number of fields than `names`, UTF-8 or control characters.
+      RowError: the row is blank, has more or fewer fields than `names`, is UTF-8, or has control characters.
     """
     check_not_blank(row)
     if not row.isascii():
@@ -106,23 +107,23 @@ def split_row(row: bytes, names: Sequence[str]) -> list[str]:
 
 
 def check_not_blank(row: bytes) -> None:
-    """Raises RowError for a row of white space."""
+    """Raises RowError if a row is empty or nothing but white space."""
     if not row.strip():
         raise RowError("blank line", "should be a row; the line is blank", row.decode("latin-1"))
 
 
 def check_field_count(fields: Sequence[str], names: Sequence[str], separator: str, text: str) -> None:
-    """Raises RowError for a row with more or fewer fields than names."""
+    """Raises RowError if a row has more or fewer fields than `names`."""
     if len(fields) != len(names):
         expected = f"a row should have {len(names)} fields, {separator.join(names)}, but has {len(fields)}"
         raise RowError("wrong number of fields", expected, text)
 
 
 def parse_integer(name: str, text: str, low: int, high: int, expected: str = "") -> int:
-    """A whole number in plain decimal digits, from `low` to `high`.
+    """Parses a whole number from `low` to `high` that is written in decimal digits only.
 
     Raises:
-      RowError: other characters, or out of range; it says `expected`, or the range.
+      RowError: `text` has other characters or is out of range; the message names `expected` or, without it, the range.
     """
     number = int(text) if _DIGITS.fullmatch(text) else None
     if number is None or not low <= number <= high:
@@ -132,12 +133,12 @@ def parse_integer(name: str, text: str, low: int, high: int, expected: str = "")
 
 
 def parse_id(name: str, text: str) -> int:
-    """A positive 64-bit integer; 0 is kept for "nobody" and for padding."""
+    """Parses a positive 64-bit integer; 0 is reserved for unknown users and for padding."""
     return parse_integer(name, text, 1, MAX_ID, "a positive integer")
 
 
 def _refuse_utf8(row: bytes) -> None:
-    """Raises RowError where a row with accents is UTF-8: accented latin-1 text is not valid UTF-8."""
+    """Raises RowError if a row with accents decodes as UTF-8, which latin-1 text with accents does not."""
     try:
         text = row.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Writes a data folder whole or not at all."""
+"""Writes a data folder atomically: all of its files or none."""
 
 import shutil
 import tempfile
@@ -14,11 +14,12 @@ def check_output_folder(folder: Path, force: bool = False) -> None:
     """Checks that data can be written to a folder.
 
     Args:
-      folder: where data are to be written.
-      force: data files that are there may be replaced.
+      folder: the folder to write.
+      force: whether data files in it may be replaced.
 
     Raises:
-      FileExistsError: the folder holds something (with `force`, something that is no data file), or cannot be moved.
+      FileExistsError: the folder is not empty (with `force`: holds files other than data files), or it cannot be
+        replaced, because a file is in its place, or because it is a mount point or the current folder.
     """
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
@@ -28,9 +29,9 @@ def check_output_folder(folder: Path, force: bool = False) -> None:
         what = "a mount point" if resolved.is_mount() else "the current folder"
         raise FileExistsError(f"{folder}: should be a folder that can be replaced as a whole; received {what}.")
     present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    strangers = present - DATA_FILES
-    if strangers:
-        found = ", ".join(sorted(strangers)[:4])
+    other_files = present - DATA_FILES
+    if other_files:
+        found = ", ".join(sorted(other_files)[:4])
         raise FileExistsError(f"{folder}: should be new, empty or hold nothing but data; received one with {found}.")
     if present and not force:
         found = ", ".join(sorted(present))
@@ -38,17 +39,17 @@ def check_output_folder(folder: Path, force: bool = False) -> None:
 
 
 def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> None:
-    """Writes files into a new folder, all or none; one that holds these very bytes is left as it is.
+    """Writes files into a new folder, all or none; leaves a folder untouched that already holds exactly these files.
 
     Args:
-      folder: where to write; made where missing, with its parents.
-      files: contents by name, among DATA_FILES.
-      force: replace data files that are there.
+      folder: the folder to write; it and its parents are created if missing.
+      files: contents by file name; the names are among DATA_FILES.
+      force: whether data files in the folder are replaced.
 
     Raises:
-      FileExistsError: the folder holds something else; with `force`, something that is no data file.
+      FileExistsError: as `check_output_folder`.
     """
-    if _holds(folder, files):
+    if _has_content(folder, files):
         return
     check_output_folder(folder, force)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def write_folder(folder: Path, files: dict[str, bytes], force: bool = False) -> 
 
 
 def _replace(folder: Path, new: Path, old: Path) -> None:
-    """Puts `new` in place of a folder, which goes to `old`; where that fails, all is as it was."""
+    """Moves `folder`, if it exists, to `old` and `new` to `folder`; if that fails, moves `folder` back."""
     if folder.exists():
         folder.rename(old)
     try:
@@ -75,7 +76,7 @@ def _replace(folder: Path, new: Path, old: Path) -> None:
         raise
 
 
-def _holds(folder: Path, files: dict[str, bytes]) -> bool:
+def _has_content(folder: Path, files: dict[str, bytes]) -> bool:
     if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != set(files):
         return False
     return all((folder / name).read_bytes() == content for name, content in files.items())

@@ -1,17 +1,17 @@
-"""The world behind the synthetic data: who likes what, and why.
+"""The random model behind the synthetic data: which effects decide how users rate movies, and what they watch.
 
-A rating is a score cut into 1 to 5 so that the shares of the five are those of MovieLens 1M. The score is a sum of
-independent effects, listed in STRENGTHS with their standard deviations, and of noise (NOISE):
+A rating is a score, cut into 1 to 5 such that each of the five has the same share as in MovieLens 1M. The score is the
+sum of independent effects, listed in STRENGTHS with their standard deviations, and of noise (NOISE):
 
     (user_id), (movie_id), (director), (star)                   biases: harsh users, good movies, good names
-    (user_id, movie_id)                                         latent taste: a product of TASTE_DIM factors
+    (user_id, movie_id)                                         latent taste: inner product of TASTE_DIM factors
     (user_id, director), (user_id, star)                        a user's liking for a name: NAME_DIM factors
     (occupation, genres), (gender, genres), (age, genres)       one number for each pair of codes
 
-No other pair has an effect: zip_code, release_year and the words of a title mean nothing, and gender says nothing
-about a star, for example. What a user watches follows the interactions (TASTE_IN_CHOICE) and the popularity of movies
-(POPULARITY_SKEW; good movies are popular); and whoever watched a movie watches its successor (`World.successor`) next
-with a chance of NEXT_MOVIE.
+No other feature or pair has an effect: zip_code, release_year and the words of a title do not change the score, nor
+does the pair of gender and star, for example. Users choose movies by their interactions with them (TASTE_IN_CHOICE)
+and by the movies' popularity (POPULARITY_SKEW; good movies are popular). After a movie, a user watches its successor
+(`World.successor`) next with probability NEXT_MOVIE.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import numpy as np
 
 from transform.features import AGE_CODES, GENDERS, GENRES, OCCUPATIONS
 
-# Standard deviation of each planted effect, in rating points before rounding, by the features that it joins.
+# Standard deviation of each planted effect, in rating points before rounding, by the features that it depends on.
 STRENGTHS: dict[tuple[str, ...], float] = {
     ("user_id",): 0.4,
     ("movie_id",): 0.35,
@@ -33,11 +33,11 @@ STRENGTHS: dict[tuple[str, ...], float] = {
     ("gender", "genres"): 0.3,
     ("age", "genres"): 0.2,
 }
-NOISE = 0.5  # Standard deviation of what nothing explains, in the same unit.
-NEXT_MOVIE = 0.3  # Chance that a movie's successor is watched right after it, where it was not watched before.
+NOISE = 0.5  # Standard deviation of the noise, in the same unit.
+NEXT_MOVIE = 0.3  # Probability that a user watches a movie's successor right after it, if not watched before.
 TASTE_DIM, NAME_DIM = 4, 2
-POPULARITY_SKEW = 0.6  # Standard deviation of the log-popularity of movies that their quality does not explain.
-TASTE_IN_CHOICE = 2.5  # How strongly what a user would like decides what the user watches, in log units per point.
+POPULARITY_SKEW = 0.6  # Standard deviation of the part of movies' log-popularity that their bias does not explain.
+TASTE_IN_CHOICE = 2.5  # How strongly interactions decide what a user watches, in log-weight per rating point.
 
 _MOVIES_PER_DIRECTOR, _MOVIES_PER_STAR = 6, 5
 _FIRST_YEAR, _LAST_YEAR = 1919, 2000
@@ -60,21 +60,21 @@ _SHARE_MALE = 0.717
 
 @dataclass(frozen=True)
 class World:
-    """Users, movies and how they get on; rows are in the order of users.dat and movies.dat.
+    """Users, movies and the effects of one on the other; rows are in the order of users.dat and movies.dat.
 
     Attributes:
-      gender, age, occupation: int64 [users], places in GENDERS, AGE_CODES and range(OCCUPATIONS).
+      gender, age, occupation: int64 [users], indices into GENDERS, AGE_CODES and range(OCCUPATIONS).
       zip_codes: the users' zip codes.
       movie_ids: int64 [movies], ascending, with gaps.
       titles: the movies' titles, with the year.
       genres: bool [movies, genres], in the order of GENRES.
-      director, star: int64 [movies], place of the name in `director_names` and `star_names`.
+      director, star: int64 [movies], indices into `director_names` and `star_names`.
       credited: bool [movies, 2], whether credits.csv names the director and the star.
       successor: int64 [movies], row of the movie that is likely to be watched next.
-      popularity: float64 [movies], in log units.
-      bias: float64 [movies]: what all users feel about a movie, its director and its star.
-      user_bias: float64 [users].
-      taste: float64 [users, k] and [movies, k]: the interactions of a user and a movie are the inner products.
+      popularity: float64 [movies], logarithm of how popular each movie is.
+      bias: float64 [movies], the summed biases of a movie, its director and its star.
+      user_bias: float64 [users], the users' biases.
+      taste: factors, float64 [users, k] and [movies, k]; a user's interaction with a movie is the inner product.
     """
 
     gender: np.ndarray
@@ -98,17 +98,17 @@ class World:
     def interactions(self, user: int) -> np.ndarray:
         """What the user's taste adds to each movie's score: float64 [movies]."""
         users, movies = self.taste
-        # Rounded: sums may differ in their last digits from one processor to another, the files must not.
+        # Rounded, because sums may differ in their last digits between processors, and the files must not.
         return np.round((movies * users[user]).sum(axis=1), 6)
 
 
 def pair_strength(one: str, other: str) -> float:
-    """The planted effect of two features together, in rating points (standard deviation); 0 where there is none."""
+    """The planted effect of two features together, in rating points (standard deviation); 0 if there is none."""
     return STRENGTHS.get((one, other), STRENGTHS.get((other, one), 0.0))
 
 
 def draw_world(users: int, movies: int, seed: int) -> World:
-    """Draws a world; the same arguments give the same one."""
+    """Draws a world; the same arguments give the same world."""
     rng = np.random.default_rng([seed, 0])
     gender = (rng.random(users) >= _SHARE_MALE).astype(np.int64)
     age = rng.choice(len(AGE_CODES), users, p=_shares(_AGE_SHARES))
@@ -122,9 +122,9 @@ def draw_world(users: int, movies: int, seed: int) -> World:
         + STRENGTHS["star",] * rng.standard_normal(stars)[star]
     )
     taste = [
-        _factors(rng, "movie_id", np.arange(users), np.arange(movies), TASTE_DIM),
-        _factors(rng, "director", np.arange(users), director, NAME_DIM),
-        _factors(rng, "star", np.arange(users), star, NAME_DIM),
+        _user_factors(rng, "movie_id", np.arange(users), np.arange(movies), TASTE_DIM),
+        _user_factors(rng, "director", np.arange(users), director, NAME_DIM),
+        _user_factors(rng, "star", np.arange(users), star, NAME_DIM),
         _genre_factors(rng, "occupation", occupation, OCCUPATIONS, genres),
         _genre_factors(rng, "gender", gender, len(GENDERS), genres),
         _genre_factors(rng, "age", age, len(AGE_CODES), genres),
@@ -153,10 +153,10 @@ def draw_world(users: int, movies: int, seed: int) -> World:
     )
 
 
-def _factors(
+def _user_factors(
     rng: np.random.Generator, name: str, users: np.ndarray, names: np.ndarray, dim: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Factors [users, dim] and [movies, dim] whose product has the strength of (user_id, name)."""
+    """Draws factors [users, dim] and [movies, dim] whose inner products are the effect of (user_id, name)."""
     scale = STRENGTHS["user_id", name] / np.sqrt(dim)
     left, right = rng.standard_normal((users.max() + 1, dim)), rng.standard_normal((names.max() + 1, dim))
     return scale * left[users], right[names]
@@ -165,14 +165,14 @@ def _factors(
 def _genre_factors(
     rng: np.random.Generator, name: str, codes: np.ndarray, size: int, genres: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Factors [users, genres] and [movies, genres] whose product has the strength of (name, genres)."""
+    """Draws factors [users, genres] and [movies, genres] whose inner products are the effect of (name, genres)."""
     table = STRENGTHS[name, "genres"] * rng.standard_normal((size, len(GENRES)))
     return table[codes], genres / np.sqrt(genres.sum(axis=1, keepdims=True))
 
 
 def _draw_genres(rng: np.random.Generator, movies: int) -> np.ndarray:
     counts = rng.choice(len(_GENRE_COUNT_SHARES), movies, p=_shares(_GENRE_COUNT_SHARES)) + 1
-    # The largest of these keys are a draw without replacement, weighted by the shares.
+    # Gumbel-top-k: the genres with the largest keys are draws without replacement, weighted by the shares.
     keys = np.log(_shares(_GENRE_SHARES)) + rng.gumbel(size=(movies, len(GENRES)))
     ranks = np.argsort(np.argsort(-keys, axis=1), axis=1)
     return ranks < counts[:, None]

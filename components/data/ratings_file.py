@@ -1,7 +1,7 @@
 """Reads ratings.dat: `user_id::movie_id::rating::timestamp`.
 
-A million rows are parsed and checked with NumPy, straight on the bytes of the file. Only rows that are out of the
-ordinary are read one by one, to say what is wrong with them.
+NumPy parses and checks a million rows at once, directly on the bytes of the file. Only the rows that this fast path
+does not accept are parsed one by one, to find out what is wrong with them.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from components.data.layout import (
 from transform.features import HIGHEST_RATING, LOWEST_RATING
 
 FIELDS = ("user_id", "movie_id", "rating", "timestamp")
-_COLONS = 2 * (len(FIELDS) - 1)
+_COLONS = 2 * (len(FIELDS) - 1)  # In a row: two for each separator.
 _MAX_DIGITS = 18  # A number of 18 digits always fits int64.
 
 
@@ -36,15 +36,15 @@ def read_ratings(path: Path, user_ids: np.ndarray, movie_ids: np.ndarray) -> tup
 
     Returns:
       The good rows, in file order: user_id, movie_id and timestamp (int64, seconds since 1970), rating (float32). And
-      the bad rows: of another layout, with a value out of range, with an unknown user or movie, or with a (user, movie)
-      pair that an earlier good row has.
+      the bad rows: those that are malformed, have a value out of range or an unknown user or movie, or repeat the
+      (user, movie) pair of an earlier good row.
 
     Raises:
       DataError: the file cannot be read or is empty.
     """
     lines = Lines(path, read_bytes(path))
-    columns, is_ordinary = parse_columns(lines)
-    bad = _read_others(lines, columns, is_ordinary & _in_range(columns))
+    columns, is_parsed = parse_columns(lines)
+    bad = _parse_one_by_one(lines, columns, is_parsed & _in_range(columns))
     is_good = np.ones(lines.count, bool)
     is_good[[row.line - 1 for row in bad]] = False
 
@@ -69,11 +69,11 @@ def read_ratings(path: Path, user_ids: np.ndarray, movie_ids: np.ndarray) -> tup
 
 
 class Lines:
-    """The lines of a file, as places in its bytes.
+    """The lines of a file, as offsets into its bytes.
 
     Attributes:
       buffer: uint8 [bytes], the file, with LF at the end of every line.
-      starts, ends: int64 [count], where each line begins, and where its LF is.
+      starts, ends: int64 [count], offsets of each line's first byte and of its LF.
       count: number of lines.
     """
 
@@ -92,45 +92,45 @@ class Lines:
         return self._data[self.starts[row] : self.ends[row]]
 
     def bad_row(self, row: int, kind: str, expected: str, fields: slice) -> BadRow:
-        """A row whose fields can be read but are not as expected; the report quotes `fields`."""
+        """Makes the BadRow of a row that can be parsed but has unexpected values; its message quotes `fields`."""
         text = self[row].decode("latin-1")
         return BadRow(self._path, row + 1, kind, expected, SEPARATOR.join(text.split(SEPARATOR)[fields]), text)
 
     def unreadable_row(self, row: int, error: RowError) -> BadRow:
-        """A row that could not be read."""
+        """Makes the BadRow of a row that cannot be parsed."""
         return BadRow.of(self._path, row + 1, error, self[row].decode("latin-1"))
 
 
 def parse_columns(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
-    """Parses the rows that are digits and `::` throughout.
+    """Parses the rows that consist of digits and `::` only, and leaves the others to `parse_row`.
 
     Returns:
-      int64 [4, rows], the columns, 0 where a row is of another kind; and bool [rows], which ones are not.
+      int64 [4, rows], the columns, with 0 in rows that were not parsed; and bool [rows], which rows were parsed.
     """
     buffer, starts, ends = lines.buffer, lines.starts, lines.ends
     colons = np.flatnonzero(buffer == ord(":"))
     colons_before = np.searchsorted(colons, ends)
-    is_ordinary = np.diff(colons_before, prepend=0) == _COLONS
+    is_parsed = np.diff(colons_before, prepend=0) == _COLONS
     others = np.flatnonzero((buffer > ord(":")) | ((buffer < ord("0")) & (buffer != ord("\n"))))
-    is_ordinary[np.searchsorted(ends, others)] = False
+    is_parsed[np.searchsorted(ends, others)] = False
 
-    rows = np.flatnonzero(is_ordinary)
+    rows = np.flatnonzero(is_parsed)
     places = colons[(colons_before[rows] - _COLONS)[:, np.newaxis] + np.arange(_COLONS)].reshape(-1, _COLONS // 2, 2)
     firsts = np.column_stack([starts[rows], places[..., 1] + 1])
     lengths = np.column_stack([places[..., 0], ends[rows]]) - firsts
     fits = (places[..., 1] == places[..., 0] + 1).all(axis=1) & ((lengths >= 1) & (lengths <= _MAX_DIGITS)).all(axis=1)
-    is_ordinary[rows] = fits
+    is_parsed[rows] = fits
     columns = np.zeros((len(FIELDS), lines.count), np.int64)
     for column, first, length in zip(columns, firsts[fits].T, lengths[fits].T, strict=True):
-        column[is_ordinary] = _parse_numbers(buffer, first, length)
-    return columns, is_ordinary
+        column[is_parsed] = _parse_numbers(buffer, first, length)
+    return columns, is_parsed
 
 
 def parse_row(row: bytes) -> tuple[int, int, int, int]:
-    """User, movie, rating and timestamp of one row.
+    """Parses one row into user, movie, rating and timestamp.
 
     Raises:
-      RowError: it has another layout, or a value out of range.
+      RowError: the row is malformed, or a value is out of range.
     """
     user_text, movie_text, rating_text, time_text = split_row(row, FIELDS)
     seconds = "seconds since 1970, a positive integer"
@@ -142,10 +142,10 @@ def parse_row(row: bytes) -> tuple[int, int, int, int]:
     )
 
 
-def _read_others(lines: Lines, columns: np.ndarray, is_read: np.ndarray) -> list[BadRow]:
-    """Fills in the columns of rows that are not read yet, and returns those that cannot be read."""
+def _parse_one_by_one(lines: Lines, columns: np.ndarray, is_good: np.ndarray) -> list[BadRow]:
+    """Parses the rows that are not known to be good into `columns`, and returns those that cannot be parsed."""
     bad = []
-    for row in np.flatnonzero(~is_read).tolist():
+    for row in np.flatnonzero(~is_good).tolist():
         try:
             columns[:, row] = parse_row(lines[row])
         except RowError as error:
@@ -166,7 +166,7 @@ def _in_range(columns: np.ndarray) -> np.ndarray:
 
 
 def _parse_numbers(buffer: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The numbers written in digits at `first`, of `length` digits: int64 [rows]."""
+    """Parses the decimal numbers that start at offset `first` and have `length` digits: int64 [rows]."""
     numbers = np.zeros(first.size, np.int64)
     for place in range(int(length.max(initial=0))):
         present = place < length
@@ -176,9 +176,9 @@ def _parse_numbers(buffer: np.ndarray, first: np.ndarray, length: np.ndarray) ->
 
 
 def _find_repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the keys that came before, and of where each came first."""
-    in_order = np.sort(keys)
-    if not np.any(in_order[1:] == in_order[:-1]):
+    """Returns the indices of the keys that occurred before, and for each the index of its first occurrence."""
+    sorted_keys = np.sort(keys)
+    if not np.any(sorted_keys[1:] == sorted_keys[:-1]):
         return np.array([], np.int64), np.array([], np.int64)
     _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
     first_of_each = firsts[inverse]

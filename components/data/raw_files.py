@@ -1,4 +1,4 @@
-"""Reads a folder in MovieLens 1M's layout: users.dat, movies.dat, ratings.dat and, where there is one, credits.csv."""
+"""Reads a folder in MovieLens 1M's layout: users.dat, movies.dat, ratings.dat and, if present, credits.csv."""
 
 import codecs
 import csv
@@ -41,19 +41,20 @@ _AGE_TEXTS = tuple(str(code) for code in AGE_CODES)
 _TITLE = re.compile(r"[^\s:].*\(([12][0-9]{3})\)")
 _ZIP_CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z -]*")
 
-_Table = tuple[pd.DataFrame, list[BadRow]]
+_GoodAndBadRows = tuple[pd.DataFrame, list[BadRow]]
 
 
 @dataclass(frozen=True)
 class MovieLens:
-    """A data set, checked: every rating's user and movie is known, ids and (user, movie) pairs are unique.
+    """A checked data set: every rating's user and movie is known; ids and (user, movie) pairs are unique.
 
     Attributes:
-      ratings: user_id, movie_id, timestamp (int64, seconds since 1970), rating (float32, 1 to 5), in file order.
-      users: user_id, age (code of a bucket), occupation (0 to 20) (int64), gender (M or F), zip_code (str).
-      movies: movie_id, release_year (int64), title (str, with the year, as in the file), genres (list of str).
-      credits: movie_id (int64), director, star (str, or None where unknown); None where there is no credits.csv.
-      bad_rows: rows of the files that were left out, file by file.
+      ratings: columns user_id, movie_id, timestamp (int64, seconds since 1970), rating (float32, 1 to 5); in file
+        order.
+      users: columns user_id, age (code of a bucket), occupation (0 to 20) (int64), gender (M or F), zip_code (str).
+      movies: columns movie_id, release_year (int64), title (str, with the year, as in the file), genres (list of str).
+      credits: columns movie_id (int64), director, star (str, or None if unknown); None if there is no credits.csv.
+      bad_rows: the rows that were left out, grouped by file.
     """
 
     ratings: pd.DataFrame
@@ -66,16 +67,16 @@ class MovieLens:
 def read_movielens(folder: Path, tolerance: float = 0.0) -> MovieLens:
     """Reads and checks a folder; 1M ratings take about a second.
 
-    A row is bad if it is not as it should be in itself, if an earlier good row has its id or its pair of user and
-    movie, or if it refers to a user or a movie that has no good row.
+    A row is bad if it is malformed or has an invalid value, if an earlier good row has the same id or the same pair of
+    user and movie, or if it refers to a user or a movie that has no good row.
 
     Args:
-      folder: where the files are.
-      tolerance: share of a file's rows, 0 to 1, that may be bad; they are left out. With 0 there should be none.
+      folder: the folder with the files.
+      tolerance: share of a file's rows, 0 to 1, that may be bad; these are left out. With 0, one bad row is an error.
 
     Raises:
-      DataError: a file is missing, has more bad rows or not a good one; the message counts all bad rows by kind, and
-        shows the first of each.
+      DataError: a file is missing, has too many bad rows, or has no good row; the message counts all bad rows by kind
+        and shows the first few of each kind.
     """
     folder = Path(folder)
     try:
@@ -98,7 +99,7 @@ def read_movielens(folder: Path, tolerance: float = 0.0) -> MovieLens:
 
 
 def _check_files(folder: Path) -> None:
-    """Raises DataError where the folder or a file is missing, OSError where nobody may look."""
+    """Raises DataError if the folder or a file is missing, OSError if the folder may not be accessed."""
     if not folder.is_dir():
         names = f"{USERS_FILE}, {MOVIES_FILE} and {RATINGS_FILE}"
         raise DataError(folder, None, f"should be a folder with {names}; there is none at {folder.absolute()}")
@@ -107,8 +108,8 @@ def _check_files(folder: Path) -> None:
             raise DataError(folder / name, None, f"should be in {folder}; no such file")
 
 
-def read_users(path: Path) -> _Table:
-    """Reads users.dat: `user_id::gender::age::occupation::zip_code`; returns good rows and bad ones."""
+def read_users(path: Path) -> _GoodAndBadRows:
+    """Reads users.dat: `user_id::gender::age::occupation::zip_code`; returns the good rows and the bad rows."""
     lines = enumerate(split_lines(read_bytes(path)), start=1)
     rows, bad = read_rows(path, lines, "user_id", _parse_user)
     frame = pd.DataFrame(rows, columns=list(USER_FIELDS))
@@ -128,8 +129,8 @@ def _parse_user(row: bytes) -> tuple[int, str, int, int, str]:
     return user_id, gender, int(age_text), occupation, zip_code
 
 
-def read_movies(path: Path) -> _Table:
-    """Reads movies.dat: `movie_id::title (year)::genre|genre`; returns good rows and bad ones."""
+def read_movies(path: Path) -> _GoodAndBadRows:
+    """Reads movies.dat: `movie_id::title (year)::genre|genre`; returns the good rows and the bad rows."""
     lines = enumerate(split_lines(read_bytes(path)), start=1)
     rows, bad = read_rows(path, lines, "movie_id", _parse_movie)
     frame = pd.DataFrame(rows, columns=["movie_id", "title", "release_year", "genres"])
@@ -151,15 +152,16 @@ def _parse_movie(row: bytes) -> tuple[int, str, int, list[str]]:
     return movie_id, title, int(match.group(1)), genres
 
 
-def read_credits(path: Path, movie_ids: np.ndarray) -> _Table:
-    """Reads credits.csv: UTF-8, `movie_id,director,star` with that header; a blank name is unknown.
+def read_credits(path: Path, movie_ids: np.ndarray) -> _GoodAndBadRows:
+    """Reads credits.csv: UTF-8 with the header `movie_id,director,star`; a blank name means unknown.
 
     Args:
       path: the file.
       movie_ids: int64 [movies], the known movies.
 
     Returns:
-      Good rows and bad ones: not UTF-8 or not as described, or of a movie that is unknown or came before.
+      The good rows and the bad rows. A row is bad if it is malformed, not UTF-8, of an unknown movie, or of a movie
+      that has an earlier good row.
 
     Raises:
       DataError: the file cannot be read, is empty, or has another header.
@@ -196,22 +198,26 @@ def _parse_credits(row: bytes) -> tuple[int, str | None, str | None]:
 
 
 def lines_below_header(path: Path, names: Sequence[str]) -> Iterable[tuple[int, bytes]]:
-    """The lines of a CSV file with their numbers, from 2.
+    """Returns the lines below the header of a CSV file, numbered from 2.
 
     Raises:
       DataError: the file cannot be read, is empty, or has another header.
     """
-    first, *others = split_lines(read_bytes(path))
+    first_line, *rows = split_lines(read_bytes(path))
     header = ",".join(names)
-    if first.removeprefix(codecs.BOM_UTF8) != header.encode():
-        raise DataError(path, 1, f"the header should be {header}", first.decode("utf-8", "replace"))
-    return enumerate(others, start=2)
+    if first_line.removeprefix(codecs.BOM_UTF8) != header.encode():
+        raise DataError(path, 1, f"the header should be {header}", first_line.decode("utf-8", "replace"))
+    return enumerate(rows, start=2)
 
 
 def read_rows(
     path: Path, lines: Iterable[tuple[int, bytes]], id_name: str, parse: Callable[[bytes], tuple[Any, ...]]
 ) -> tuple[list[tuple[Any, ...]], list[BadRow]]:
-    """Good rows, which begin with an id that no good row before them has, and bad rows."""
+    """Parses lines into good rows and bad rows.
+
+    The first value that `parse` returns is the row's id. A row is bad if `parse` raises RowError, or if an earlier good
+    row has the same id.
+    """
     rows, bad = [], []
     first_lines: dict[int, int] = {}
     for line, text in lines:

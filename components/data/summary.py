@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers."""
+"""Summary statistics of a data set."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ class Summary:
       first, last: time of the earliest and the latest rating, UTC.
       histogram: number of ratings by value, 1 to 5.
       density: share of all (user, movie) pairs that are rated, 0 to 1.
-      credits: None without credits.csv.
+      credits: what credits.csv covers; None if there is no such file.
     """
 
     users: int
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summarize(data: MovieLens) -> Summary:
-    """Counts what `read_movielens` returned."""
+    """Computes the statistics of a data set that `read_movielens` returned."""
     ratings = data.ratings
     counts = ratings["rating"].value_counts()
     return Summary(

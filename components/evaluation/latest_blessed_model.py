@@ -1,4 +1,4 @@
-"""Which earlier model a run takes up: to measure a candidate against, and to start from."""
+"""Resolvers for earlier blessed models: the one a candidate is compared with, and the one training starts from."""
 
 import os
 
@@ -18,20 +18,21 @@ MODEL_BLESSING = "model_blessing"
 
 
 class LatestOtherBlessedModelStrategy(ResolverStrategy):
-    """The latest blessed model but for the candidate.
+    """The latest blessed model other than the candidate.
 
-    TFX's own strategy would, when a pipeline is run again and the Trainer's model comes from the cache, find that very
-    model: the Evaluator would then run again, to compare a model with itself, and the model would be pushed again.
+    If a pipeline is run again and the Trainer's model comes from the cache, TFX's own strategy would return that same
+    model. The Evaluator would then run again and compare the model with itself, and the model would be pushed again.
 
-    Inputs: `candidate`, the model under test; `model` and `model_blessing`, all models and blessings in the store.
+    Inputs: `candidate`, the model under test; `model` and `model_blessing`, all models and blessings in the metadata
+    store.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Gives the chosen model and its blessing, or neither; and the candidate as it came."""
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate unchanged."""
         candidates = {model.id for model in input_dict[CANDIDATE]}
-        # A component keeps all its models in one folder: those beside the candidate are of the same kind.
+        # A Trainer writes all its models into one folder, so models beside the candidate are from the same Trainer.
         folders = {os.path.dirname(model.uri) for model in input_dict[CANDIDATE]}
         others = [
             model for model in input_dict[MODEL] if model.id not in candidates and os.path.dirname(model.uri) in folders
@@ -42,32 +43,33 @@ class LatestOtherBlessedModelStrategy(ResolverStrategy):
 class BaseModelStrategy(ResolverStrategy):
     """The latest blessed model of a Trainer that was trained on other data than this run's.
 
-    A run again on the same data starts from the same model, so that its Trainer still comes from the cache; a model
-    that starts from another of the same data would only have been trained for longer.
+    Models of the same data are left out so that a repeated run finds the same base model, and its Trainer still comes
+    from the cache. Besides, a model that starts from another of the same data would only be trained for longer.
 
-    Inputs: `transform_graph`, which stands for the data; `model` and `model_blessing`, all in the store.
+    Inputs: `transform_graph`, the Transform output, which identifies the data; `model` and `model_blessing`, all models
+    and blessings in the metadata store.
     """
 
     def __init__(self, trainer: str):
-        """Makes the strategy, for the models of the Trainer with this id."""
+        """Takes the id of the Trainer whose models are considered."""
         self._trainer = trainer
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Gives the chosen model and its blessing, or neither; and the graph as it came."""
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the graph unchanged."""
         graphs = {graph.id for graph in input_dict[DATA]}
         earlier = [
             model
-            # PIPELINE/TRAINER/model/EXECUTION
+            # A model's URI is PIPELINE/TRAINER/model/EXECUTION.
             for model in input_dict[MODEL]
-            if model.uri.split("/")[-3:-2] == [self._trainer] and not graphs & _trained_on(store, model)
+            if model.uri.split("/")[-3:-2] == [self._trainer] and not graphs & _input_ids(store, model)
         ]
         return {DATA: input_dict[DATA], **_latest_blessed(store, earlier, input_dict[MODEL_BLESSING])}
 
 
 def base_model(trainer: str, transform: BaseNode) -> Resolver:
-    """A node whose output `model` is what a Trainer may start from, if there is something."""
+    """Makes a node whose output `model` is the one that a Trainer starts from; empty if there is none."""
     channels = {
         DATA: transform.outputs[DATA],
         MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
@@ -76,8 +78,8 @@ def base_model(trainer: str, transform: BaseNode) -> Resolver:
     return Resolver(strategy_class=BaseModelStrategy, config={"trainer": trainer}, **channels)
 
 
-def _trained_on(store: mlmd.MetadataStore, model: types.Artifact) -> set[int]:
-    """Ids of the artifacts that a model was made from."""
+def _input_ids(store: mlmd.MetadataStore, model: types.Artifact) -> set[int]:
+    """Returns the ids of the artifacts that were inputs of the execution that wrote the model."""
     executions = {event.execution_id for event in store.get_events_by_artifact_ids([model.id]) if _is_output(event)}
     events = store.get_events_by_execution_ids(executions) if executions else []
     return {event.artifact_id for event in events if not _is_output(event)}

@@ -1,7 +1,7 @@
-"""TFMA metrics of many outputs of a model at once: their means, and their errors against the label.
+"""TFMA metrics that handle many outputs of a model at once: their means, and their errors against the label.
 
-TFMA's own take one output each. Every one of them goes over all rows again, in Python, and that takes most of the
-Evaluator's time: of a retriever, with its dozen figures a row, and of a model of ratings, too.
+TFMA's own metrics take one output each, and each metric goes over all rows again, in Python. This would take most of
+the Evaluator's time, both for a retriever, which has a dozen outputs per row, and for a rating model.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,24 +11,24 @@ import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
-# As MeanPrediction and TFMA's errors call them, so that who reads the results need not know which of the two it was.
+# The names that TFMA's own metrics have, so that readers of the results need not know which metric computed them.
 MEAN = "mean_prediction"
 RMSE, MAE = "root_mean_squared_error", "mean_absolute_error"
 
 
 class MeanOutputs(metric_types.Metric):
-    """Means over rows, unweighted; of an output that is not a number in some row, not a number."""
+    """Unweighted means of outputs over rows; NaN for an output that is NaN in any row."""
 
     def __init__(self, outputs: list[str]):
-        """Makes the metric; `outputs` are names of outputs that have one value a row."""
+        """Takes the names of the outputs, which have one value per row."""
         super().__init__(_for_each_model(_Means), outputs=outputs)
 
 
 class OutputErrors(metric_types.Metric):
-    """Root mean squared and mean absolute errors against the label, over rows, unweighted."""
+    """Root mean squared and mean absolute errors of outputs against the label, over rows, unweighted."""
 
     def __init__(self, outputs: list[str]):
-        """Makes the metric; `outputs` are names of outputs that have one value a row."""
+        """Takes the names of the outputs, which have one value per row."""
         super().__init__(_for_each_model(_Errors), outputs=outputs)
 
 
@@ -41,11 +41,13 @@ def _for_each_model(combiner: type["_RowMeans"]) -> Callable[..., list[metric_ty
 
 
 class _RowMeans(beam.CombineFn):
-    """Sums of some figures a row, and the number of rows: float64 [figures + 1].
+    """Averages figures over rows.
+
+    An accumulator is float64 [figures + 1]: the sum of each figure, and the number of rows.
 
     Attributes:
-      names: of the figures that there are of each output.
-      keys: of all figures, those of one name after the other's.
+      names: names of the metrics, which every output has.
+      keys: keys of all metrics and outputs, in the order of the figures: grouped by metric.
     """
 
     names: tuple[str, ...]
@@ -58,25 +60,25 @@ class _RowMeans(beam.CombineFn):
             for output in outputs
         ]
 
-    def of_row(self, values: np.ndarray, label: Any) -> np.ndarray:
-        """The figures of a row: float64 [figures]; `values` are the outputs, float64 [outputs]."""
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
+        """Computes a row's figures, float64 [figures], from its outputs, float64 [outputs], and its label."""
         raise NotImplementedError
 
-    def of_means(self, means: np.ndarray) -> np.ndarray:
-        """What becomes of their means: float64 [figures]."""
+    def from_means(self, means: np.ndarray) -> np.ndarray:
+        """Turns the means of the figures into the metrics: float64 [figures]."""
         return means
 
     def create_accumulator(self) -> np.ndarray:
         return np.zeros(len(self.keys) + 1)
 
     def add_input(self, sums: np.ndarray, element: metric_types.StandardMetricInputs) -> np.ndarray:
-        predictions, label = self._of_model(element.prediction), self._of_model(element.label)
+        predictions, label = self._select_model(element.prediction), self._select_model(element.label)
         values = np.array([predictions[output].item() for output in self._outputs])
-        sums[:-1] += self.of_row(values, label)
+        sums[:-1] += self.row_figures(values, label)
         sums[-1] += 1
         return sums
 
-    def _of_model(self, values: Any) -> Any:
+    def _select_model(self, values: Any) -> Any:
         return values[self._model] if isinstance(values, dict) and self._model and self._model in values else values
 
     def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
@@ -84,13 +86,13 @@ class _RowMeans(beam.CombineFn):
 
     def extract_output(self, sums: np.ndarray) -> dict[metric_types.MetricKey, float]:
         means = sums[:-1] / sums[-1] if sums[-1] else np.full(len(self.keys), np.nan)
-        return dict(zip(self.keys, self.of_means(means).tolist(), strict=True))
+        return dict(zip(self.keys, self.from_means(means).tolist(), strict=True))
 
 
 class _Means(_RowMeans):
     names = (MEAN,)
 
-    def of_row(self, values: np.ndarray, label: Any) -> np.ndarray:
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
         del label
         return values
 
@@ -98,10 +100,10 @@ class _Means(_RowMeans):
 class _Errors(_RowMeans):
     names = (RMSE, MAE)
 
-    def of_row(self, values: np.ndarray, label: Any) -> np.ndarray:
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
         errors = values - label.item()
         return np.concatenate([errors**2, np.abs(errors)])
 
-    def of_means(self, means: np.ndarray) -> np.ndarray:
+    def from_means(self, means: np.ndarray) -> np.ndarray:
         squares, absolutes = np.split(means, 2)
         return np.concatenate([np.sqrt(squares), absolutes])

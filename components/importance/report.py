@@ -1,4 +1,4 @@
-"""What is known about the importance of features, as JSON, as a picture and as a fragment of HTML."""
+"""The report on feature importance, as JSON, as a picture and as a fragment of HTML."""
 
 import base64
 import html
@@ -15,17 +15,18 @@ from components.importance.permutation import Importance
 
 JSON_FILE, PICTURE_FILE, HTML_FILE = "importance.json", "importance.png", "importance.html"
 
-_TOP_PAIRS = 10  # In the HTML; the JSON lists all.
+_TOP_PAIRS = 10  # Number of pairs that the HTML lists; the JSON lists all.
 
 
 @dataclass(frozen=True)
 class CrossWeights:
-    """What the blocks of the first cross layer's weights tell of pairs of features.
+    """How strongly the first cross layer's weights join each pair of features.
 
     Attributes:
-      norms: float [features, features], symmetric, Frobenius norms, corrected for the scale of the embeddings.
-      effects: the same shape, standard deviation over rows of what a pair's products add to the output: the norms,
-        corrected also for the directions that embeddings take, and for what the layers behind make of them.
+      norms: float [features, features], symmetric, Frobenius norms of the pairs' blocks of weights, corrected for the
+        scale of the embeddings.
+      effects: the same shape, standard deviation over rows of what a pair's products add to the output. Unlike the
+        norms, they are also corrected for the directions of the embeddings and for the effect of the later layers.
     """
 
     norms: np.ndarray
@@ -38,12 +39,12 @@ class Report:
 
     Attributes:
       features: their names.
-      objective: what the permutation importance is the growth of.
-      unit: of the model's output.
+      objective: name of the loss whose increase is the permutation importance.
+      unit: unit of the model's output.
       rows: number of rows in which features were shuffled.
-      seed: of the shuffling.
-      importance: of features and pairs, by permutation.
-      weights: what the cross weights tell of pairs; None for a model without cross layers.
+      seed: seed of the shuffling.
+      importance: permutation importance of features and pairs.
+      weights: strength of pairs by the cross weights; None for a model without cross layers.
     """
 
     features: list[str]
@@ -73,12 +74,12 @@ class Pair:
 
 
 def ranked_features(report: Report) -> list[tuple[str, float]]:
-    """Features with the growth of the loss, the most important first."""
+    """Returns the features with their increases of the loss, the most important first."""
     return sorted(report.importance.features.items(), key=lambda item: -item[1])
 
 
 def ranked_pairs(report: Report) -> list[Pair]:
-    """Pairs of different features, the largest effect first; without cross layers, the largest interaction."""
+    """Returns the pairs of features, sorted by falling effect or, without cross layers, by falling interaction."""
     place = {name: index for index, name in enumerate(report.features)}
     pairs = []
     for names, interaction in report.importance.pairs.items():
@@ -90,7 +91,7 @@ def ranked_pairs(report: Report) -> list[Pair]:
 
 
 def to_json(report: Report) -> str:
-    """The whole report."""
+    """Formats the whole report as JSON."""
     document = {
         "objective": report.objective,
         "loss": report.importance.loss,
@@ -111,8 +112,8 @@ def to_json(report: Report) -> str:
 
 
 def draw(report: Report) -> bytes:
-    """Draws the pairs as heat maps, beside the features as bars, in PNG."""
-    interactions = _matrix(report)
+    """Draws the pairs as heat maps and the features as bars, side by side; returns a PNG file."""
+    interactions = _interaction_matrix(report)
     maps = [("Pairs: permutation", f"interaction in {report.objective}", interactions)]
     if report.weights is not None:
         maps.insert(0, ("Pairs: cross weights", f"effect on the prediction, {report.unit}", report.weights.effects))
@@ -123,7 +124,7 @@ def draw(report: Report) -> bytes:
     names, growths = zip(*reversed(ranked_features(report)), strict=True)
     last.barh(names, growths, color="#31688e")
     last.set_title("Features: permutation")
-    last.set_xlabel(f"increase of {report.objective} (as it is: {report.importance.loss:.3f})")
+    last.set_xlabel(f"increase of {report.objective} (unshuffled: {report.importance.loss:.3f})")
     last.set_box_aspect(1)
     last.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()
@@ -131,7 +132,7 @@ def draw(report: Report) -> bytes:
     return file.getvalue()
 
 
-def _matrix(report: Report) -> np.ndarray:
+def _interaction_matrix(report: Report) -> np.ndarray:
     place = {name: index for index, name in enumerate(report.features)}
     matrix = np.full((len(place), len(place)), np.nan)
     for (one, other), value in report.importance.pairs.items():
@@ -140,7 +141,7 @@ def _matrix(report: Report) -> np.ndarray:
 
 
 def _draw_pairs(figure: Figure, axes: Axes, features: list[str], values: np.ndarray, title: str, label: str) -> None:
-    """A heat map of different features: each pair once, below the diagonal."""
+    """Draws a heat map of pairs of different features, each pair once, below the diagonal."""
     shown = np.ma.masked_invalid(np.where(np.tri(len(features), k=-1, dtype=bool), values, np.nan))[1:, :-1]
     most = float(np.abs(shown).max())
     if shown.min() < 0:
@@ -150,7 +151,7 @@ def _draw_pairs(figure: Figure, axes: Axes, features: list[str], values: np.ndar
     for (row, column), value in np.ndenumerate(shown.filled(np.nan)):
         if np.isfinite(value):
             color = "white" if abs(value) > 0.6 * most else "black"
-            axes.text(column, row, _short(value), ha="center", va="center", color=color, fontsize=7)
+            axes.text(column, row, _cell_label(value), ha="center", va="center", color=color, fontsize=7)
     axes.set_xticks(range(len(features) - 1), features[:-1], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(features) - 1), features[1:])
     axes.spines[:].set_visible(False)
@@ -158,35 +159,40 @@ def _draw_pairs(figure: Figure, axes: Axes, features: list[str], values: np.ndar
     figure.colorbar(image, ax=axes, label=label, shrink=0.8)
 
 
-def _short(value: float) -> str:
+def _cell_label(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1).replace("-.00", ".00")
 
 
 def to_html(report: Report, picture: bytes) -> str:
-    """A `<section>` that needs nothing else: the picture is part of it."""
+    """Formats the report as a self-contained `<section>`, with the picture embedded."""
     encoded = base64.b64encode(picture).decode("ascii")
     cells = [(name, f"{growth:.4f}") for name, growth in ranked_features(report)]
     pairs = [
-        (" x ".join(pair.features), _cell(pair.effect), _cell(pair.norm), _cell(pair.interaction))
+        (
+            " x ".join(pair.features),
+            _number_or_dash(pair.effect),
+            _number_or_dash(pair.norm),
+            _number_or_dash(pair.interaction),
+        )
         for pair in ranked_pairs(report)[:_TOP_PAIRS]
     ]
     objective = html.escape(report.objective)
     return f"""<section class="feature-importance">
 <h2>Feature importance</h2>
-<p>Increase of the {objective} (as it is: {report.importance.loss:.4f}) when features are shuffled among
-{report.rows:,} eval rows; and what the cross weights of pairs do to the prediction, in {html.escape(report.unit)}.</p>
+<p>Increase of the {objective} (unshuffled: {report.importance.loss:.4f}) when features are shuffled among
+{report.rows:,} eval rows; and how much the pairs' cross weights move the prediction, in {html.escape(report.unit)}.</p>
 <img style="max-width:100%" alt="Heat maps of feature pairs, bars of features" src="data:image/png;base64,{encoded}">
-{_table(("feature", "increase when shuffled"), cells)}
-{_table(("pair", "effect of cross weights", "norm of cross weights", "interaction when shuffled"), pairs)}
+{_html_table(("feature", "increase when shuffled"), cells)}
+{_html_table(("pair", "effect of cross weights", "norm of cross weights", "interaction when shuffled"), pairs)}
 </section>
 """
 
 
-def _cell(value: float | None) -> str:
+def _number_or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def _html_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
     body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"

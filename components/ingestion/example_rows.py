@@ -1,7 +1,7 @@
-"""From MovieLens tables to tf.Examples: ratings joined with their user, movie and history, by columns and not by rows.
+"""Turns MovieLens tables into tf.Examples: joins ratings with their user, movie and history, column by column.
 
-Ratings are cut into shards of whole users. A shard is small; its histories, which repeat every rating up to
-`history_length` times, are made where the shard is written.
+Ratings are cut into shards; a shard holds all ratings of its users. Histories repeat every rating up to
+`history_length` times, so they are made only by the worker that writes the shard, and the shard itself stays small.
 """
 
 from collections.abc import Iterator
@@ -19,47 +19,49 @@ from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, Strategy
 
 SHARD_ROWS = 32_768
 _BATCH_ROWS = 1024
-_TEXTS = pa.large_list(pa.large_binary())
+_TEXT_LISTS = pa.large_list(pa.large_binary())
 
-# A feature of some rows: lists of no, one or several values.
+# Features by name; each row of a feature is a list of zero, one or several values.
 Columns = dict[str, pa.LargeListArray]
 
 
 class MovieTable:
-    """What is known about movies, ready to be looked up."""
+    """The features of all movies, for lookup by movie_id."""
 
     def __init__(self, data: MovieLens):
-        """Takes movies, and directors and stars where known."""
+        """Takes the movies and, if there are credits, their directors and stars."""
         movies = data.movies
         self._rows = pd.Index(movies["movie_id"])
         self._columns: Columns = {
-            "movie_id": _single(movies["movie_id"]),
-            "title": _single(movies["title"]),
-            "release_year": _single(movies["release_year"]),
-            "genres": _texts(movies["genres"].tolist()),
+            "movie_id": _single_values(movies["movie_id"]),
+            "title": _single_values(movies["title"]),
+            "release_year": _single_values(movies["release_year"]),
+            "genres": _text_lists(movies["genres"].tolist()),
         }
         if data.credits is not None:
             credits_ = data.credits.set_index("movie_id").reindex(movies["movie_id"])
             for name in ("director", "star"):
-                self._columns[name] = _texts([[text] if isinstance(text, str) else None for text in credits_[name]])
+                self._columns[name] = _text_lists(
+                    [[text] if isinstance(text, str) else None for text in credits_[name]]
+                )
 
     def all(self) -> Columns:
-        """The features of every movie, in the order of the file."""
+        """Returns the features of every movie, in file order."""
         return self._columns
 
     def of(self, movie_id: pd.Series) -> Columns:
-        """The features of some movies: movie_id, title, release_year, genres and, with credits, director and star."""
+        """Features of these movies: movie_id, title, release_year, genres and, with credits, director and star."""
         rows = pa.array(self._rows.get_indexer(pd.Index(movie_id)))
         return {name: column.take(rows) for name, column in self._columns.items()}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some users with all their ratings.
+    """A group of users with all their ratings.
 
     Attributes:
-      ratings: as in `MovieLens.ratings`, in file order, with the columns `split` (int8) and `is_new` (bool: a row to
-        write, and not one of an earlier span that only histories draw on).
+      ratings: the columns of `MovieLens.ratings` with `split` (int8) and `is_new` (bool; False for ratings of earlier
+        spans, which are used for histories but not written as rows); each user's ratings are in file order.
       users: as in `MovieLens.users`.
       strategy: how ratings were split.
     """
@@ -69,11 +71,11 @@ class Shard:
     strategy: Strategy
 
     def columns(self, movies: MovieTable, history_length: int) -> Iterator[Columns]:
-        """The features of the train, of the eval and of the test ratings, each in the order of users and time.
+        """Yields the features of the train, the eval and the test ratings, each sorted by user and time.
 
         Args:
           movies: the catalogue.
-          history_length: most movies in a history.
+          history_length: largest number of movies in a history.
         """
         codes, is_new = self.ratings["split"].to_numpy(), self.ratings["is_new"].to_numpy()
         user_id, timestamp = self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy()
@@ -86,15 +88,15 @@ class Shard:
             users = self.users.iloc[user_rows.get_indexer(pd.Index(ratings["user_id"]))]
             history = timeline.histories(history_length, places)
             columns = {
-                **{name: _single(users[name]) for name in users.columns},
+                **{name: _single_values(users[name]) for name in users.columns},
                 **movies.of(ratings["movie_id"]),
-                "rating": _single(ratings["rating"]),
-                "timestamp": _single(ratings["timestamp"]),
-                "history_movie_ids": _lists(history, movie_id),
-                "history_ratings": _lists(history, stars),
+                "rating": _single_values(ratings["rating"]),
+                "timestamp": _single_values(ratings["timestamp"]),
+                "history_movie_ids": _gather_lists(history, movie_id),
+                "history_ratings": _gather_lists(history, stars),
             }
             if code != TRAIN:
-                columns["seen_movie_ids"] = _lists(timeline.seen(places, self.strategy), movie_id)
+                columns["seen_movie_ids"] = _gather_lists(timeline.seen(places, self.strategy), movie_id)
             yield columns
 
 
@@ -107,13 +109,13 @@ def with_splits(ratings: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
 def make_shards(
     data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS, earlier: pd.DataFrame | None = None
 ) -> list[Shard]:
-    """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (but for the last).
+    """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (except the last shard).
 
     Args:
-      data: what is to be written.
+      data: the data set whose ratings are written as rows.
       split: how ratings are divided.
-      shard_rows: fewest ratings of a shard.
-      earlier: ratings of earlier spans, `with_splits`, oldest span first; histories and seen movies draw on them.
+      shard_rows: smallest number of ratings in a shard.
+      earlier: ratings of earlier spans from `with_splits`, oldest span first; histories and seen movies may hold them.
     """
     ratings = with_splits(data.ratings, split).assign(is_new=True)
     if earlier is not None:
@@ -122,11 +124,11 @@ def make_shards(
     by_user = ratings.iloc[np.argsort(ratings["user_id"].to_numpy(), kind="stable")]
     return [
         Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())], split.strategy)
-        for rows in _cut(by_user, by_user["user_id"].to_numpy(), shard_rows)
+        for rows in _cut_between_users(by_user, by_user["user_id"].to_numpy(), shard_rows)
     ]
 
 
-def _cut(by_user: pd.DataFrame, user_id: np.ndarray, shard_rows: int) -> Iterator[pd.DataFrame]:
+def _cut_between_users(by_user: pd.DataFrame, user_id: np.ndarray, shard_rows: int) -> Iterator[pd.DataFrame]:
     start = 0
     while start < len(user_id):
         last = user_id[min(start + shard_rows, len(user_id)) - 1]
@@ -138,10 +140,10 @@ def _cut(by_user: pd.DataFrame, user_id: np.ndarray, shard_rows: int) -> Iterato
 def encode(columns: Columns) -> Iterator[bytes]:
     """Serializes rows as tf.Examples; an empty list becomes a feature without a kind, which parses as missing.
 
-    The same rows give equal messages, though not always equal bytes: protobuf writes features in any order.
+    The same rows give equal messages, but not always equal bytes, because protobuf writes features in any order.
     """
     encoder = RecordBatchToExamplesEncoder()
-    # An empty list would become a list without values: a feature that is there.
+    # The encoder would turn an empty list into a list without values, which counts as a present feature; hence null.
     table = pa.RecordBatch.from_arrays([_null_if_empty(column) for column in columns.values()], list(columns))
     for start in range(0, table.num_rows, _BATCH_ROWS):
         yield from encoder.encode(table.slice(start, _BATCH_ROWS))
@@ -154,17 +156,17 @@ def _null_if_empty(column: pa.LargeListArray) -> pa.Array:
     return pc.if_else(is_empty, pa.scalar(None, column.type), column)
 
 
-def _single(values: pd.Series) -> pa.LargeListArray:
-    """Lists of one value each."""
+def _single_values(values: pd.Series) -> pa.LargeListArray:
+    """Makes one list per value."""
     array = pa.array(values.to_numpy())
     if pa.types.is_string(array.type):
         array = array.cast(pa.large_binary())
     return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1)), array)
 
 
-def _lists(rows: Ragged, values: np.ndarray) -> pa.LargeListArray:
+def _gather_lists(rows: Ragged, values: np.ndarray) -> pa.LargeListArray:
     return pa.LargeListArray.from_arrays(pa.array(rows.offsets), pa.array(values[rows.values]))
 
 
-def _texts(lists: list[list[str] | None]) -> pa.LargeListArray:
-    return pa.array(lists, pa.large_list(pa.large_string())).cast(_TEXTS)
+def _text_lists(lists: list[list[str] | None]) -> pa.LargeListArray:
+    return pa.array(lists, pa.large_list(pa.large_string())).cast(_TEXT_LISTS)

@@ -1,4 +1,4 @@
-"""The history that came before each rating: what its user had rated until then. Pure NumPy, no row by row Python."""
+"""The history of each rating: what its user had rated before. In NumPy, without a Python loop over rows."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from components.ingestion.splits import TEST, TRAIN, Strategy
 
 @dataclass(frozen=True)
 class Ragged:
-    """Lists of different lengths, end to end.
+    """Lists of different lengths, stored end to end in one array.
 
     Attributes:
       offsets: int64 [lists + 1]; list i is `values[offsets[i]:offsets[i + 1]]`.
@@ -21,23 +21,23 @@ class Ragged:
 
     @classmethod
     def of_slices(cls, starts: np.ndarray, lengths: np.ndarray, source: np.ndarray) -> "Ragged":
-        """The lists `source[starts[i]:starts[i] + lengths[i]]`."""
+        """Makes the lists `source[starts[i]:starts[i] + lengths[i]]`."""
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         positions = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return cls(offsets, source[positions])
 
 
 def is_known(codes: np.ndarray, code: int, strategy: Strategy) -> np.ndarray:
-    """Which ratings a row may know of its user, as history where they are earlier and as seen movies.
+    """Marks the ratings that a row's history and seen movies may hold, if they are its user's.
 
-    These are the train ratings. With `leave_last_out`, a test row also knows its user's eval rating, as in the
-    literature (He et al. 2017, https://doi.org/10.1145/3038912.3052569): that rating is the one right before it. With
-    `temporal_rolling`, eval and test rows know every rating of their user from before them, as a served model that was
-    trained at the cut is told them.
+    These are the train ratings. With `leave_last_out`, they include the user's eval rating for a test row, as in the
+    literature (He et al. 2017, https://doi.org/10.1145/3038912.3052569), since that rating comes right before it. With
+    `temporal_rolling`, they are all ratings for eval and test rows, because requests also tell a served model what the
+    user has rated since it was trained; `Timeline` leaves out the ratings that come after a row.
 
     Args:
-      codes: int8 [ratings], splits of the ratings.
-      code: the row's own split.
+      codes: int8 [ratings], the split of each rating: TRAIN, EVAL or TEST.
+      code: the split of the row.
       strategy: how ratings were split.
 
     Returns:
@@ -52,14 +52,14 @@ def is_known(codes: np.ndarray, code: int, strategy: Strategy) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Ratings by user and time, and where each user's known ratings stand among them.
+    """Ratings sorted by user and time, with lookups of each user's known ratings (see `is_known`).
 
     Attributes:
-      order: int64 [ratings], rows of the file sorted by user, timestamp and row.
-      known: int64 [known ratings], the rows among `order` that are known, in the same order.
+      order: int64 [ratings], row numbers of the file, sorted by user, timestamp and row number.
+      known: int64 [known ratings], the row numbers in `order` whose ratings are known, in the same order.
       before: int64 [ratings + 1], number of known ratings before each place in `order`.
-      user_start: int64 [ratings], where in `order` the user of each place begins.
-      user_end: int64 [ratings], where that user ends.
+      user_start: int64 [ratings], for each place in `order`, the first place of its user.
+      user_end: int64 [ratings], for each place in `order`, the place after the last one of its user.
     """
 
     order: np.ndarray
@@ -70,7 +70,7 @@ class Timeline:
 
     @classmethod
     def of(cls, user_id: np.ndarray, timestamp: np.ndarray, known: np.ndarray) -> "Timeline":
-        """Sorts ratings, given in file order; `known`, bool [ratings], says which may be in histories."""
+        """Sorts ratings that are given in file order; `known`, bool [ratings], is from `is_known`."""
         order = np.lexsort((timestamp, user_id))
         users, known = user_id[order], known[order]
         return cls(
@@ -82,10 +82,10 @@ class Timeline:
         )
 
     def histories(self, length: int, places: np.ndarray) -> Ragged:
-        """For some places in `order`: rows of the user's latest known ratings strictly before each, oldest first.
+        """Returns, for each place, the rows of its user's latest known ratings strictly before it, oldest first.
 
         Args:
-          length: the most rows kept, the latest ones.
+          length: largest number of rows in a history; the latest ones are kept.
           places: int64 [places], indices into `order`.
         """
         end = self.before[places]
@@ -93,9 +93,9 @@ class Timeline:
         return Ragged.of_slices(end - count, count, self.known)
 
     def seen(self, places: np.ndarray, strategy: Strategy) -> Ragged:
-        """For some places in `order`: rows of all the user's known ratings, oldest first.
+        """Returns, for each place in `order`, the rows of all known ratings of its user, oldest first.
 
-        With `temporal_rolling`, where later ratings of the user are not known yet, of those before each place.
+        With `temporal_rolling`, only of those before the place, because later ratings are not known yet at that time.
         """
         start = self.before[self.user_start[places]]
         end = self.before[places if strategy is Strategy.TEMPORAL_ROLLING else self.user_end[places]]

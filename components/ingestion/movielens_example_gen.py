@@ -1,7 +1,7 @@
 """TFX ExampleGen for MovieLens: reads the raw files, joins them, splits the ratings and gives each its history.
 
-The files are read once, checked whole, and cut into shards of users; Beam workers write a file per shard and split.
-Rows come out in the order of users and time, so trainers have to shuffle.
+The executor reads and checks all files first. A Beam worker then reads them again and cuts them into shards of users,
+and Beam workers write one file per shard and split. Rows come out sorted by user and time, so trainers have to shuffle.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ from components.ingestion.splits import SPLITS, SplitConfig
 
 MOVIES = "movies"
 QUARANTINE = "quarantine"
-SETTINGS = "settings"  # Custom property of the examples: the JSON of all that the rows depend on beside the files.
+SETTINGS = "settings"  # Custom property of the examples: all settings that the rows depend on, as JSON.
 
-# The raw files, whether there is a credits.csv or not, but nothing else that lies beside them.
+# Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README.
 _FILE_PATTERN = "*.[cd][as][tv]"
 
 
 class MovieLensExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
-    """What TFX's file-based ExampleGen has, and the rows that were left out."""
+    """The spec of TFX's file-based ExampleGen, with an output for the rows that were left out."""
 
     OUTPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {
         **standard_component_specs.FileBasedExampleGenSpec.OUTPUTS,
@@ -48,7 +48,7 @@ class MovieLensExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
 
 
 class MovieLensExampleGen(FileBasedExampleGen):
-    """Writes the splits train, eval, test and movies as gzipped TFRecords of tf.Examples, and the rows left out."""
+    """Writes the splits train, eval, test and movies as gzipped TFRecords of tf.Examples; lists the rows left out."""
 
     SPEC_CLASS = MovieLensExampleGenSpec
     EXECUTOR_SPEC: BeamExecutorSpec
@@ -68,29 +68,29 @@ class MovieLensExampleGen(FileBasedExampleGen):
         Args:
           input_base: folder of ratings.dat, users.dat, movies.dat and, optionally, credits.csv.
           split: how ratings are divided.
-          history_length: most recent earlier train ratings that a row carries.
-          source: fingerprint of the code, so that changed code runs again.
-          tolerance: share of a file's rows that may be bad, and are then left out.
-          spans: `input_base` holds folders span-1, span-2 and so on; the latest is read, and becomes an artifact beside
-            those of earlier runs. Histories draw on the train ratings of all spans up to it.
-          versions: each span holds folders version-1, version-2 and so on; the latest is read.
+          history_length: largest number of earlier train ratings that a row carries; the most recent are kept.
+          source: fingerprint of the code; as part of the cache key, it makes changed code run again.
+          tolerance: share of a file's rows that may be bad; these rows are left out.
+          spans: whether `input_base` holds folders span-1, span-2 and so on. The latest is read and becomes an artifact
+            beside those of earlier runs; histories draw on the train ratings of all spans up to it.
+          versions: whether each span holds folders version-1, version-2 and so on; the latest is read.
         """
         settings = {"split": split.model_dump(mode="json"), "history_length": history_length, "tolerance": tolerance}
         packed = struct_pb2.Struct()
-        # As text, because numbers of a Struct are floating-point: a long seed would lose its last digits.
+        # As text, because a Struct holds numbers in floating point, and a long seed would lose its last digits.
         packed.update({SETTINGS: json.dumps(settings), "source": source})
         custom_config = example_gen_pb2.CustomConfig()
         custom_config.custom_config.Pack(packed)
         folders = [*([SPAN_PATTERN] if spans else []), *([VERSION_PATTERN] if versions else [])]
         pattern = "/".join([*folders, _FILE_PATTERN])
-        # TFX's own __init__ makes a spec without the second output.
+        # Made here, because the __init__ of FileBasedExampleGen would make a spec without the second output.
         spec = MovieLensExampleGenSpec(
             input_base=input_base,
-            # One input of all files: a change of any of them changes the fingerprint of the input.
+            # One input split for all files, so that a change of any file changes the input's fingerprint.
             input_config=example_gen_pb2.Input(splits=[example_gen_pb2.Input.Split(name="files", pattern=pattern)]),
             output_config=example_gen_pb2.Output(
                 split_config=example_gen_pb2.SplitConfig(
-                    # TFX asks for buckets; the executor divides rows by itself.
+                    # TFX requires hash buckets, but the executor ignores them and splits rows itself.
                     splits=[example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in (*SPLITS, MOVIES)]
                 )
             ),
@@ -104,7 +104,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
 
 
 class Executor(BaseBeamExecutor):
-    """Reads a folder and writes tf.Examples, a file for each split and shard."""
+    """Reads a folder and writes tf.Examples, one file for each split and shard."""
 
     def Do(
         self,
@@ -120,14 +120,14 @@ class Executor(BaseBeamExecutor):
         version, 0 where there are none.
 
         Raises:
-          DataError: a file is missing or holds more than is tolerated of what it should not, or a split is left without
-            ratings; nothing is written then.
+          DataError: a file is missing or has more bad rows than tolerated, or a split would have no ratings; nothing is
+            written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = _settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        source = _source(exec_properties, settings)
-        # Here rather than in a worker, so that the error comes out as it is. A worker reads again, which takes a
-        # second: a collection made from what was read would travel inside the pipeline's definition.
+        settings = _unpack_settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        source = _find_source(exec_properties, settings)
+        # Read here first, because Beam would wrap a DataError that a worker raises. A worker reads the files again,
+        # which takes a second: passed to beam.Create, the data would become part of the pipeline's definition.
         data = source.read()
         source.read_earlier()
         rows = _count_rows(data, source)
@@ -135,7 +135,7 @@ class Executor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(rows))
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-        # TFX has set them as custom properties only, and statistics take them from here.
+        # TFX sets them as custom properties only, but StatisticsGen takes them from these properties.
         examples.span, examples.version = (examples.get_int_custom_property(name) for name in ("span", "version"))
         examples.set_string_custom_property("data_sha256", _hash_files(source.folder))
         examples.set_string_custom_property(SETTINGS, settings)
@@ -155,7 +155,7 @@ class Executor(BaseBeamExecutor):
             )
 
 
-def _settings(custom_config: str) -> str:
+def _unpack_settings(custom_config: str) -> str:
     message = example_gen_pb2.CustomConfig()
     json_format.Parse(custom_config, message)
     packed = struct_pb2.Struct()
@@ -163,16 +163,16 @@ def _settings(custom_config: str) -> str:
     return packed[SETTINGS]
 
 
-def _source(exec_properties: dict[str, Any], settings: str) -> Source:
-    """What to read: the driver has put the number of the latest span into the pattern."""
+def _find_source(exec_properties: dict[str, Any], settings: str) -> Source:
+    """Returns what to read; the driver has put the numbers of the latest span and version into the pattern."""
     inputs = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], inputs)
-    chosen = json.loads(settings)
+    values = json.loads(settings)
     return Source.of(
         Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]),
         os.path.dirname(inputs.splits[0].pattern),
-        SplitConfig.model_validate_json(json.dumps(chosen["split"])),
-        chosen["tolerance"],
+        SplitConfig.model_validate_json(json.dumps(values["split"])),
+        values["tolerance"],
     )
 
 
@@ -217,7 +217,7 @@ def _file_name(index: int, count: int) -> str:
 
 
 def _write(path: str, columns: Columns) -> None:
-    # Level 1 takes a third of the default level's time, for files a fifth larger.
+    # Level 1 takes a third of the default level's time; the files are a fifth larger.
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     with tf.io.TFRecordWriter(path, options) as writer:
         for example in encode(columns):

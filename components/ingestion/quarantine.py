@@ -1,4 +1,4 @@
-"""The rows that ExampleGen left out, as an artifact of their own."""
+"""The artifact that lists the rows which MovieLensExampleGen left out."""
 
 import csv
 import os
@@ -16,15 +16,16 @@ FIELDS = ("file", "line", "kind", "expected", "text")
 class QuarantinedRows(types.Artifact):
     """A folder with rows.csv: file, line (from 1), kind, expected and text of every row that was left out.
 
-    Custom properties: `rows`, and `rows_KIND` for each kind that occurs, with underscores for spaces.
+    Custom properties: `rows`, their number, and `rows_KIND`, the number of each kind that occurs, with underscores for
+    spaces.
     """
 
-    # Kubeflow Pipelines takes names of types with a namespace only.
+    # Kubeflow Pipelines accepts only type names with a namespace.
     TYPE_NAME = "movielens.QuarantinedRows"
 
 
 def write_quarantine(artifact: QuarantinedRows, rows: Sequence[BadRow]) -> None:
-    """Writes the rows, of which there may be none, and counts them."""
+    """Writes rows.csv, which has only its header if there are no rows, and sets the custom properties."""
     tf.io.gfile.makedirs(artifact.uri)
     with tf.io.gfile.GFile(os.path.join(artifact.uri, QUARANTINE_FILE), "w") as file:
         writer = csv.writer(file, lineterminator="\n")

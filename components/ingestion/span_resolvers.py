@@ -1,4 +1,7 @@
-"""Which spans a node reads: a window of the latest, each as it was ingested last; or the one before."""
+"""Resolvers that choose the spans a node reads: the latest ones, or the one before the current span.
+
+Of a span that was ingested more than once, they take the latest artifact.
+"""
 
 import os
 
@@ -19,54 +22,54 @@ STATISTICS = "statistics"
 class LatestSpansStrategy(ResolverStrategy):
     """The latest spans up to the current one, newest first.
 
-    TFX's own strategy would take a span twice where it was ingested twice, and would mix rows that were split in
-    different ways, which puts ratings of one run's test split into another's train split.
+    TFX's own SpanRangeStrategy would return a span twice if it was ingested twice. It would also mix examples that were
+    split with different settings, so that ratings in one span's test split could be in another's train split.
 
-    Inputs: `current`, the examples of this run; `examples`, all examples in the store.
+    Inputs: `current`, the examples of this run; `examples`, all examples in the metadata store.
     """
 
     def __init__(self, spans: int | None = None):
-        """Makes the strategy; None for all spans."""
+        """Takes the number of spans to return; None for all spans."""
         self._spans = spans
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Gives the spans of the window under `examples`, and the current one as it came."""
+        """Returns the chosen spans as `examples`, and `current` unchanged."""
         (current,) = input_dict[CURRENT]
         settings = current.get_string_custom_property(SETTINGS)
-        alike = [each for each in input_dict[EXAMPLES] if each.get_string_custom_property(SETTINGS) == settings]
-        newest = _before(current, alike)
+        same_settings = [each for each in input_dict[EXAMPLES] if each.get_string_custom_property(SETTINGS) == settings]
+        earlier = _earlier_spans(current, same_settings)
         first = 0 if self._spans is None else max(0, current.span - self._spans + 1)
-        last = tfx.proto.RangeConfig(
+        span_range = tfx.proto.RangeConfig(
             static_range=tfx.proto.StaticRange(start_span_number=first, end_span_number=current.span)
         )
-        window = {EXAMPLES: [*newest, current]}
-        resolved = tfx.dsl.experimental.SpanRangeStrategy(last).resolve_artifacts(store, window)
+        window = {EXAMPLES: [*earlier, current]}
+        resolved = tfx.dsl.experimental.SpanRangeStrategy(span_range).resolve_artifacts(store, window)
         return {CURRENT: [current], **(resolved or {})}
 
 
 class PreviousSpanStrategy(ResolverStrategy):
-    """The statistics of the span before the current one; where there is none, the current ones again.
+    """The statistics of the span before the current one; if there is none, the current statistics.
 
-    DistributionValidator wants something to compare with.
+    DistributionValidator always needs baseline statistics, so the first span is compared with itself.
 
-    Inputs: `current`, the statistics of this run; `statistics`, all in the store.
+    Inputs: `current`, the statistics of this run; `statistics`, all statistics in the metadata store.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Gives them under `statistics`, and the current ones as they came."""
+        """Returns the chosen statistics as `statistics`, and `current` unchanged."""
         del store
         (current,) = input_dict[CURRENT]
-        *_, last = [current, *_before(current, input_dict[STATISTICS])]
-        return {CURRENT: [current], STATISTICS: [last]}
+        *_, previous = [current, *_earlier_spans(current, input_dict[STATISTICS])]
+        return {CURRENT: [current], STATISTICS: [previous]}
 
 
-def _before(current: types.Artifact, artifacts: list[types.Artifact]) -> list[types.Artifact]:
-    """Those of spans before the current one, earliest first; of a span that was ingested again, the last."""
-    # A component keeps all that it writes in one folder: what another wrote is in another.
+def _earlier_spans(current: types.Artifact, artifacts: list[types.Artifact]) -> list[types.Artifact]:
+    """Returns the artifacts of spans before the current one, earliest first; of a span ingested again, the latest."""
+    # A component writes all artifacts of an output into one folder; those in other folders are another component's.
     folder = os.path.dirname(current.uri)
     newest = {
         artifact.span: artifact
@@ -77,14 +80,14 @@ def _before(current: types.Artifact, artifacts: list[types.Artifact]) -> list[ty
 
 
 def latest_spans(example_gen: BaseNode, spans: int | None) -> Resolver:
-    """A node whose output `examples` is the window of the latest `spans` spans (None: of all) up to this run's."""
+    """Makes a node whose output `examples` is the latest `spans` spans (None for all) up to this run's."""
     channels = {CURRENT: example_gen.outputs[EXAMPLES], EXAMPLES: tfx.dsl.Channel(type=standard_artifacts.Examples)}
     name, config = ("Resolver.all_spans", {}) if spans is None else ("Resolver.spans", {"spans": spans})
     return Resolver(strategy_class=LatestSpansStrategy, config=config, **channels).with_id(name)
 
 
 def previous_span(statistics_gen: BaseNode) -> Resolver:
-    """A node whose output `statistics` is that of the span before, or, in the first, that of the span itself."""
-    every = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
-    channels = {CURRENT: statistics_gen.outputs[STATISTICS], STATISTICS: every}
+    """Makes a node whose output `statistics` is of the span before this run's; of the first span, its own."""
+    all_statistics = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
+    channels = {CURRENT: statistics_gen.outputs[STATISTICS], STATISTICS: all_statistics}
     return Resolver(strategy_class=PreviousSpanStrategy, **channels).with_id("Resolver.previous_span")

@@ -1,7 +1,7 @@
-"""Data that arrive in spans, such as days: a folder of files each, span-1, span-2 and so on.
+"""Data that arrive in spans, such as days: one folder of files for each, span-1, span-2 and so on.
 
-A span that may be delivered anew, corrected, holds a folder for each delivery: version-1, version-2 and so on. The
-latest counts.
+If spans may be delivered again with corrections, each span holds one folder per delivery: version-1, version-2 and so
+on. The latest version counts.
 """
 
 import re
@@ -14,20 +14,20 @@ from components.data.raw_files import DataError, MovieLens, read_movielens
 from components.ingestion.example_rows import with_splits
 from components.ingestion.splits import SplitConfig
 
-# In the notation of TFX.
+# In TFX's notation for input patterns.
 SPAN_PATTERN = "span-{SPAN}"
 VERSION_PATTERN = "version-{VERSION}"
 
 
 def span_folders(base: Path, versions: bool) -> dict[int, Path]:
-    """The folders of all spans, by number, the earliest first.
+    """Returns the folders of all spans by number, the earliest first.
 
     Args:
-      base: where they are.
-      versions: each holds versions, of which the latest is taken.
+      base: the folder that holds the spans.
+      versions: whether each span holds versions; the folder of the latest version is then returned.
 
     Raises:
-      DataError: there is none, or one whose name has no number or one with leading zeros.
+      DataError: there is no span, or a folder's name does not end in a whole number without leading zeros.
     """
     spans = _numbered(base, "span")
     if versions:
@@ -51,12 +51,12 @@ def read_span(base: Path, folder: Path, tolerance: float) -> MovieLens:
     """Reads a span.
 
     Args:
-      base: the folder of all spans.
-      folder: that of the span, or of its version.
+      base: the folder that holds the spans.
+      folder: the folder of the span, or of its version.
       tolerance: share of a file's rows that may be bad.
 
     Raises:
-      DataError: as `read_movielens`; the message tells the span.
+      DataError: as `read_movielens`; the message names the span.
     """
     try:
         return read_movielens(folder, tolerance)
@@ -67,13 +67,13 @@ def read_span(base: Path, folder: Path, tolerance: float) -> MovieLens:
 
 @dataclass(frozen=True)
 class Source:
-    """What ExampleGen reads.
+    """The folders that MovieLensExampleGen reads, and how it reads them.
 
     Attributes:
-      base: the folder of the files whose rows are written, or of all spans.
-      folder: the files whose rows are written.
-      earlier: folders of the spans before, oldest first; histories draw on their train ratings.
-      split: how ratings are divided. Each span is divided by itself, so that a rating stays in the split that it had
+      base: the input folder, which holds either the files or all spans.
+      folder: the folder of the files whose ratings are written as rows.
+      earlier: folders of the earlier spans, oldest first; histories draw on their train ratings.
+      split: how ratings are divided. Each span is divided on its own, so that a rating stays in the split that it had
         when its span was the latest.
       tolerance: share of a file's rows that may be bad.
     """
@@ -86,7 +86,17 @@ class Source:
 
     @classmethod
     def of(cls, base: Path, name: str, split: SplitConfig, tolerance: float) -> "Source":
-        """The files in `base`, or in its folder `name` of a span or of its version, together with the spans before."""
+        """Makes the source for the files in `base` itself, or in one of its spans together with the spans before.
+
+        Args:
+          base: the input folder.
+          name: path of the span's folder, or of its version's, relative to `base`; empty for `base` itself.
+          split: how ratings are divided.
+          tolerance: share of a file's rows that may be bad.
+
+        Raises:
+          DataError: as `span_folders`, or `base` holds no span with this name.
+        """
         if not name:
             return cls(base, base, (), split, tolerance)
         folders = span_folders(base, versions="/" in name)
@@ -97,7 +107,7 @@ class Source:
         return cls(base, folders[number], earlier, split, tolerance)
 
     def read(self) -> MovieLens:
-        """Reads the files whose rows are written.
+        """Reads the files in `folder`.
 
         Raises:
           DataError: as `read_movielens`, or as `read_span`.
@@ -107,7 +117,7 @@ class Source:
         return read_span(self.base, self.folder, self.tolerance)
 
     def read_earlier(self) -> pd.DataFrame | None:
-        """The ratings of the spans before, with their splits; None where there are none.
+        """Reads the ratings of the earlier spans, with their splits; returns None if there are no earlier spans.
 
         Raises:
           DataError: as `read_span`.

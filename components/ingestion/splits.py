@@ -12,7 +12,7 @@ SPLITS = ("train", "eval", "test")
 
 
 class Strategy(StrEnum):
-    """How a rating finds its split."""
+    """How ratings are assigned to splits."""
 
     RANDOM = "random"
     TEMPORAL = "temporal"
@@ -21,7 +21,7 @@ class Strategy(StrEnum):
 
     @property
     def cuts_time(self) -> bool:
-        """Whether all of eval is later than train, and all of test later than eval."""
+        """Whether all eval ratings are later than all train ratings, and all test ratings later than those."""
         return self in (Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING)
 
 
@@ -49,21 +49,22 @@ class SplitConfig(BaseModel):
 
     strategy: Strategy = Field(
         Strategy.RANDOM,
-        description="random: hash of user, movie and seed. temporal: cuts in global time. "
-        "temporal_rolling: the same cuts, and eval and test rows know all that their user rated before them. "
-        "leave_last_out: each user's last rating is test, the one before it eval, which the test row's history "
-        "and seen movies hold.",
+        description="random: by a hash of user, movie and seed. temporal: by cuts in time, the same for all users. "
+        "temporal_rolling: the same cuts, but the history and seen movies of eval and test rows hold all earlier "
+        "ratings of their user, not only train ratings. leave_last_out: each user's last rating is test and the one "
+        "before it eval; the test row's history and seen movies hold that eval rating, too.",
     )
     seed: int = Field(0, ge=0, description="Seed of the random split.")
     fractions: Fractions = Field(default_factory=Fractions, description="Shares of train, eval and test.")
 
 
 def assign_splits(user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarray, config: SplitConfig) -> np.ndarray:
-    """Gives every rating its split.
+    """Assigns every rating to a split.
 
     `random` depends on user, movie and seed alone: a rating stays in its split whatever else is in the data. `temporal`
-    and `temporal_rolling` cut at quantiles of time, ties in file order. `leave_last_out` makes a user's last rating
-    test and the one before it eval; a user's only rating is train, and of two ratings the last is test.
+    and `temporal_rolling` cut at quantiles of the timestamps; ties are in file order. `leave_last_out` makes a user's
+    last rating test and the one before it eval; a user's only rating is train, and of two ratings the first is train
+    and the last is test.
 
     Args:
       user_id: int64 [ratings], in file order.
@@ -72,7 +73,7 @@ def assign_splits(user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarr
       config: strategy, seed and fractions.
 
     Returns:
-      int8 [ratings] of TRAIN, EVAL and TEST.
+      int8 [ratings], each TRAIN, EVAL or TEST.
     """
     if config.strategy is Strategy.LEAVE_LAST_OUT:
         return _leave_last_out(user_id, timestamp)
@@ -98,13 +99,13 @@ def _leave_last_out(user_id: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
 
 
 def _uniform_hash(user_id: np.ndarray, movie_id: np.ndarray, seed: int) -> np.ndarray:
-    """Numbers in [0, 1) that look random, float64."""
-    mixed = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed % 2**64], np.uint64)))
-    return (_mix(mixed ^ movie_id.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
+    """Hashes each pair of user and movie to a pseudo-random number in [0, 1): float64 [ratings]."""
+    user_hash = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed % 2**64], np.uint64)))
+    return (_mix(user_hash ^ movie_id.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195)."""
+    """Mixes the bits of uint64 numbers with SplitMix64's finaliser (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

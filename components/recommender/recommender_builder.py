@@ -29,7 +29,7 @@ from transform.features import (
 _logger = logging.getLogger(__name__)
 
 _RATING_SPLITS = ("train", "eval", "test")
-_BATCH = 4096
+_BATCH_ROWS = 4096
 
 
 @tfx.dsl.components.component
@@ -45,20 +45,23 @@ def RecommenderBuilder(
     candidates: tfx.dsl.components.Parameter[int] = 100,
     source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Builds, writes and tries out the recommender; it is blessed if both its parts are and it passes the trial.
+    """Builds, saves, smoke-tests and blesses the recommender, provided that both its models are blessed.
 
     Args:
-      examples: raw examples, of several spans where data come in spans; every rating in them, whatever its split,
-        counts as seen and as history.
+      examples: raw examples, of several spans if data come in spans; every rating in them, whatever its split, counts
+        as seen and as history.
       transform_graph: the Transform output.
-      retrieval_model: with a function `scores` and the catalogue.
-      retrieval_blessing: the Evaluator's verdict on it.
-      ranking_model: with a function `ratings`.
-      ranking_blessing: the Evaluator's verdict on it.
-      model: receives the recommender; stays empty when a part is not blessed.
-      blessing: receives the verdict.
-      candidates: movies that the retriever hands to the ranker; at most the size of the catalogue.
-      source: fingerprint of the code, so that changed code runs again.
+      retrieval_model: an exported model with the function `scores` and the catalogue.
+      retrieval_blessing: the Evaluator's verdict on the retrieval model.
+      ranking_model: an exported model with the function `ratings`.
+      ranking_blessing: the Evaluator's verdict on the ranking model.
+      model: receives the recommender; stays empty if one of the two models is not blessed.
+      blessing: receives the verdict on the recommender.
+      candidates: number of movies that the retriever hands to the ranker; at most the size of the catalogue is used.
+      source: fingerprint of the code; as part of the cache key, it makes changed code run again.
+
+    Raises:
+      ValueError: the smoke test fails.
     """
     del source
     parts = {"retrieval": retrieval_blessing, "ranking": ranking_blessing}
@@ -69,7 +72,7 @@ def RecommenderBuilder(
         return
     transform = tft.TFTransformOutput(transform_graph.uri)
     retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
-    # The earliest span first, so that of a movie or a user that several have, the latest counts.
+    # Earliest span first, so that the latest span counts for a movie or a user that several spans have.
     uris = [artifact.uri for artifact in sorted(examples, key=lambda artifact: artifact.span)]
     movies = _read_movies(uris, retrieval)
     users = read_users(uris, transform, movies)
@@ -96,21 +99,21 @@ def _write_blessing(blessing: standard_artifacts.ModelBlessing, model: standard_
         file.write("")
 
 
-def _records(uris: Sequence[str], split: str) -> tf.data.Dataset:
+def _read_records(uris: Sequence[str], split: str) -> tf.data.Dataset:
     files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
     return without_autotuning(
-        tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH)
+        tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(_BATCH_ROWS)
     )
 
 
-def _joined(batches: list[Arrays]) -> Arrays:
+def _concatenate(batches: list[Arrays]) -> Arrays:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _read_movies(uris: Sequence[str], retrieval: tf.Module) -> Movies:
-    """The catalogue that the retriever was trained on; the titles, which it does not know, from the raw examples."""
+    """Returns the catalogue in the retriever, with titles from the raw examples, because the retriever has none."""
     spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64), "title": tf.io.FixedLenFeature([], tf.string)}
-    raw = _joined([_parse(rows, spec) for rows in _records(uris, "movies")])
+    raw = _concatenate([_parse(rows, spec) for rows in _read_records(uris, "movies")])
     ids = retrieval.heads[0].raw_ids.numpy()
     known = np.isin(raw[MOVIE_ID], ids)
     titles = np.full(len(ids), b"", object)
@@ -119,10 +122,10 @@ def _read_movies(uris: Sequence[str], retrieval: tf.Module) -> Movies:
 
 
 def read_users(uris: Sequence[str], transform: tft.TFTransformOutput, movies: Movies) -> Users:
-    """Everyone who rated a movie of the catalogue, with all that they rated of it as history and as seen.
+    """Returns all users who rated movies of the catalogue, with these movies as their history and as seen.
 
     Args:
-      uris: of raw examples, the earliest span first.
+      uris: folders of raw examples, the earliest span first.
       transform: the Transform output.
       movies: the catalogue.
     """
@@ -133,43 +136,46 @@ def read_users(uris: Sequence[str], transform: tft.TFTransformOutput, movies: Mo
         "timestamp": tf.io.FixedLenFeature([], tf.int64),
     }
     rated: list[Arrays] = []
+    # One raw row of each user, of the latest span, from which the user's features are made.
     representatives: dict[int, bytes] = {}
-    # A span with all its splits, then the next.
     for uri in uris:
         for split in _RATING_SPLITS:
-            for rows in _records([uri], split):
+            for rows in _read_records([uri], split):
                 batch = _parse(rows, spec)
                 rated.append(batch)
                 records = rows.numpy()
                 for user, position in zip(*np.unique(batch[USER_ID], return_index=True), strict=True):
                     representatives[int(user)] = records[position]
-    ratings = _joined(rated)
-    # A window of spans may have left a movie behind.
+    ratings = _concatenate(rated)
+    # If the retriever was trained on the latest spans only, its catalogue may lack movies of earlier spans.
     in_catalogue = np.isin(ratings[MOVIE_ID], movies.ids)
     ratings = {name: values[in_catalogue] for name, values in ratings.items()}
     order = np.lexsort((ratings["timestamp"], ratings[USER_ID]))
     ids, counts = np.unique(ratings[USER_ID], return_counts=True)
     seen = _positions(movies.ids, ratings[MOVIE_ID][order]).astype(np.int32)
+    # Row 0, an unknown user, has seen nothing.
     offsets = np.concatenate([[0, 0], np.cumsum(counts)])
 
     layer, raw_spec = transform.transform_features_layer(), transform.raw_feature_spec()
     serialized = [representatives[int(user)] for user in ids]
-    known = columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=transform.transformed_feature_spec())
-    names = [column.name for column in known]
-    transformed = _joined(
+    user_columns = columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=transform.transformed_feature_spec())
+    names = [column.name for column in user_columns]
+    transformed = _concatenate(
         [
             {name: features[name].numpy() for name in names}
-            for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH))
+            for part in np.array_split(np.array(serialized, object), max(1, len(serialized) // _BATCH_ROWS))
             for features in [with_int32_indices(layer(tf.io.parse_example(part, raw_spec)))]
         ]
     )
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in transformed.items()}
-    features |= _latest(seen, ratings[LABEL][order], offsets, features[transformed_name(HISTORY_MOVIES)].shape[1])
+    features |= _latest_ratings(
+        seen, ratings[LABEL][order], offsets, features[transformed_name(HISTORY_MOVIES)].shape[1]
+    )
     return Users(np.concatenate([[0], ids]), features, offsets, seen)
 
 
-def _latest(movies: np.ndarray, ratings: np.ndarray, offsets: np.ndarray, length: int) -> Arrays:
-    """Each row's last `length` movies and their ratings, newest first: [rows, length]."""
+def _latest_ratings(movies: np.ndarray, ratings: np.ndarray, offsets: np.ndarray, length: int) -> Arrays:
+    """Returns each row's last `length` movies and their ratings, newest first: [rows, length]."""
     positions = offsets[1:, np.newaxis] - 1 - np.arange(length)
     inside = positions >= offsets[:-1, np.newaxis]
     positions = np.where(inside, positions, 0)
@@ -180,7 +186,7 @@ def _latest(movies: np.ndarray, ratings: np.ndarray, offsets: np.ndarray, length
 
 
 def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted id stands among ids."""
+    """Returns the index in `ids` of each wanted id."""
     order = np.argsort(ids)
     return order[np.searchsorted(ids, wanted, sorter=order)]
 

@@ -1,4 +1,4 @@
-"""The two-stage recommender: retrieve, drop what was seen, rank, all in one TensorFlow graph."""
+"""The two-stage recommender: one TensorFlow graph that retrieves movies, drops seen ones, and ranks the others."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _RATINGS = transformed_name(HISTORY_RATINGS)
 
 @dataclass(frozen=True)
 class Movies:
-    """The catalogue by movie index; index 0 and any other that is no movie have id 0.
+    """The catalogue, by movie index; indices that are no movie, such as 0, have id 0.
 
     Attributes:
       ids: int64 [movie indices].
@@ -30,7 +30,7 @@ class Movies:
 
 @dataclass(frozen=True)
 class Users:
-    """What is known of each user; row 0 stands for a person who is not known.
+    """What is known of each user; row 0 stands for an unknown user.
 
     Attributes:
       ids: int64 [users], 0 in row 0.
@@ -48,15 +48,15 @@ class Users:
 class Recommender(tf.Module):
     """Answers "what should this person watch?" in one call.
 
-    The retriever picks `candidates` movies among those that the person has not rated, the ranker orders them by the
-    rating that it predicts.
+    The retriever picks `candidates` movies among those that the person has not rated; the ranker orders them by its
+    predicted ratings.
     """
 
     def __init__(self, retrieval: tf.Module, ranking: tf.Module, movies: Movies, users: Users, candidates: int):
-        """Args: retrieval and ranking are loaded SavedModels with the functions `scores` and `ratings`."""
+        """Takes loaded SavedModels: `retrieval` with the function `scores`, `ranking` with the function `ratings`."""
         super().__init__()
         self._scores, self._ratings = retrieval.scores, ranking.ratings
-        # What the two functions read; the models' other parts, such as vocabularies, are not needed.
+        # Saved with this module, because the two functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables]
         self._candidates = candidates
         self._length = users.features[_HISTORY].shape[1]
@@ -83,20 +83,20 @@ class Recommender(tf.Module):
         """Recommends movies, best first.
 
         Args:
-          user_id: int64 [batch_size]; 0 or an unknown id for a person who is not known.
-          history_movie_ids: int64 [batch_size, any], oldest first, padded with 0. A history that is not empty replaces
+          user_id: int64 [batch_size]; 0 or any other unknown id for an unknown user.
+          history_movie_ids: int64 [batch_size, any], oldest first, padded with 0. A history with a known movie replaces
             the stored one.
           history_ratings: float32, of the same shape; 0 where the rating is not known.
 
         Returns:
-          By name, [batch_size, candidates]: `movie_id` int64 (0 behind the last recommendation), `title` string,
+          By name, [batch_size, candidates]: `movie_id` int64 (0 after the last recommendation), `title` string,
           `predicted_rating` float32 (stars) and `retrieval_score` float32.
         """
         row = self.user_row.lookup(user_id)
-        given, given_ratings = self._history(history_movie_ids, history_ratings)
+        given_movies, given_ratings = self._encode_history(history_movie_ids, history_ratings)
         person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
-        replace = tf.reduce_any(given > 0, axis=1, keepdims=True)
-        person[_HISTORY] = tf.where(replace, given, person[_HISTORY])
+        replace = tf.reduce_any(given_movies > 0, axis=1, keepdims=True)
+        person[_HISTORY] = tf.where(replace, given_movies, person[_HISTORY])
         person[_RATINGS] = tf.where(replace, given_ratings, person[_RATINGS])
 
         scores = self._without_seen(self._all_scores(person, row), row, history_movie_ids)
@@ -105,8 +105,8 @@ class Recommender(tf.Module):
         is_movie = tf.math.is_finite(retrieved.values)
         order = tf.argsort(tf.where(is_movie, rating, float("-inf")), direction="DESCENDING", stable=True)
 
-        def ordered(values: tf.Tensor, nothing: object) -> tf.Tensor:
-            return tf.gather(tf.where(is_movie, values, nothing), order, batch_dims=1)
+        def ordered(values: tf.Tensor, filler: object) -> tf.Tensor:
+            return tf.gather(tf.where(is_movie, values, filler), order, batch_dims=1)
 
         return {
             "movie_id": ordered(tf.gather(self.movie_ids, retrieved.indices), tf.constant(0, tf.int64)),
@@ -115,8 +115,8 @@ class Recommender(tf.Module):
             "retrieval_score": ordered(retrieved.values, 0.0),
         }
 
-    def _history(self, movie_ids: tf.Tensor, ratings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Newest first and without gaps, as Transform writes histories: int32 and float32 [batch_size, length]."""
+    def _encode_history(self, movie_ids: tf.Tensor, ratings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes histories as Transform does, newest first without gaps: int32 and float32 [batch_size, length]."""
         movies = tf.reverse(tf.cast(self.movie_index.lookup(movie_ids), tf.int32), axis=[1])
         known = movies > 0
         shape = [None, self._length]
@@ -126,6 +126,7 @@ class Recommender(tf.Module):
         )
 
     def _all_scores(self, person: dict[str, tf.Tensor], row: tf.Tensor) -> tf.Tensor:
+        # The function's signature asks for a movie's features, too, which have no influence on the scores.
         no_movie = {name: tf.gather(values, tf.zeros_like(row)) for name, values in self.movie_features.items()}
         return self._scores({**person, **no_movie})
 
@@ -153,10 +154,11 @@ def save(recommender: Recommender, directory: str) -> None:
 
 
 def smoke_test(directory: str, users: Users, movies: Movies) -> None:
-    """Loads a written recommender and asks it for a few known users, and for somebody unknown.
+    """Loads a saved recommender and asks it for recommendations for a few known users, and for an unknown one.
 
     Raises:
-      ValueError: an answer holds a movie that the user has rated, or none at all, or a rating that is not 1 to 5.
+      ValueError: a user is recommended a movie that they have rated, or nothing although they have not rated every
+        movie, or a predicted rating is not 1 to 5.
     """
     recommend = tf.saved_model.load(directory).signatures["serving_default"]
     rows = np.unique(np.linspace(0, len(users.ids) - 1, 16).astype(int))
@@ -176,7 +178,7 @@ def smoke_test(directory: str, users: Users, movies: Movies) -> None:
 
 
 def _constant(values: np.ndarray, name: str) -> tf.Variable:
-    # A variable, not a graph constant: those may not exceed two gigabytes, and make a slow start.
+    # A variable, because graph constants may not exceed two gigabytes and slow down the start.
     return tf.Variable(values, trainable=False, name=name)
 
 

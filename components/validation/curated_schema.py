@@ -1,4 +1,4 @@
-"""TFX's ImportSchemaGen, but for the cache, which looks at a file's content and not only at its path."""
+"""TFX's ImportSchemaGen, with a cache key that depends on the file's content and not only on its path."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from tfx.types.standard_component_specs import ImportSchemaGenSpec
 
 
 class CuratedSchemaSpec(ImportSchemaGenSpec):
-    """What ImportSchemaGen has, and a hash of the file."""
+    """The spec of ImportSchemaGen, with a hash of the file as an additional parameter."""
 
     PARAMETERS: ClassVar[dict[str, Any]] = {
         **ImportSchemaGenSpec.PARAMETERS,
@@ -20,7 +20,7 @@ class CuratedSchemaSpec(ImportSchemaGenSpec):
 
 
 class CuratedSchemaGen(ImportSchemaGen):
-    """Imports a schema file; again, when it was changed."""
+    """Imports a schema file, and imports it again when its content has changed."""
 
     SPEC_CLASS = CuratedSchemaSpec
 
@@ -30,5 +30,5 @@ class CuratedSchemaGen(ImportSchemaGen):
         spec = CuratedSchemaSpec(
             schema_file=schema_file, schema_sha256=digest, schema=types.Channel(type=standard_artifacts.Schema)
         )
-        # TFX's own __init__ makes a spec without the hash.
+        # The __init__ of ImportSchemaGen is skipped, because it would make a spec without the hash.
         super(ImportSchemaGen, self).__init__(spec=spec)

@@ -1,8 +1,9 @@
-"""TFX component: stops the pipeline where the data do not fit the schema, or one part of them is unlike another.
+"""TFX component that stops the pipeline if the data do not fit the schema, or if splits or spans differ too much.
 
-ExampleValidator and DistributionValidator write anomalies down and succeed. ExampleValidator knows no environments, so
-the catalogue, whose rows have no users and ratings, is held against the schema here. So are age codes: a schema can
-give the range of an integer, but not list its values (TFDV refuses a string domain on one).
+ExampleValidator and DistributionValidator only record anomalies; they succeed all the same. This component also checks
+what they cannot. It validates the catalogue, whose rows have no users and ratings, because ExampleValidator does not
+support schema environments. And it checks codes such as those of age, because a schema can give the range of an integer
+but not list its values (TFDV refuses a string domain on an integer).
 """
 
 import logging
@@ -22,8 +23,8 @@ from tfx.utils import io_utils
 from transform.features import FEATURES
 
 SCHEMA_FILE = "schema.pbtxt"
-# Where chance alone could do it, a difference means nothing: of this many rows, a share strays by 0.1, which the schema
-# allows, once in 100,000 draws.
+# Differences between fewer rows than these are ignored, because they could be chance. With this many rows, a share
+# deviates by 0.1, which the schema allows, once in 100,000 draws.
 FEWEST_COMPARED_ROWS = 500
 
 _MOVIES, _MOVIES_ENVIRONMENT = "movies", "MOVIES"
@@ -32,19 +33,19 @@ _MOST_LISTED = 50
 _logger = logging.getLogger(__name__)
 
 Statistics = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
-"""Statistics by split."""
+"""Statistics by name of the split."""
 
 
 @dataclass(frozen=True)
 class Anomaly:
-    """Something that is not as the schema has it.
+    """A deviation of the data from the schema.
 
     Attributes:
-      split: where; for distributions, `train_eval`, the first was compared with the second, or `train_train`, with that
-        of the span before.
-      feature: its name; "all features" where the split as a whole is at fault.
+      split: name of the split. For distributions, the two that were compared: `train_eval`, or `train_train` for train
+        and the train split of the span before.
+      feature: name of the feature; "all features" if the split as a whole is at fault.
       short: what is wrong, in a few words.
-      long: the same with values and bounds.
+      long: the same, with values and bounds.
     """
 
     split: str
@@ -57,7 +58,7 @@ class Anomaly:
 
 
 class AnomalyError(ValueError):
-    """Data that must not be trained on; the message lists the anomalies, a line for each."""
+    """Data that no model may be trained on; the message lists the first anomalies, one per line."""
 
     def __init__(self, anomalies: list[Anomaly]):
         self.anomalies = anomalies
@@ -79,21 +80,22 @@ def DataGate(
     schema: tfx.dsl.components.OutputArtifact[standard_artifacts.Schema],
     source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
-    """Fails if there is any anomaly; else hands on the schema, without the optional features that no row has.
+    """Fails if there is any anomaly; otherwise writes the schema, without the optional features that no row has.
 
     Args:
-      statistics: of train, eval and movies, made with the schema; and those of the span before, where there is one.
-      curated_schema: what the data should be like.
-      anomalies: found by ExampleValidator in train and eval.
-      drift: found by DistributionValidator, between train and eval, and between the spans.
-      schema: receives the schema of what the data hold.
-      source: fingerprint of the code, so that changed code runs again.
+      statistics: statistics of train, eval and movies, computed with the schema; also those of the span before, if
+        there is one.
+      curated_schema: the schema that the data should fit.
+      anomalies: anomalies that ExampleValidator found in train and eval.
+      drift: anomalies that DistributionValidator found between train and eval, and between spans.
+      schema: receives the schema of the features that the data have.
+      source: fingerprint of the code; as part of the cache key, it makes changed code run again.
 
     Raises:
-      AnomalyError: there are anomalies; it lists them.
+      AnomalyError: there are anomalies.
     """
     del source
-    # In no order; the current span is the latest.
+    # TFX passes the artifacts in no particular order; the current span has the highest number.
     *earlier, current = sorted(statistics, key=lambda artifact: artifact.span)
     by_split = _by_split(current)
     before = _by_split(earlier[-1]) if earlier else {}
@@ -118,11 +120,11 @@ def _by_split(statistics: standard_artifacts.ExampleStatistics) -> Statistics:
 
 
 def read_anomalies(artifact: types.Artifact, prefix: str) -> list[Anomaly]:
-    """What a validator wrote down; nothing where it had nothing to compare with.
+    """Reads the anomalies that a validator recorded; none if the validator compared nothing.
 
     Args:
-      artifact: of type ExampleAnomalies.
-      prefix: how the folders of its splits begin, `Split` or `SplitPair`.
+      artifact: an artifact of type ExampleAnomalies.
+      prefix: the prefix of its split folders' names, `Split` or `SplitPair`.
     """
     found = []
     for split in artifact_utils.decode_split_names(artifact.split_names):
@@ -132,7 +134,7 @@ def read_anomalies(artifact: types.Artifact, prefix: str) -> list[Anomaly]:
 
 
 def anomalies_of(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly]:
-    """TFDV's anomalies of a split, by name of the feature; one for each reason."""
+    """Converts TFDV's anomalies of a split, sorted by feature; makes one Anomaly for each reason."""
     by_feature = {".".join(info.path.step) or key: info for key, info in anomalies.anomaly_info.items()}
     whole = {"all features": anomalies.dataset_anomaly_info}
     found = [
@@ -148,12 +150,12 @@ def anomalies_of(anomalies: anomalies_pb2.Anomalies, split: str) -> list[Anomaly
 def movie_anomalies(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> list[Anomaly]:
-    """The anomalies of the catalogue."""
+    """Validates the catalogue against the schema, in the environment MOVIES."""
     return anomalies_of(tfdv.validate_statistics(statistics, schema, environment=_MOVIES_ENVIRONMENT), _MOVIES)
 
 
 def code_anomalies(statistics: Statistics) -> list[Anomaly]:
-    """Numbers in the range of a feature's codes that are none of them; what is out of range, the schema tells.
+    """Finds values between a feature's lowest and highest code that are no codes; the schema finds those out of range.
 
     Raises:
       ValueError: the statistics do not count the values, because they were made without the schema.
@@ -161,7 +163,7 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
     found = []
     for split, datasets in statistics.items():
         for name, codes in ((feature.name, feature.codes) for feature in FEATURES if feature.codes):
-            feature = _feature(datasets, name)
+            feature = _feature_statistics(datasets, name)
             if feature is None:
                 continue
             if feature.WhichOneof("stats") != "string_stats":
@@ -179,28 +181,30 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
 
 
 def without_small_sample_drift(drift: list[Anomaly], statistics: Statistics, before: Statistics) -> list[Anomaly]:
-    """The differences that are not between so few rows that they could be chance.
+    """Drops the anomalies for which either side has fewer than FEWEST_COMPARED_ROWS rows, as they could be chance.
 
     Args:
-      drift: found between two splits, or between a split and the same one of the span before.
-      statistics: of this span.
-      before: of the span before; none where there is no such difference.
+      drift: anomalies found between two splits, or between a split and the same split of the span before.
+      statistics: statistics of this span.
+      before: statistics of the span before; may be empty if `drift` has no anomaly between spans.
     """
     kept = []
     for anomaly in drift:
         split, other = anomaly.split.split("_")
         pair = (statistics[split], before[other] if split == other else statistics[other])
         if min(datasets.datasets[0].num_examples for datasets in pair) < FEWEST_COMPARED_ROWS:
-            _logger.warning("May be chance, of fewer than %d rows: %s", FEWEST_COMPARED_ROWS, anomaly)
+            _logger.warning(
+                "Ignored, since with fewer than %d rows it may be chance: %s", FEWEST_COMPARED_ROWS, anomaly
+            )
         else:
             kept.append(anomaly)
     return kept
 
 
 def without_absent_features(schema: schema_pb2.Schema, statistics: Statistics) -> schema_pb2.Schema:
-    """A copy of a schema without the features that may be missing from every row, and are.
+    """Copies a schema without the optional features that no row has.
 
-    Not train alone counts, because only rows of eval and test tell what was seen.
+    All splits in the statistics count, not only train, because train rows never have seen_movie_ids.
     """
     result = schema_pb2.Schema()
     result.CopyFrom(schema)
@@ -209,15 +213,15 @@ def without_absent_features(schema: schema_pb2.Schema, statistics: Statistics) -
         feature
         for feature in schema.feature
         if feature.HasField("presence")
-        or any(_feature(datasets, feature.name) is not None for datasets in statistics.values())
+        or any(_feature_statistics(datasets, feature.name) is not None for datasets in statistics.values())
     )
     return result
 
 
-def _feature(
+def _feature_statistics(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str
 ) -> statistics_pb2.FeatureNameStatistics | None:
-    """The statistics of a feature, None if no row has it."""
+    """Returns the statistics of a feature; None if no row has it."""
     for feature in statistics.datasets[0].features:
         if list(feature.path.step) == [name]:
             return feature if getattr(feature, feature.WhichOneof("stats")).common_stats.num_non_missing else None

@@ -1,23 +1,24 @@
 """TFX components that compare distributions: train with eval, and a span with the one before it.
 
-What is compared, how and by how much it may differ, the schema says: `skew_comparator` holds between train and eval,
-`drift_comparator` between spans. A share of categories may change by 0.1 (infinity norm); the Jensen-Shannon divergence
-of ratings and of release years may reach 0.05. Measured on MovieLens 1M, between train and eval:
+The schema says which features are compared, how, and by how much they may differ: `skew_comparator` applies to train
+and eval, `drift_comparator` to spans. The share of a category may differ by 0.1 (infinity norm); the Jensen-Shannon
+divergence of ratings and of release years may reach 0.05. Measured on MovieLens 1M, between train and eval:
 
                      random   leave_last_out   temporal
     gender           .002     .037             .051       largest difference of a share
     age              .005     .049             .080
     occupation       .004     .014             .058
     genres           .002     .005             .007
-    rating           .00001   .0004            .0004      Jensen-Shannon divergence, as TFDV's histograms have it
+    rating           .00001   .0004            .0004      Jensen-Shannon divergence, from TFDV's histograms
     release_year     .004     .008             .001
 
-After a cut in time, eval is made by the few people who happened to come then: on the synthetic sample their gender, age
-and occupation differ by up to .39 though nothing is wrong with it. So these are compared for the other strategies only.
+After a cut in time, the eval ratings are those of the few people who happened to rate then: on the synthetic sample,
+shares of their gender, age and occupation differ by up to .39 although nothing is wrong. So these three features are
+compared for the other strategies only.
 
 The same is true of spans: from one month of MovieLens 1M to the next, shares of gender, age and occupation differ by up
 to .43. Those of genres differ by at most .09, ratings by .008 and release years by .015, in all months with 500 ratings
-or more.
+or more. So the schema has no drift comparators for these three features either.
 """
 
 from collections.abc import Collection
@@ -37,11 +38,11 @@ Comparator = Literal["skew_comparator", "drift_comparator"]
 def comparison(
     schema: schema_pb2.Schema, comparator: Comparator, leave_out: Collection[str] = ()
 ) -> DistributionValidatorConfig:
-    """What DistributionValidator compares: the features for which a schema has a comparator.
+    """Configures DistributionValidator to compare the features for which a schema has a comparator.
 
     Args:
-      schema: with comparators.
-      comparator: which of them.
+      schema: a schema with comparators.
+      comparator: the comparator to use.
       leave_out: names of features that are not compared.
     """
     config = DistributionValidatorConfig()
@@ -56,18 +57,19 @@ def comparison(
 def train_eval_validator(
     statistics: types.BaseChannel, schema: schema_pb2.Schema, strategy: Strategy
 ) -> DistributionValidator:
-    """The component that compares train with eval.
+    """Makes the component that compares train with eval.
 
     Args:
-      statistics: of both; categories of integers only compare if they were made with the schema.
-      schema: with skew comparators.
-      strategy: how ratings were divided; after a cut in time, users are not compared.
+      statistics: statistics of both splits; categorical integers are only comparable if they were computed with the
+        schema.
+      schema: a schema with skew comparators.
+      strategy: how ratings were divided; after a cut in time, user features are not compared.
     """
-    users = [feature.name for feature in FEATURES if feature.role is Role.USER] if strategy.cuts_time else []
+    user_features = [feature.name for feature in FEATURES if feature.role is Role.USER] if strategy.cuts_time else []
     return DistributionValidator(
         statistics=statistics,
         baseline_statistics=statistics,
-        config=comparison(schema, "skew_comparator", users),
+        config=comparison(schema, "skew_comparator", user_features),
         include_split_pairs=[("train", "eval")],
     )
 
@@ -75,12 +77,12 @@ def train_eval_validator(
 def span_validator(
     statistics: types.BaseChannel, previous: types.BaseChannel, schema: schema_pb2.Schema
 ) -> DistributionValidator:
-    """The component that compares the train split with that of the span before.
+    """Makes the component that compares the train split with the train split of the span before.
 
     Args:
-      statistics: of this span.
+      statistics: statistics of this span.
       previous: statistics of the span before.
-      schema: with drift comparators.
+      schema: a schema with drift comparators.
     """
     return DistributionValidator(
         statistics=statistics,
