@@ -149,6 +149,6 @@ def fit_like_biases(
             chances = 1 / (1 + np.exp(-(mean + user_biases[users] + movie_biases[movies])))
             gradient = np.bincount(rows, liked - chances, len(biases)) - penalty * biases
             curvature = np.bincount(rows, chances * (1 - chances), len(biases)) + penalty
-            # Newton's steps may overshoot where a user's or movie's few ratings all agree, so a step is at most 1.
+            # Newton's steps may overshoot where a user's or movie's few ratings all agree, so clip them to 1.
             biases += np.clip(gradient / curvature, -1, 1)
     return LikeBiases(mean, user_biases.astype(np.float32), movie_biases.astype(np.float32))

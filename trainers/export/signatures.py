@@ -1,9 +1,10 @@
-"""Exports models as plain TensorFlow functions that include the Transform graph, so stock TensorFlow Serving loads them.
+"""Exports models as plain TensorFlow functions with the Transform graph inside, which stock TensorFlow Serving loads.
 
 Every SavedModel has two signatures. Both take serialized raw tf.Examples, string [batch_size]:
 
 * `serving_default` returns predictions;
-* `evaluate` returns one value per row for each metric of the model and of its baseline; their means are the metrics.
+* `evaluate` returns what the Evaluator aggregates to metrics: per-row metrics or predictions of the model and of its
+  trivial baseline, and the gain over the baseline.
 
 A model whose label is not the rating itself has a third signature, `labels`, which returns the label of each row and
 its weight in metrics.
@@ -37,7 +38,12 @@ class Head(Protocol):
         """Predicts from transformed features: [batch_size, ...] by output name."""
 
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
-        """Computes one value per row for each metric, from transformed and raw features: float32 [batch_size]."""
+        """Computes per-row values for the Evaluator: float32 [batch_size] by output name.
+
+        Args:
+          features: transformed features.
+          raw: raw features of the same rows.
+        """
 
 
 class RetrievalHead(tf.Module):
