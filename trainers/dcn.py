@@ -63,7 +63,7 @@ class LikeModel(CrossNetwork):
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats."""
         liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)
-        # A column, since Keras takes the mean over the last axis before it weighs rows.
+        # Keras averages over the last axis; with inputs of [batch_size, 1], that leaves one loss for each row.
         logits = self.forward(inputs, training)
         return tf.reduce_mean(self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis]))
 

@@ -96,7 +96,7 @@ class NetworkHyperparameters(EmbeddingHyperparameters):
         ge=0,
         description="L2 penalty on whole embedding tables, the same for frequent and rare values of a feature. Its "
         "unit is ratings: it is divided by the number of train ratings. Embeddings of values with fewer ratings than "
-        "table_l2 stay near 0, as in matrix factorisation, so a feature with many values must improve the fit to count.",
+        "table_l2 stay near 0, as in matrix factorisation, so a feature with many values must earn its weights.",
     )
     structure: Literal["stacked", "parallel", "deep"] = Field(
         "stacked",

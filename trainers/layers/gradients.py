@@ -61,7 +61,8 @@ def softmax_cross_entropies(
     def losses(queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         logits = tf.matmul(queries, candidates, transpose_b=True) + biases
         softmax = tf.nn.softmax(logits)
-        # The largest probability is e^0 over the sum of all: no logarithm of one that is rounded to 0.
+        # The log-sum-exp of the logits l, from the largest probability e^0 / sum(e^(l - max l)). That is at least one
+        # over the number of candidates, so it does not round to 0 and its logarithm is finite.
         normalizers = tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(softmax, axis=1))
 
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
