@@ -57,7 +57,7 @@ class FactorModel(tf.keras.layers.Layer):
         return self._mean + biases + tf.reduce_sum(self._user(features) * self._movie(features), axis=1)
 
 
-def _biases(values: np.ndarray, l2: float, vocabulary: str) -> Table:
+def _bias_table(values: np.ndarray, l2: float, vocabulary: str) -> Table:
     return embedding(len(values), 1, l2, values=values[:, None], vocabulary=vocabulary)
 
 
@@ -98,7 +98,7 @@ class TargetAttention(tf.keras.layers.Layer):
         deviations = (ratings - tf.gather(self._movie_means, movies)) * present
         target = self._targets(features[transformed_name(MOVIE_ID)])
         logits = self._scale * tf.einsum("bd,bld->bl", target, self._keys(movies))
-        # One more place with weight e^0, so that attention may also fall on nothing.
+        # The 1.0 in the denominator is e^0, for a key with logit 0 and no value, so that attention can fall on nothing.
         weights = tf.exp(tf.minimum(logits, 20.0)) * present
         weights /= 1.0 + tf.reduce_sum(weights, axis=1, keepdims=True)
         weighted = weights * deviations

@@ -42,7 +42,7 @@ class InBatchSoftmax:
         # that, and a constant factor does not change a softmax.
         self._sampling_probabilities = tf.constant(np.exp(log_popularity - log_popularity.max()), tf.float32)
         self._task = tfrs.tasks.Retrieval(
-            # The task would sum the losses by default; the caller needs one for each row, since not every row may count.
+            # By default the task would sum the losses; it returns one for each row here, as some rows may not count.
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.NONE),
             temperature=hparams.temperature,
             num_hard_negatives=hparams.hard_negatives,
