@@ -1,1 +1,1 @@
-"""Exports trained models: their signatures, their heads (one per task) and the metrics that the heads compute."""
+"""Exports trained models: their signatures, their heads and the metrics that the heads compute."""

@@ -127,7 +127,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
       model: a trained model with the functions that the heads call.
       splits: the splits that it was trained on.
       directory: the folder of the SavedModel, which is created.
-      heads: makes the head of each task from the model and the splits.
+      heads: types of the heads, which are made from the model and the splits.
     """
     module = tf.Module()
     # The module holds the variables but not the Keras objects, which would add Keras's own, much larger, saved format.

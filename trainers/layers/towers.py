@@ -199,8 +199,8 @@ class HistoryEncoder(tf.keras.layers.Layer):
         # One-hot rows instead of lookups: the tables have few rows, which many events share, and there the gradient of
         # a matrix product is much faster than that of a lookup.
         levels = tf.one_hot(tf.cast(tf.round(ratings), tf.int32), RATING_LEVELS)
-        level_vectors, level_logits = (table(tf.range(RATING_LEVELS)) for table in (self._ratings, self._rating_logits))
-        place_vectors, place_logits = (table(tf.range(length)) for table in (self._places, self._place_logits))
+        level_vectors, level_logits = (layer(tf.range(RATING_LEVELS)) for layer in (self._ratings, self._rating_logits))
+        place_vectors, place_logits = (layer(tf.range(length)) for layer in (self._places, self._place_logits))
 
         logits = lookup(self._movie_logits(table), movies) + levels @ level_logits + place_logits
         attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
