@@ -50,7 +50,7 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         0.2,
         ge=0,
         le=1,
-        description="Share of train rows whose user id the query tower ignores; 1: it uses no user ids.",
+        description="Share of train rows in which the query tower ignores the user id; 1 to use no user ids at all.",
     )
     temperature: float = Field(
         1.0,
@@ -96,7 +96,7 @@ class NetworkHyperparameters(EmbeddingHyperparameters):
         ge=0,
         description="L2 penalty on whole embedding tables, the same for frequent and rare values of a feature. Its "
         "unit is ratings: it is divided by the number of train ratings. Embeddings of values with fewer ratings than "
-        "table_l2 stay near 0, as in matrix factorisation, so a feature with many values must earn its weights.",
+        "table_l2 stay near 0, as in matrix factorisation, unless they improve the fit by much.",
     )
     structure: Literal["stacked", "parallel", "deep"] = Field(
         "stacked",
