@@ -1,4 +1,4 @@
-"""Trivial models that every trained model is measured against, fitted on the train split alone."""
+"""Trivial models, fitted on the train split alone, that every trained model is compared with."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,17 @@ from transform.features import LABEL, MOVIE_ID, USER_ID, Kind, transformed_name
 
 
 def popularity(splits: Splits) -> np.ndarray:
-    """Number of train ratings of each movie, as Transform counted them: float32 [movie indices]."""
+    """Number of train ratings of each movie, counted by the Transform component: float32 [movie indices]."""
     counts = np.zeros(splits.movie_size, np.float32)
     counts[splits.movies[transformed_name(MOVIE_ID)]] = splits.movies[transformed_name(MOVIE_ID, Kind.FREQUENCY)]
     return counts
 
 
 def log_popularity(splits: Splits) -> np.ndarray:
-    """Logarithm of each movie's share of the train ratings, one rating added to each: float32 [movie indices].
+    """Logarithm of each movie's share of the train ratings: float32 [movie indices].
 
-    As a bias of logits it makes the softmax predict popularity, a better place to start from than chance.
+    Each movie counts one rating more than it has, so that the logarithm is finite. Used as the initial bias of the
+    logits, this makes the softmax start by predicting popularity, which is better than starting at chance.
     """
     counts = popularity(splits) + 1
     return np.log(counts / counts.sum()).astype(np.float32)
@@ -27,10 +28,10 @@ def log_popularity(splits: Splits) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Biases:
-    """mean + user bias + movie bias: of a rating, or of another thing that is predicted for a user and a movie.
+    """Predicts mean + user bias + movie bias, for ratings or other targets of a user and a movie.
 
     Attributes:
-      mean: what is predicted without a user and a movie.
+      mean: the prediction for an unknown user and an unknown movie.
       users: float32 [user indices], 0 for users without ratings.
       movies: float32 [movie indices], 0 for movies without ratings.
     """
@@ -40,16 +41,16 @@ class Biases:
     movies: np.ndarray
 
     def total(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """The sums for pairs: float32 [pairs]."""
+        """Sums mean and biases for pairs of a user and a movie index: float32 [pairs]."""
         return self.mean + self.users[users] + self.movies[movies]
 
 
 class BiasModel(Biases):
-    """rating = mean + user bias + movie bias, in stars."""
+    """The trivial model of ratings: rating = mean + user bias + movie bias, in stars."""
 
     @classmethod
     def of(cls, splits: Splits) -> "BiasModel":
-        """Fits it to the train split."""
+        """Fits the model to the train split."""
         train = splits.train
         return fit_biases(
             train[transformed_name(USER_ID)],
@@ -60,7 +61,7 @@ class BiasModel(Biases):
         )
 
     def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Predicted ratings of pairs, 1 to 5: float32 [pairs]."""
+        """Predicts the ratings of pairs of a user and a movie index, 1 to 5: float32 [pairs]."""
         return np.clip(self.total(users, movies), 1, 5)
 
 
@@ -81,8 +82,8 @@ def fit_biases(
       ratings: float [ratings], stars.
       user_size: number of user indices.
       movie_size: number of movie indices.
-      penalty: L2 penalty, in ratings: a bias seen that often is shrunk to half.
-      sweeps: alternations; the biases no longer change after about five.
+      penalty: L2 penalty, in ratings: the bias of a user or movie with this many ratings is shrunk to half.
+      sweeps: passes over movies and users; the biases no longer change after about five.
 
     Returns:
       The fitted model.
@@ -100,11 +101,11 @@ def fit_biases(
 
 
 class LikeBiases(Biases):
-    """log-odds of a like = mean + user bias + movie bias: the trivial model."""
+    """The trivial model of likes: log-odds of a like = mean + user bias + movie bias."""
 
     @classmethod
     def of(cls, splits: Splits) -> "LikeBiases":
-        """Fits it to the train split, of which all rows tell whether the movie is liked."""
+        """Fits the model to the train split, whose rows must all be likes or dislikes (see `likes.only_decided`)."""
         train = splits.train
         return fit_like_biases(
             train[transformed_name(USER_ID)],
@@ -124,22 +125,22 @@ def fit_like_biases(
     penalty: float = 1.0,
     sweeps: int = 20,
 ) -> LikeBiases:
-    """Fits user and movie biases by logistic regression with a ridge penalty, alternating Newton steps.
+    """Fits user and movie biases by logistic regression with a ridge penalty, in alternating Newton steps.
 
     Args:
       users: int [ratings], user indices.
       movies: int [ratings], movie indices.
-      liked: bool [ratings].
+      liked: bool [ratings], whether the user likes the movie.
       user_size: number of user indices.
       movie_size: number of movie indices.
-      penalty: half of it times the squared bias is added to the sum of the cross-entropies: 1 over the variance that
-        biases are expected to have.
-      sweeps: alternations; the log-loss no longer changes after about ten.
+      penalty: the ridge penalty: penalty / 2 times the squared biases is added to the sum of the cross-entropies. It
+        is the inverse of the variance that the biases are expected to have.
+      sweeps: passes over movies and users; the log-loss no longer changes after about ten.
 
     Returns:
       The fitted model.
     """
-    # One like and one dislike more than there are: the log-odds stay finite.
+    # Adding one like and one dislike keeps the log-odds finite.
     share = (liked.sum() + 1) / (len(liked) + 2)
     mean = float(np.log(share / (1 - share)))
     user_biases, movie_biases = np.zeros(user_size), np.zeros(movie_size)
@@ -148,6 +149,6 @@ def fit_like_biases(
             chances = 1 / (1 + np.exp(-(mean + user_biases[users] + movie_biases[movies])))
             gradient = np.bincount(rows, liked - chances, len(biases)) - penalty * biases
             curvature = np.bincount(rows, chances * (1 - chances), len(biases)) + penalty
-            # Newton's steps may overshoot where few ratings say the same; a unit of log-odds is enough for one step.
+            # Newton's steps may overshoot where a user's or movie's few ratings all agree, so clip them to 1.
             biases += np.clip(gradient / curvature, -1, 1)
     return LikeBiases(mean, user_biases.astype(np.float32), movie_biases.astype(np.float32))

@@ -1,7 +1,7 @@
-"""Transformed splits in memory, and batches of them.
+"""Loads the transformed splits into memory and draws batches from them.
 
-A row takes some 700 bytes, so that MovieLens 1M fits into less than a gigabyte; reading it once and drawing batches
-from memory is many times faster than parsing the files in every epoch.
+A row takes some 700 bytes, so that MovieLens 1M fits into less than a gigabyte. Reading the files once and drawing
+batches from memory is many times faster than parsing the files in every epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ _PREDICTION_BATCH = 8192
 
 @dataclass(frozen=True)
 class Splits:
-    """What a trainer reads.
+    """The data that a trainer reads.
 
     Attributes:
       train: transformed features of the train split, [rows, ...] by name.
-      eval: the same of the eval split.
-      movies: the same of the catalogue, one row a movie.
-      transform: the Transform output that they come from.
+      eval: transformed features of the eval split, likewise.
+      movies: transformed features of the catalogue, likewise, with one row per movie.
+      transform: the Transform output that the features come from.
     """
 
     train: Arrays
@@ -38,15 +38,15 @@ class Splits:
 
     @property
     def movie_size(self) -> int:
-        """Number of movie indices, padding and out-of-vocabulary included."""
+        """Number of movie indices, including those for padding and out-of-vocabulary movies."""
         return self.size(MOVIE_ID)
 
     def size(self, name: str) -> int:
-        """Number of indices of a category, padding and out-of-vocabulary included."""
+        """Number of indices of a feature with a vocabulary, including those for padding and out-of-vocabulary."""
         return self.transform.vocabulary_size_by_name(vocabulary_name(name)) + 2
 
     def index_count(self, column: Column) -> int:
-        """Number of indices of a column that holds indices."""
+        """Number of distinct indices that a column of one of the kinds `INDICES` can hold."""
         if column.kind is Kind.MULTI_HOT:
             return column.feature.width + 2
         if column.kind is Kind.BUCKETS:
@@ -56,7 +56,14 @@ class Splits:
 
 
 def read_splits(fn_args: FnArgs) -> Splits:
-    """Reads the splits `train`, `movies` (both in `train_files`) and `eval` that Trainer or Tuner names."""
+    """Reads the splits `train` and `movies` from `train_files`, and `eval` from `eval_files`.
+
+    Args:
+      fn_args: arguments from the Trainer or Tuner component.
+
+    Raises:
+      ValueError: the component names no files of one of the splits.
+    """
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     return Splits(
         train=read_rows(_files(fn_args.train_files, "train"), transform),
@@ -74,7 +81,7 @@ def _files(patterns: Sequence[str], split: str) -> list[str]:
 
 
 def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
-    """Reads transformed rows: [rows, ...] by name, indices as int32."""
+    """Reads all rows of transformed TFRecord files: [rows, ...] by name, with indices as int32."""
     spec = transform.transformed_feature_spec()
     dataset = without_autotuning(
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
@@ -87,12 +94,12 @@ def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
 
 
 def with_int32_indices(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Indices as int32: half the memory, and enough for any vocabulary."""
+    """Casts int64 features to int32, which takes half the memory and is enough for any vocabulary."""
     return {name: tf.cast(x, tf.int32) if x.dtype == tf.int64 else x for name, x in features.items()}
 
 
 def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Batches of rows, in a new order each epoch when `shuffle_seed` is given."""
+    """Returns a dataset of batches; it reshuffles the rows in each epoch if `shuffle_seed` is given."""
     lookup = _lookup(arrays)
     numbers = _row_numbers(arrays, batch_size, shuffle_seed)
     return without_autotuning(numbers.map(lookup, num_parallel_calls=1).prefetch(2))
@@ -101,18 +108,18 @@ def batches(arrays: Arrays, batch_size: int, shuffle_seed: int | None = None) ->
 def replica_batches(
     arrays: Arrays, batch_size: int, shuffle_seed: int, replicas: range, replica_count: int
 ) -> tf.data.Dataset:
-    """The batches of `batches`, dealt out row by row among replicas.
+    """Returns the same batches as `batches`, with the rows of each batch dealt out among replicas.
 
     Args:
       arrays: [rows, ...] by name.
       batch_size: rows of a whole batch.
       shuffle_seed: seed of the order of rows.
-      replicas: those whose rows are wanted, one after the other, of each batch.
+      replicas: numbers of the replicas to return rows for; each batch gives one element per replica, in this order.
       replica_count: number of all replicas.
 
     Returns:
-      Pairs of a replica's rows and, float32 [], their share of the batch. Where there are not enough rows for all
-      replicas, the others get one whose share is 0: of no rows at all, means are no numbers.
+      Pairs of a replica's rows and their share of the batch, float32 []. If a batch has fewer rows than there are
+      replicas, each spare replica gets one row with share 0, since the mean loss of an empty batch would be NaN.
     """
     lookup = _lookup(arrays)
 
@@ -131,10 +138,10 @@ def replica_batches(
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without tf.data's autotuning, for which nothing is left open here.
+    """Turns tf.data's autotuning off; it has nothing to tune here, since all parallelism and buffer sizes are fixed.
 
-    At its end a tuned dataset waits for the tuning thread to wake, and that sleeps twice as long each time: iterating
-    takes 5.1 s, 10.2 s, 20.5 s or 41.0 s, never less than the next of these.
+    At its end, an autotuned dataset waits for its tuning thread to wake up, which sleeps twice as long each time. One
+    iteration over the dataset would therefore take 5.1 s, 10.2 s, 20.5 s or 41.0 s, rounded up to the next of these.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -161,16 +168,20 @@ def _row_numbers(arrays: Arrays, batch_size: int, shuffle_seed: int | None) -> t
 
 
 def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns a function that looks up the rows with given numbers."""
     tensors = {name: tf.constant(values) for name, values in arrays.items()}
     return lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}
 
 
 def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What a function gives for rows, batch by batch: float32 [rows].
+    """Applies a function to all rows, batch by batch.
 
     Args:
-      function: takes a batch of the columns of `arrays` and gives [batch_size].
+      function: maps a batch with the features of `arrays` to float32 [batch_size].
       arrays: [rows, ...] by name.
+
+    Returns:
+      float32 [rows].
     """
     count = len(next(iter(arrays.values())))
     # Slices instead of a tf.data pipeline, which would take longer to set up than a few batches take to compute.
@@ -182,11 +193,11 @@ def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: M
 
 @dataclass(frozen=True)
 class SeenMovies:
-    """The movies of each user's train ratings, as compressed rows.
+    """The movies that each user rated in the train split, in compressed sparse row (CSR) format.
 
     Attributes:
-      offsets: int64 [user indices + 1].
-      movies: int64 [ratings], sorted by user.
+      offsets: int64 [user indices + 1]; the movies of user u are movies[offsets[u]:offsets[u + 1]].
+      movies: int64 [ratings], movie indices sorted by user.
     """
 
     offsets: np.ndarray
@@ -194,14 +205,14 @@ class SeenMovies:
 
     @classmethod
     def of(cls, train: Arrays, user_size: int) -> "SeenMovies":
-        """Collects them from the train split."""
+        """Collects the movies from the train split; `user_size` is the number of user indices."""
         users, movies = train[transformed_name(USER_ID)], train[transformed_name(MOVIE_ID)]
         order = np.argsort(users, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=user_size))])
         return cls(offsets, movies[order].astype(np.int64))
 
     def pairs(self, users: np.ndarray) -> np.ndarray:
-        """Cells that `users` have seen: int64 [seen_pairs, 2] of row in `users` and movie index."""
+        """Lists what the users of a batch have seen: int64 [seen_pairs, 2], each a row in `users` and a movie index."""
         counts = self.offsets[users + 1] - self.offsets[users]
         rows = np.repeat(np.arange(len(users)), counts)
         starts = np.repeat(self.offsets[users] - (np.cumsum(counts) - counts), counts)

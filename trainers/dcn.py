@@ -1,7 +1,7 @@
 """Deep & cross network, version 2: explicit feature crosses, whose weights show which features matter together.
 
-Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is one embedding for each feature, side by side, so
-that each block of a cross layer's weights belongs to a pair of features.
+See Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is the concatenation of one embedding for each
+feature, so each block of a cross layer's weights belongs to a pair of features.
 """
 
 import numpy as np
@@ -21,16 +21,17 @@ from trainers.loop import training, tuning
 from trainers.loop.evaluation import LogLoss, RootMeanSquaredError
 from transform.features import LABEL, transformed_name
 
-# Rows from which the scale of embeddings is taken.
+# Number of train rows from which `Crosses` computes the embeddings' scales and the cross effects.
 _SCALE_ROWS = 16_384
 
 
 class DCNModel(CrossNetwork):
-    """Predicts stars."""
+    """Deep & cross network that predicts stars."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         super().__init__(splits, hparams, start=float(splits.train[transformed_name(LABEL)].mean()))
-        # Keras takes no mean over a batch that may be one replica's: of one axis it is the loss's own.
+        # Under a distribution strategy Keras refuses to average over the batch. It need not: for 1-D inputs,
+        # MeanSquaredError's own mean over the last axis is the mean over the batch.
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError(reduction="none"))
 
     def ratings(self, features: Tensors, training: bool = False) -> tf.Tensor:
@@ -43,11 +44,11 @@ class DCNModel(CrossNetwork):
 
 
 class LikeModel(CrossNetwork):
-    """Predicts whether a movie is liked; every train row should tell."""
+    """Deep & cross network that predicts likes; every train row must be a like or a dislike."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         share = is_liked(splits.train[transformed_name(LABEL)]).mean()
-        # Within 1 % and 99 %, so that a split of likes alone has finite log-odds.
+        # The share is kept within 1 % and 99 %, so that a split of likes alone has finite log-odds.
         share = float(np.clip(share, 0.01, 0.99))
         super().__init__(splits, hparams, start=float(np.log(share / (1 - share))))
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"))
@@ -59,20 +60,20 @@ class LikeModel(CrossNetwork):
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats."""
         liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)
-        # A column, since Keras takes the mean over the last axis before it weighs rows.
+        # Keras averages over the last axis; with inputs of [batch_size, 1], that leaves one loss for each row.
         logits = self.forward(inputs, training)
         return tf.reduce_mean(self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis]))
 
 
 class Crosses(tf.Module):
-    """No predictions, but what tells how strongly features are crossed; the last of the exported heads.
+    """Exports how strongly features are crossed. It is the last of the heads and has no predictions of its own.
 
     Attributes:
-      features: string [features], names in the order of their blocks.
+      features: string [features], the names of the crossed features in the order of their blocks.
       cross_kernel: float32 [features * dim, features * dim], the first cross layer's weights, input by output; None
         without cross layers.
-      embedding_scales: float32 [features * dim], standard deviation of the embeddings' entries over train rows.
-      cross_effects: float32 [features, features], from `cross_effects`; None without cross layers.
+      embedding_scales: float32 [features * dim], standard deviation of each embedding dimension over train rows.
+      cross_effects: float32 [features, features], from the function `cross_effects`; None without cross layers.
     """
 
     def __init__(self, model: CrossNetwork, splits: Splits):
@@ -94,18 +95,19 @@ class Crosses(tf.Module):
 
 
 def cross_effects(model: CrossNetwork, features: Tensors) -> tf.Tensor:
-    """How much the first cross layer's products of each pair of features move the output.
+    """Measures how much the first cross layer's product of each pair of features changes the output.
 
-    A block of the layer's weights adds the vector x_i ⊙ (W_ij x_j) to what x_i is passed on as. With embeddings less
-    their means, so that nothing is left in it that either feature does alone, times the derivative of the output by
-    that vector, and with the block of the opposite direction, this is what the pair adds to the output of a row, to
-    first order; its standard deviation over rows is the effect. It is a norm of the two blocks in which every weight
-    counts by what the embeddings and the layers behind make of it: none of the scales that a network may shift from one
-    layer to another is left in it.
+    For features i and j with embeddings x_i and x_j, the block W_ij of the layer's weights adds x_i ⊙ (W_ij x_j) to
+    the layer's output for x_i. To first order, the pair's contribution to the output of a row is this vector times the
+    derivative of the output with respect to it, plus the same for the block W_ji. The embeddings are centred first,
+    which removes what either feature does alone. The effect is the standard deviation of the contribution over rows.
+
+    The effect is a norm of the two blocks that weighs every weight by the embeddings that it multiplies and by its
+    influence on the later layers. It therefore does not depend on how the network distributes scale among its layers.
 
     Args:
       model: a network with cross layers.
-      features: transformed features of some rows.
+      features: transformed features of the rows to measure on.
 
     Returns:
       float32 [features, features], symmetric, in the unit of the output.
@@ -117,19 +119,23 @@ def cross_effects(model: CrossNetwork, features: Tensors) -> tf.Tensor:
         tape.watch(crossed)
         output = model.behind_first_cross(x0, crossed)
     centred = x0 - tf.reduce_mean(x0, axis=0)
-    moved = centred * tape.gradient(output, crossed)
-    added = []
+    weighted = centred * tape.gradient(output, crossed)
+    contributions_by_input = []
     for vector, block in zip(tf.split(centred, count, axis=1), tf.split(kernel, count, axis=0), strict=True):
-        products = tf.reshape(moved * (vector @ block), [-1, count, vector.shape[1]])
-        added.append(tf.reduce_sum(products, axis=2))
-    of_rows = tf.stack(added, axis=1)
-    both = of_rows + tf.transpose(of_rows, [0, 2, 1])
-    alone = tf.linalg.diag_part(of_rows)
-    return tf.linalg.set_diag(tf.math.reduce_std(both, axis=0), tf.math.reduce_std(alone, axis=0))
+        products = tf.reshape(weighted * (vector @ block), [-1, count, vector.shape[1]])
+        contributions_by_input.append(tf.reduce_sum(products, axis=2))
+    contributions = tf.stack(contributions_by_input, axis=1)
+    both_directions = contributions + tf.transpose(contributions, [0, 2, 1])
+    # The diagonal is a feature's product with itself, which has one block only.
+    with_itself = tf.linalg.diag_part(contributions)
+    return tf.linalg.set_diag(tf.math.reduce_std(both_directions, axis=0), tf.math.reduce_std(with_itself, axis=0))
 
 
 def cross_kernel(model: CrossNetwork) -> tf.Tensor:
-    """The first cross layer's weights, input by output; of low rank, multiplied out."""
+    """The first cross layer's weights: float32 [features * dim, features * dim], input by output.
+
+    Low-rank weights are stored as two matrices; this function returns their product.
+    """
     matrices = [weight for weight in model.cross[0].trainable_weights if len(weight.shape) == 2]
     return tf.convert_to_tensor(matrices[0]) if len(matrices) == 1 else tf.matmul(*matrices)
 

@@ -1,4 +1,4 @@
-"""Hyper-parameters of the four models, with their ranges."""
+"""Hyper-parameters of the four models, with their permitted ranges."""
 
 from enum import StrEnum
 from typing import Literal, Self
@@ -21,24 +21,24 @@ class Task(StrEnum):
 
 
 class Hyperparameters(BaseModel):
-    """What every model has."""
+    """Hyper-parameters that every model has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, description="Seed of initial weights, shuffling and dropout.")
-    epochs: int = Field(5, ge=1, description="Most passes over the train split.")
-    patience: int = Field(2, ge=1, description="Epochs without a better eval metric before training stops.")
+    epochs: int = Field(5, ge=1, description="Maximum number of passes over the train split.")
+    patience: int = Field(2, ge=1, description="Training stops after this many epochs without a better eval metric.")
     batch_size: int = Field(2048, ge=1, description="Ratings in a training step.")
     learning_rate: float = Field(2e-3, gt=0, description="Adam's initial learning rate; it decays along a cosine.")
     warm_start: bool = Field(
         False,
         description="Start from the weights of the latest blessed model that was trained on other data, instead of "
-        "random ones; a Tuner's trials never do.",
+        "newly initialised ones. A Tuner's trials never start from another model.",
     )
     distribution: Distribution = Field(
         "none",
-        description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: so do the "
-        "machines that TF_CONFIG names; each runs the same Trainer, and the chief's outputs count.",
+        description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: all machines "
+        "that TF_CONFIG names share each batch; each runs the same Trainer, and only the chief's outputs are kept.",
     )
 
     @property
@@ -48,36 +48,45 @@ class Hyperparameters(BaseModel):
 
 
 class EmbeddingHyperparameters(BaseModel):
-    """What every tower has."""
+    """Hyper-parameters that every tower has."""
 
     model_config = Hyperparameters.model_config
 
     embedding_dim: int = Field(64, ge=1, description="Width of the embeddings.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped in training.")
-    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings.")
+    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings that a batch looks up.")
 
 
 class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
-    """Two-tower retriever."""
+    """Hyper-parameters of the two-tower retriever."""
 
-    hidden_units: list[PositiveInt] = Field([128], description="Hidden layers of the query tower.")
-    recent_movies: int = Field(5, ge=0, description="Latest movies of a history that keep a place of their own.")
-    id_dropout: float = Field(
-        0.2, ge=0, le=1, description="Share of train rows whose user the query tower is not told; 1 for no user ids."
+    hidden_units: list[PositiveInt] = Field([128], description="Widths of the query tower's hidden layers.")
+    recent_movies: int = Field(
+        5, ge=0, description="Number of latest history movies that the query tower also reads one by one, not pooled."
     )
-    temperature: float = Field(1.0, gt=0, description="Logits are divided by it.")
+    id_dropout: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of train rows in which the query tower ignores the user id; 1 to use no user ids at all.",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="Divisor of the dot products of queries and candidates, before the movie biases are added.",
+    )
     loss: Literal["softmax", "in_batch"] = Field(
         "softmax",
-        description="softmax: over the whole catalogue. in_batch: over the movies of the batch, corrected for their "
-        "popularity; for catalogues too large to be encoded in every step.",
+        description="softmax: cross-entropy over the whole catalogue. in_batch: over the movies of the batch, "
+        "corrected for their popularity; for catalogues too large to be encoded in every step.",
     )
     hard_negatives: int | None = Field(
-        None, ge=1, description="Highest-scored negatives of a row that count with in_batch; null for all."
+        None, ge=1, description="With loss in_batch, how many of a row's highest-scored negatives count; null for all."
     )
     positives: Literal["watched", "liked"] = Field(
         "watched",
-        description="What is to be retrieved: watched, every rated movie; liked, those of 4 and 5 stars. Other train "
-        "rows have no retrieval loss. Metrics are those of every rated movie either way.",
+        description="Movies to retrieve. watched: every rated movie. liked: movies rated 4 or 5 stars; other train "
+        "rows have no retrieval loss. The metrics count every rated movie either way.",
     )
 
     @model_validator(mode="after")
@@ -101,39 +110,39 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
 
 
 class NetworkHyperparameters(EmbeddingHyperparameters):
-    """A network of cross layers and deep layers over embeddings."""
+    """Hyper-parameters of a network of cross layers and deep layers over embeddings."""
 
-    # The network has one for each feature, side by side.
+    # Narrower than in the towers, since the network concatenates the embeddings of all features.
     embedding_dim: int = Field(32, ge=1, description="Width of the embedding of each feature.")
     table_l2: float = Field(
         0.0,
         ge=0,
-        description="Like l2, but the same for every value of a feature, however often it occurs: in ratings, over "
-        "whose number it is divided. Values that occur less often than that are held near 0, as in matrix "
-        "factorisation, so that a feature of many values has to be worth them.",
+        description="L2 penalty on whole embedding tables, the same for frequent and rare values of a feature. Its "
+        "unit is ratings: it is divided by the number of train ratings. Embeddings of values with fewer ratings than "
+        "table_l2 stay near 0, as in matrix factorisation, unless they improve the fit by much.",
     )
     structure: Literal["stacked", "parallel", "deep"] = Field(
         "stacked",
-        description="Deep layers after the cross layers, or beside them; deep: dense layers with as many weights in "
-        "place of the cross layers, to compare with.",
+        description="stacked: the deep layers follow the cross layers. parallel: both read the embeddings. deep: dense "
+        "layers with about as many weights replace the cross layers, for comparison.",
     )
     cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
-    projection_dim: int | None = Field(None, ge=1, description="Rank of the cross weights; null for full rank.")
-    cross_l2: float = Field(1e-6, ge=0, description="L2 penalty on the cross weights.")
-    hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Layers of the deep part.")
+    projection_dim: int | None = Field(None, ge=1, description="Rank of the cross layers' weights; null for full rank.")
+    cross_l2: float = Field(1e-6, ge=0, description="L2 penalty on the cross layers' weights.")
+    hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Widths of the deep layers.")
     max_norm: float | None = Field(
-        None, gt=0, description="Largest norm of the weights that lead to a unit of the deep part; null for no bound."
+        None, gt=0, description="Upper bound on the norm of each deep unit's incoming weights; null for no bound."
     )
 
 
 class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
-    """Deep & cross network, version 2."""
+    """Hyper-parameters of the deep & cross network, version 2."""
 
     objective: Literal["rating", "like"] = Field(
         "rating",
-        description="rating: stars, by squared error. like: the probability of 4 or 5 stars against 1 or 2, by "
-        "cross-entropy; ratings of 3 stars count nowhere. A model of one cannot be held against a blessed one of the "
-        "other: a pipeline that changes its objective needs another output folder.",
+        description="rating: predict stars, by squared error. like: predict the probability of 4 or 5 stars against 1 "
+        "or 2, by cross-entropy; ratings of 3 stars are left out everywhere. A model cannot be compared with a blessed "
+        "model of the other objective, so a pipeline that changes its objective needs another output folder.",
     )
 
     @property
@@ -143,20 +152,20 @@ class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
 
 
 class RatingTowerHyperparameters(NetworkHyperparameters):
-    """Two experts for ratings: a factor model, and a network that also reads the rated history."""
+    """Hyper-parameters of two rating experts: a factor model, and a network that also reads the rated history."""
 
     max_norm: float | None = Field(
-        3.0, gt=0, description="Largest norm of the weights that lead to a unit of the deep part; null for no bound."
+        3.0, gt=0, description="Upper bound on the norm of each deep unit's incoming weights; null for no bound."
     )
-    factor_dim: int = Field(48, ge=1, description="Number of factors.")
+    factor_dim: int = Field(48, ge=1, description="Number of factors of each user and movie.")
     factor_l2: float = Field(0.075, ge=0, description="L2 penalty on the factors.")
     bias_l2: float = Field(0.02, ge=0, description="L2 penalty on user and movie biases.")
     attention_dim: int = Field(16, ge=1, description="Width of the vectors that attend to the rated history.")
-    attention_l2: float = Field(100.0, ge=0, description="table_l2 of these vectors.")
+    attention_l2: float = Field(100.0, ge=0, description="Like table_l2, for the vectors of attention_dim.")
 
 
 class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
-    """Rating predictor."""
+    """Hyper-parameters of the rating predictor."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -165,15 +174,18 @@ class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
 
 
 class JointHyperparameters(RetrievalHyperparameters):
-    """Retrieval and rating in one model."""
+    """Hyper-parameters of the joint model for retrieval and rating."""
 
     rating: RatingTowerHyperparameters = Field(
-        default_factory=RatingTowerHyperparameters, description="The rating tower."
+        default_factory=RatingTowerHyperparameters, description="Hyper-parameters of the rating tower."
     )
-    shared: bool = Field(True, description="The rating tower also reads how well query and movie go together.")
+    shared: bool = Field(
+        True, description="Whether the rating tower also reads the dot product of the query's and the movie's vector."
+    )
     weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed",
-        description="fixed: by the two weights below. uncertainty: by weights that are learnt from each task's noise.",
+        description="How the losses are weighted. fixed: by retrieval_weight and rating_weight. uncertainty: by "
+        "weights that are learnt from each task's noise.",
     )
     retrieval_weight: float = Field(1.0, ge=0, description="Weight of the retrieval loss (mean cross-entropy, nats).")
     rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (squared error).")

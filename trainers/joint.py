@@ -1,6 +1,7 @@
-"""Retrieval and rating in one model: the retriever's towers and the ranker's, which is told what they make of a pair.
+"""Retrieval and rating in one model, which combines the retriever's two towers with the ranker's rating tower.
 
-Both losses are means over the batch, so that neither drowns the other; their weights are hyper-parameters, or learnt.
+The rating tower may also read the dot product of the retrieval towers' vectors. Both losses are means over the batch,
+so that neither outweighs the other; their weights are hyper-parameters or learnt.
 """
 
 import tensorflow as tf
@@ -20,18 +21,18 @@ from transform.features import MOVIE_ID, Role, transformed_name
 
 
 class QueryModel(QueryTower):
-    """What a person may watch now: who they are, when it is, and what they rated before."""
+    """Encodes what a person may watch now, from who they are, what time it is and what they rated before."""
 
 
 class MovieModel(FeatureEncoder):
-    """What a movie is: id, title, release year, genres, director and star."""
+    """Encodes a movie's features: id, title, release year, genres, director and star."""
 
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
         super().__init__(splits, (Role.MOVIE,), hparams.embedding_dim, hparams.l2)
 
 
 class CandidateModel(tf.keras.layers.Layer):
-    """The movies' vectors, as the query model is compared with them.
+    """Projects the movie model's vectors to the candidate vectors that queries are compared with.
 
     Call arguments:
       movies: float32 [movies, dim], from the movie model.
@@ -49,11 +50,15 @@ class CandidateModel(tf.keras.layers.Layer):
 
 
 class UserModel(RatingTower):
-    """How a person rates: their biases and factors, and what they gave the movies of their history."""
+    """Predicts how a person rates, from their biases and factors and from the ratings in their history."""
 
 
 class MovielensModel(TwoTowerModel):
-    """Both tasks. The rating tower is told how well the query model finds that person and movie go together."""
+    """Model for both tasks.
+
+    With `shared`, the rating tower also reads how well person and movie match: the dot product of the query vector and
+    the candidate vector.
+    """
 
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
         super().__init__(splits, hparams)
@@ -87,7 +92,10 @@ class MovielensModel(TwoTowerModel):
 
 
 def _affinity(encoded: Encoded) -> tf.Tensor:
-    """Product of a row's query and its movie: float32 [batch_size]. What is made of it does not change either."""
+    """Dot product of each row's query and candidate vector: float32 [batch_size].
+
+    Gradients stop here, so that the rating loss does not train the retrieval towers.
+    """
     return tf.stop_gradient(tf.reduce_sum(encoded.queries * encoded.own_candidates(), axis=1))
 
 

@@ -1,7 +1,7 @@
-"""Which stars are a like: 4 and 5 stars say yes, 1 and 2 say no, 3 say neither.
+"""Converts stars to likes: 4 and 5 stars are a like, 1 and 2 a dislike, 3 is undecided.
 
-The protocol by which deep & cross networks are compared on MovieLens 1M (Wang et al. 2021,
-https://doi.org/10.1145/3442381.3450078): ratings of 3 are left out of training and of every metric.
+This is the protocol by which deep & cross networks are compared on MovieLens 1M (Wang et al. 2021,
+https://doi.org/10.1145/3442381.3450078): training and all metrics leave out ratings of 3.
 """
 
 from dataclasses import replace
@@ -14,20 +14,20 @@ LIKED_FROM, DISLIKED_TO = 4, 2  # Stars.
 
 
 def is_liked(ratings: Any) -> Any:
-    """Whether ratings, in stars, tell that a movie is liked: bool, an array or a tensor as the ratings are."""
+    """Whether ratings, in stars, are likes: bool, as an array or a tensor like the ratings."""
     return ratings >= LIKED_FROM
 
 
 def is_decided(ratings: Any) -> Any:
-    """Whether ratings, in stars, tell whether a movie is liked: bool, an array or a tensor as the ratings are."""
+    """Whether ratings, in stars, are likes or dislikes: bool, as an array or a tensor like the ratings."""
     return (ratings >= LIKED_FROM) | (ratings <= DISLIKED_TO)
 
 
 def only_decided(splits: Splits) -> Splits:
-    """The splits without the train and eval rows that tell neither.
+    """Drops the undecided rows of the train and eval splits.
 
     Raises:
-      ValueError: nothing is left of one of them.
+      ValueError: no row of one of these splits is decided.
     """
     return replace(splits, train=_decided_rows(splits.train, "train"), eval=_decided_rows(splits.eval, "eval"))
 

@@ -1,4 +1,4 @@
-"""The ranker: how many stars will a person give a movie?"""
+"""The ranker predicts how many stars a person gives a movie."""
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -15,7 +15,7 @@ from trainers.loop.evaluation import RootMeanSquaredError
 
 
 class RankingModel(tfrs.Model):
-    """The rating tower alone."""
+    """Predicts ratings with the rating tower alone."""
 
     def __init__(self, splits: Splits, hparams: RankingHyperparameters):
         super().__init__()
@@ -26,7 +26,7 @@ class RankingModel(tfrs.Model):
         return self._tower.ratings(features)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """The experts' squared errors, in stars squared."""
+        """Sum of the experts' mean squared errors, in stars squared."""
         return self._tower.loss(inputs, training=training)
 
 

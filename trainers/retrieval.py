@@ -1,8 +1,8 @@
-"""The two-tower retriever: which of all movies will a person rate next?
+"""The two-tower retriever predicts which movie of the catalogue a person rates next.
 
-A query tower reads who a person is, when it is and what they rated before, a candidate tower the movie's features; the
-score is the dot product of their vectors, and a bias of the movie. MovieLens's catalogue is small enough for the exact
-softmax over all of it; `trainers.layers.retrieval_loss` says what there is for larger ones.
+The query tower reads who a person is, what time it is and what they rated before; the candidate tower reads a movie's
+features. The score is the dot product of the two towers' vectors plus a bias of the movie. MovieLens's catalogue is
+small enough for the exact softmax over all of it; `trainers.layers.retrieval_loss` has a loss for larger ones.
 """
 
 import tensorflow as tf
@@ -20,7 +20,7 @@ from transform.features import Role
 
 
 class RetrievalModel(TwoTowerModel):
-    """Two towers and a loss of retrieval."""
+    """Two-tower model that is trained on the retrieval loss alone."""
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         super().__init__(splits, hparams)
@@ -32,7 +32,7 @@ class RetrievalModel(TwoTowerModel):
         return self.query_model(features, candidates, training=training), candidates
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Mean cross-entropy of the rated movie, in nats."""
+        """Mean cross-entropy of the rated movies that count as positives, in nats."""
         return self.retrieval_loss(inputs, self.encode(inputs, training))
 
 

@@ -24,7 +24,7 @@ def test_an_order_is_uniform_and_neighbours_in_it_have_nothing_to_do_with_each_o
     rows = 2000
     dataset = batches({"x": np.arange(rows)}, 256, shuffle_seed=5)
     orders = np.stack([np.concatenate([batch["x"] for batch in dataset.as_numpy_iterator()]) for _ in range(30)])
-    # Means of 30 uniform numbers stray from the middle by 2000 / sqrt(12 * 30) = 105; the largest of 2000 by 4 times that.
+    # Means of 30 uniform numbers stray from the middle by 2000 / sqrt(12 * 30) = 105, the largest by 4 times that.
     assert np.abs(orders.mean(axis=0) - (rows - 1) / 2).max() < 6 * 105
     assert np.abs(np.argsort(orders, axis=1).mean(axis=0) - (rows - 1) / 2).max() < 6 * 105
     for order in orders[:5]:

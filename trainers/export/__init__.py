@@ -1,1 +1,1 @@
-"""What a trained model becomes: its signatures, its heads and the metrics that these compute."""
+"""Exports trained models: their signatures, their heads and the metrics that the heads compute."""

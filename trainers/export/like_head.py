@@ -1,4 +1,4 @@
-"""The exported task of a model that predicts likes: probabilities, and what the Evaluator measures of them."""
+"""The exported head of a model that predicts likes: its probabilities, and the values that the Evaluator reads."""
 
 import tensorflow as tf
 
@@ -9,12 +9,12 @@ from trainers.layers.towers import Tensors
 from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, transformed_name
 
-# What the signature `labels` calls them.
+# Names of the outputs of the signature `labels`.
 LIKED, WEIGHT = "is_liked", "is_decided"
 
 
 class LikeHead(tf.Module):
-    """Probabilities of a like, beside those of user and movie biases."""
+    """Predicts probabilities of a like, and compares them with those of the trivial model of user and movie biases."""
 
     def __init__(self, model: tf.keras.Model, splits: Splits):
         super().__init__()
@@ -37,6 +37,6 @@ class LikeHead(tf.Module):
         }
 
     def labels(self, features: Tensors) -> Tensors:
-        """The label of each row, and its weight among metrics, 0 where its rating tells neither."""
+        """The label and the metric weight of each row, float32 [batch_size]; the weight of undecided ratings is 0."""
         rating = features[transformed_name(LABEL)]
         return {LIKED: tf.cast(is_liked(rating), tf.float32), WEIGHT: tf.cast(is_decided(rating), tf.float32)}

@@ -1,14 +1,16 @@
-"""Exported models: plain TensorFlow functions with the Transform graph inside, that stock TensorFlow Serving loads.
+"""Exports models as plain TensorFlow functions with the Transform graph inside, which stock TensorFlow Serving loads.
 
-Every SavedModel has two signatures, both from serialized raw tf.Examples, string [batch_size]:
+Every SavedModel has two signatures. Both take serialized raw tf.Examples, string [batch_size]:
 
-* `serving_default` gives predictions;
-* `evaluate` gives a value per row for each metric and baseline, whose means are the metrics.
+* `serving_default` returns predictions;
+* `evaluate` returns what the Evaluator aggregates to metrics: per-row metrics or predictions of the model and of its
+  trivial baseline, and the gain over the baseline.
 
-A model whose label is not the rating itself has a third, `labels`: for each row the label, and its weight in metrics.
+A model whose label is not the rating itself has a third signature, `labels`, which returns the label of each row and
+its weight in metrics.
 
-Beside them it holds `scores`, `ratings` or `like_logits`, functions of transformed features from which larger models
-are built.
+The SavedModel also holds those of the functions `scores`, `ratings` and `like_logits` that the model has. They take
+transformed features, and larger models are built from them.
 """
 
 from collections.abc import Callable
@@ -30,17 +32,22 @@ Raw = dict[str, tf.SparseTensor]
 
 
 class Head(Protocol):
-    """One task of a model: its predictions, and its evaluation against the trivial baseline."""
+    """Exports one task of a model: its predictions, and their comparison with a trivial baseline."""
 
     def serve(self, features: Tensors) -> Tensors:
-        """Predictions for transformed features, by name, [batch_size, ...]."""
+        """Predicts from transformed features: [batch_size, ...] by output name."""
 
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
-        """Per-row values by name, float32 [batch_size]."""
+        """Computes per-row values for the Evaluator: float32 [batch_size] by output name.
+
+        Args:
+          features: transformed features.
+          raw: raw features of the same rows.
+        """
 
 
 class RetrievalHead(tf.Module):
-    """Scores of all movies, beside popularity's."""
+    """Retrieves the movies with the highest scores, and compares their metrics with those of popularity."""
 
     def __init__(self, model: tf.keras.Model, splits: Splits):
         super().__init__()
@@ -74,7 +81,7 @@ class RetrievalHead(tf.Module):
 
 
 class ExportedBiases(tf.Module):
-    """A trivial model's mean, user and movie bias, added up: float32 [batch_size]."""
+    """A trivial bias model; called with transformed features, it returns its predictions, float32 [batch_size]."""
 
     def __init__(self, biases: baselines.Biases):
         super().__init__()
@@ -88,7 +95,7 @@ class ExportedBiases(tf.Module):
 
 
 class RatingHead(tf.Module):
-    """Predicted ratings, beside those of user and movie biases."""
+    """Predicts ratings, and compares them with those of the trivial model of user and movie biases."""
 
     def __init__(self, model: tf.keras.Model, splits: Splits):
         super().__init__()
@@ -118,12 +125,12 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
     Args:
       model: a trained model with the functions that the heads call.
-      splits: what it was trained on.
-      directory: where to; created.
-      heads: the tasks of the model.
+      splits: the splits that it was trained on.
+      directory: the folder of the SavedModel, which is created.
+      heads: types of the heads, which are made from the model and the splits.
     """
     module = tf.Module()
-    # Only the variables: with the Keras objects would come their own, much larger, way of saving.
+    # The module holds the variables but not the Keras objects, which would add Keras's own, much larger, saved format.
     module.model_variables = list(model.variables)
     names = {weight.ref(): name for name, weight in named_weights(model).items()}
     module.model_variable_names = tf.Variable(
@@ -148,27 +155,27 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
         features, raw = parse(examples)
         return {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
 
-    row = {
+    feature_signature = {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
         for name, values in splits.train.items()
         if name != transformed_name(LABEL)
     }
     for function in ("scores", "ratings", "like_logits"):
         if hasattr(model, function):
-            setattr(module, function, tf.function(getattr(model, function), input_signature=[row]))
+            setattr(module, function, tf.function(getattr(model, function), input_signature=[feature_signature]))
     signatures = {"serving_default": serving_default, "evaluate": evaluate}
     for head in module.heads:
         if hasattr(head, "labels"):
-            signatures["labels"] = _labels(head.labels, parse)
+            signatures["labels"] = _labels_signature(head.labels, parse)
     tf.saved_model.save(module, directory, signatures=signatures)
 
 
-def _labels(
-    labels: Callable[[Tensors], Tensors], parse: Callable[[tf.Tensor], tuple[Tensors, Raw]]
+def _labels_signature(
+    labels_of_features: Callable[[Tensors], Tensors], parse: Callable[[tf.Tensor], tuple[Tensors, Raw]]
 ) -> Callable[[tf.Tensor], Tensors]:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def of_examples(examples: tf.Tensor) -> Tensors:
+    def labels(examples: tf.Tensor) -> Tensors:
         features, _ = parse(examples)
-        return labels(features)
+        return labels_of_features(features)
 
-    return of_examples
+    return labels

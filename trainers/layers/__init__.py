@@ -1,1 +1,1 @@
-"""Keras layers and losses that the four models are made of."""
+"""Keras layers and losses that the four models consist of."""

@@ -1,4 +1,4 @@
-"""Cross layers and deep layers over one embedding for each feature, side by side.
+"""Cross layers and deep layers over the concatenation of one embedding for each feature.
 
 Each block of a cross layer's weights belongs to a pair of features (Wang et al. 2021,
 https://doi.org/10.1145/3442381.3450078).
@@ -17,23 +17,29 @@ _CROSSED_KINDS = (Kind.CATEGORY, Kind.BUCKETS, Kind.MULTI_HOT)
 
 
 class CrossNetwork(tfrs.Model):
-    """Cross layers, and deep layers after or beside them; or deep layers alone.
+    """Cross layers with deep layers after them or beside them, or dense layers in place of the cross layers.
 
-    A cross layer computes x_0 ⊙ (W x + b) + x of its input x and of the embeddings x_0; W has full rank, or is the
+    From its input x and the embeddings x_0, a cross layer computes x_0 ⊙ (W x + b) + x. W has full rank, or is the
     product of two narrow matrices.
 
     Attributes:
       features: names of the crossed features, in the order of their blocks.
-      cross: the cross layers; none where the structure is `deep`.
+      cross: the cross layers; empty if the structure is `deep`.
     """
 
     def __init__(self, splits: Splits, hparams: NetworkHyperparameters, start: float):
-        """Args: start is the output to begin with."""
+        """Makes the embeddings and the layers.
+
+        Args:
+          splits: the splits to train on, which have the features and the sizes of their vocabularies.
+          hparams: hyper-parameters of the network.
+          start: initial bias of the output.
+        """
         super().__init__()
         dim, l2 = hparams.embedding_dim, hparams.l2
-        known = columns(Role.USER, Role.MOVIE, among=splits.train)
-        self.features = [column.feature.name for column in known if column.kind in _CROSSED_KINDS]
-        names = {column.feature.name for column in known}
+        user_and_movie_columns = columns(Role.USER, Role.MOVIE, among=splits.train)
+        self.features = [column.feature.name for column in user_and_movie_columns if column.kind in _CROSSED_KINDS]
+        names = {column.feature.name for column in user_and_movie_columns}
         self._encoders = [
             FeatureEncoder(splits, (Role.USER, Role.MOVIE), dim, l2, without=tuple(names - {name}))
             for name in self.features
@@ -62,21 +68,21 @@ class CrossNetwork(tfrs.Model):
         self._output = tf.keras.layers.Dense(1, bias_initializer=tf.keras.initializers.Constant(start))
 
     def embeddings(self, features: Tensors) -> tf.Tensor:
-        """The crossed features' vectors, side by side: float32 [batch_size, len(self.features) * dim]."""
+        """Concatenates the crossed features' embeddings: float32 [batch_size, len(self.features) * dim]."""
         return tf.concat([encoder(features) for encoder in self._encoders], axis=1)
 
     def forward(self, features: Tensors, training: bool = False) -> tf.Tensor:
-        """What the last layer gives: float32 [batch_size]."""
+        """Computes the output: float32 [batch_size]."""
         x0 = self.embeddings(features)
         return self.behind_first_cross(x0, self.cross[0](x0, x0) if self.cross else x0, training)
 
     def behind_first_cross(self, x0: tf.Tensor, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """All but the first cross layer: float32 [batch_size].
+        """Computes the output from that of the first cross layer: float32 [batch_size].
 
         Args:
-          x0: the embeddings, side by side.
-          x: what the first cross layer makes of them; x0 where there is none.
-          training: whether units are dropped.
+          x0: the concatenated embeddings, float32 [batch_size, len(self.features) * dim].
+          x: output of the first cross layer, of the same shape; x0 if there are no cross layers.
+          training: whether to apply dropout.
         """
         for layer in self.cross[1:]:
             x = layer(x0, x)
@@ -87,18 +93,20 @@ class CrossNetwork(tfrs.Model):
 
 
 def matched_width(inputs: int, hparams: NetworkHyperparameters) -> int:
-    """The width of dense layers that, in place of as many cross layers, leave the number of weights as it is.
+    """Finds the width at which dense layers have about as many weights as the cross layers that they replace.
 
     Args:
-      inputs: width of the embeddings side by side.
-      hparams: of the network with cross layers, stacked; in parallel it has `inputs` weights more, in its last layer.
+      inputs: width of the concatenated embeddings.
+      hparams: hyper-parameters of the network with stacked cross layers; a parallel network has `inputs` weights more,
+        in its last layer.
 
     Returns:
-      The width that comes closest, biases and the first deep layer behind counted.
+      The width with the closest number of weights, counting biases and the kernel of the first deep layer, whose size
+      depends on the width too.
     """
-    layers, rank, behind = hparams.cross_layers, hparams.projection_dim, hparams.hidden_units[0]
-    cross = inputs * inputs if rank is None else 2 * inputs * rank
-    wanted = layers * (cross + inputs) + inputs * behind
-    widths = np.arange(1, layers * inputs + behind + 1)
-    weights = (inputs + 1) * widths + (layers - 1) * (widths + 1) * widths + widths * behind
+    layers, rank, deep_width = hparams.cross_layers, hparams.projection_dim, hparams.hidden_units[0]
+    cross_kernel = inputs * inputs if rank is None else 2 * inputs * rank
+    wanted = layers * (cross_kernel + inputs) + inputs * deep_width
+    widths = np.arange(1, layers * inputs + deep_width + 1)
+    weights = (inputs + 1) * widths + (layers - 1) * (widths + 1) * widths + widths * deep_width
     return int(widths[np.argmin(np.abs(weights - wanted))])

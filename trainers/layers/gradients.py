@@ -1,8 +1,9 @@
-"""Operations as TensorFlow has them, with gradients that take it less time.
+"""TensorFlow operations with gradients that are faster than TensorFlow's own.
 
-What they compute is the same but for rounding. They are worth their lines where a training step spends its time: at the
-softmax over the whole catalogue, and where a batch's histories look up their movies. All tables are looked up this way,
-since Adam moves every row of a table in each step, named by the gradient or not.
+The results differ from TensorFlow's by rounding only. The operations are those in which a training step spends most of
+its time: the softmax over the whole catalogue, and the lookup of the movies in a batch's histories. All tables use this
+lookup: a sparse gradient would save nothing, since Adam updates every row of a table in each step, whether the gradient
+names it or not.
 """
 
 from collections.abc import Callable
@@ -13,11 +14,12 @@ Gradients = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 def lookup(table: tf.Tensor | tf.Variable, indices: tf.Tensor) -> tf.Tensor:
-    """Rows of a table: float32 [batch_size, ..., dim].
+    """Looks up rows of a table: float32 [batch_size, ..., dim].
 
-    The gradient is that of the whole table. That of `tf.gather` names rows, and leaves it to
-    `tf.math.unsorted_segment_sum` to add up those of the same index, in which each thread reads all indices. Here a
-    thread sums up in the order of the indices: one can have the first half of the batch, another the second.
+    The gradient is dense, [rows, dim]. The gradient of `tf.gather` is sparse, and `tf.math.unsorted_segment_sum` has to
+    add up its entries for the same row, for which each of its threads reads all indices. Here, each `tf.scatter_nd`
+    adds up its entries in one thread, in the order of the indices, so one thread can process the first half of the
+    batch while another processes the second.
 
     Args:
       table: float32 [rows, dim].
@@ -25,50 +27,53 @@ def lookup(table: tf.Tensor | tf.Variable, indices: tf.Tensor) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def rows(dense: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
+    def gather_rows(dense: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            places, half, shape = indices[..., tf.newaxis], tf.shape(indices)[0] // 2, tf.shape(dense)
+            row_indices, half, shape = indices[..., tf.newaxis], tf.shape(indices)[0] // 2, tf.shape(dense)
             return (
-                tf.scatter_nd(places[:half], upstream[:half], shape)
-                + tf.scatter_nd(places[half:], upstream[half:], shape),
+                tf.scatter_nd(row_indices[:half], upstream[:half], shape)
+                + tf.scatter_nd(row_indices[half:], upstream[half:], shape),
             )
 
         return tf.gather(dense, indices), gradients
 
-    return rows(tf.convert_to_tensor(table))
+    return gather_rows(tf.convert_to_tensor(table))
 
 
 def softmax_cross_entropies(
     queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:
-    """Cross-entropies of one candidate for each query against all, in nats: float32 [batch_size].
+    """Computes each query's softmax cross-entropy over all candidates, in nats: float32 [batch_size].
 
-    With P the softmax of the logits Q C' + b, and Y the targets' one-hot encodings, gradients are (P - Y) C,
-    (P - Y)' Q and the columns' sums of P - Y, each row weighted by what its loss counts. P is made once, for losses and
-    gradients, and P - Y never: Y's part is a lookup.
+    Let Q be the queries, C the candidates, b the biases, P the softmax of the logits Q C' + b, and Y the one-hot
+    encodings of the targets. The gradients with respect to Q, C and b are (P - Y) C, (P - Y)' Q and the column sums of
+    P - Y, where each row is weighted by the upstream gradient of its loss. P is computed once, for the losses and the
+    gradients. P - Y is never computed: the part of Y is a gather or a scatter.
 
     Args:
       queries: float32 [batch_size, dim].
       candidates: float32 [movies, dim].
-      biases: float32 [movies], -inf for what is no candidate.
-      targets: int32 [batch_size], which candidate.
+      biases: float32 [movies]; -inf for rows of `candidates` that are not to be predicted.
+      targets: int32 [batch_size], the row of each query's target in `candidates`.
     """
 
     @tf.custom_gradient
     def losses(queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         logits = tf.matmul(queries, candidates, transpose_b=True) + biases
         softmax = tf.nn.softmax(logits)
-        # The largest probability is e^0 over the sum of all: no logarithm of one that is rounded to 0.
+        # The log-sum-exp of the logits l, from the largest probability e^0 / sum(e^(l - max l)). That is at least one
+        # over the number of candidates, so it does not round to 0 and its logarithm is finite.
         normalizers = tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(softmax, axis=1))
 
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             weights = upstream[:, tf.newaxis]
-            of_queries = weights * (softmax @ candidates - tf.gather(candidates, targets))
-            # One more column sums up P itself. Q is turned around, which is much smaller than P.
+            query_gradients = weights * (softmax @ candidates - tf.gather(candidates, targets))
+            # The column of ones gives the column sums of P, for the biases. (Q' P)' equals P' Q, but transposes only Q
+            # and the product, which are much smaller than P.
             weighted = weights * tf.concat([queries, tf.ones_like(weights)], axis=1)
-            sums = tf.transpose(tf.matmul(weighted, softmax, transpose_a=True))
-            sums = tf.tensor_scatter_nd_sub(sums, targets[:, tf.newaxis], weighted)
-            return of_queries, sums[:, :-1], sums[:, -1]
+            candidate_sums = tf.transpose(tf.matmul(weighted, softmax, transpose_a=True))
+            candidate_sums = tf.tensor_scatter_nd_sub(candidate_sums, targets[:, tf.newaxis], weighted)
+            return query_gradients, candidate_sums[:, :-1], candidate_sums[:, -1]
 
         return normalizers - tf.gather(logits, targets, batch_dims=1), gradients
 

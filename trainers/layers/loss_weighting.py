@@ -1,17 +1,17 @@
-"""Weights of two tasks' losses that are learnt along with the tasks.
+"""Weights of two tasks' losses, which are learnt along with the tasks.
 
-Each task is taken to have noise of its own, the same in all rows (homoscedastic), and the weights are those by which
-the likelihood of both is largest (Kendall, Gal & Cipolla 2018, https://arxiv.org/abs/1705.07115).
+Each task is assumed to have its own noise, the same in all rows (homoscedastic). The learnt weights maximise the
+likelihood of both tasks (Kendall, Gal & Cipolla 2018, https://arxiv.org/abs/1705.07115).
 """
 
 import tensorflow as tf
 
 
 class UncertaintyWeighting(tf.keras.layers.Layer):
-    """exp(-s) L + s / 2 for classification and exp(-s) L / 2 + s / 2 for regression, s = log σ² being trained.
+    """Adds exp(-s) L + s / 2 of the classification and exp(-s) L / 2 + s / 2 of the regression.
 
-    The terms s / 2 keep the weights from falling to 0: a regression's weight settles where exp(s) is its loss, a
-    classification's where it is twice its loss.
+    L is a task's loss and s = log σ² its trained log-variance. The terms s / 2 keep the weights exp(-s) from falling to
+    0: exp(s) settles at the loss for the regression, and at twice the loss for the classification.
 
     Call arguments:
       classification: float32 [], a mean cross-entropy in nats.
@@ -27,5 +27,5 @@ class UncertaintyWeighting(tf.keras.layers.Layer):
         self.regression_log_variance = tf.Variable(0.0, name="regression_log_variance")
 
     def call(self, classification: tf.Tensor, regression: tf.Tensor) -> tf.Tensor:
-        of_classes, of_values = self.classification_log_variance, self.regression_log_variance
-        return tf.exp(-of_classes) * classification + tf.exp(-of_values) * regression / 2 + (of_classes + of_values) / 2
+        s_c, s_r = self.classification_log_variance, self.regression_log_variance
+        return tf.exp(-s_c) * classification + tf.exp(-s_r) * regression / 2 + (s_c + s_r) / 2

@@ -1,8 +1,8 @@
-"""Losses of retrieval: the cross-entropy of the movie that was rated, against others.
+"""Retrieval losses: the softmax cross-entropy of the rated movie against other movies.
 
-The exact softmax compares it with the whole catalogue, which needs no sampling. For a catalogue too large for that, the
-in-batch softmax compares it with the movies of the batch's other rows. These are drawn by popularity, not evenly, for
-which every logit is corrected (Yi et al. 2019, https://doi.org/10.1145/3298689.3346996).
+The exact softmax compares the rated movie with the whole catalogue and needs no sampling. For a catalogue too large for
+that, the in-batch softmax compares it with the movies of the batch's other rows. These are drawn by popularity, not
+uniformly, so every logit is corrected for it (Yi et al. 2019, https://doi.org/10.1145/3298689.3346996).
 """
 
 import numpy as np
@@ -16,26 +16,33 @@ from transform.features import LABEL, transformed_name
 
 
 class InBatchSoftmax:
-    """Cross-entropies over the movies of a batch, each logit less log Q, of the chance Q to be drawn into it.
+    """Cross-entropies over the movies of a batch.
 
-    The movies' biases stay part of the logits, as they are where movies are served: with the correction, it is the
-    softmax of logits with biases, over the whole catalogue, that is learnt. They start as log Q, so that at first the
-    two cancel out, and the softmax over the catalogue predicts popularity. Without the correction biases would have to
-    unlearn popularity, since what is popular is also often a negative.
+    The loss subtracts log Q from the logit of each movie, where Q is the probability that a row of the batch has this
+    movie. With this correction, the loss estimates that of the softmax over the whole catalogue.
 
-    Other rows of the same movie (accidental hits) are no negatives. Movies that a batch holds many times come out a
-    little likelier for it where they are likely. With `hard_negatives`, only those negatives count whose corrected
-    logits are highest; the loss is then no estimate of the exact softmax any more.
+    The logits include the movies' biases, as they do in serving. The biases are initialised with log Q: the correction
+    then cancels them out in the loss, and the softmax over the catalogue predicts popularity. Without the correction,
+    the biases would have to unlearn popularity, since popular movies are also frequent negatives.
+
+    Other rows with the same movie (accidental hits) are not negatives. As a consequence, movies that occur many times
+    in a batch are predicted slightly too likely where they are likely. With `hard_negatives`, only the negatives with
+    the highest corrected logits count, and the loss is no longer an estimate of the exact softmax's.
     """
 
     def __init__(self, hparams: RetrievalHyperparameters, log_popularity: np.ndarray):
-        """Args: log_popularity is log Q, the logarithm of each movie's share of the train rows: [movie indices]."""
+        """Makes the loss.
+
+        Args:
+          hparams: temperature and hard negatives.
+          log_popularity: float32 [movie indices], log Q, the logarithm of each movie's share of the train rows.
+        """
         self._temperature = hparams.temperature
-        # A constant factor changes no softmax. As shares of the most popular movie's, chances do not come near the 1e-6
-        # below which the task takes them for 1e-6.
-        self._chances = tf.constant(np.exp(log_popularity - log_popularity.max()), tf.float32)
+        # The task replaces probabilities below 1e-6 by 1e-6. Dividing all of them by the largest keeps them well above
+        # that, and a constant factor does not change a softmax.
+        self._sampling_probabilities = tf.constant(np.exp(log_popularity - log_popularity.max()), tf.float32)
         self._task = tfrs.tasks.Retrieval(
-            # One loss for each row, since not every row may count; by default they would be summed.
+            # By default the task would sum the losses; it returns one for each row here, as some rows may not count.
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.NONE),
             temperature=hparams.temperature,
             num_hard_negatives=hparams.hard_negatives,
@@ -43,20 +50,21 @@ class InBatchSoftmax:
         )
 
     def losses(self, queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
-        """Cross-entropies in nats: float32 [batch_size].
+        """Computes the cross-entropy of each row's movie, in nats: float32 [batch_size].
 
         Args:
           queries: float32 [batch_size, dim].
           candidates: float32 [batch_size, dim], the vector of each row's movie.
-          biases: float32 [batch_size], its bias.
-          movies: int32 [batch_size], its index.
+          biases: float32 [batch_size], the bias of each row's movie.
+          movies: int32 [batch_size], the index of each row's movie.
         """
-        # The task knows products only: a bias is one more dimension, which the temperature leaves as it is.
-        scale = tf.fill([tf.shape(queries)[0], 1], self._temperature)
+        # The task computes dot products only, so the bias is one more dimension. The query's value in it is the
+        # temperature, by which the task divides the logits, so that the bias itself stays undivided.
+        bias_factor = tf.fill([tf.shape(queries)[0], 1], self._temperature)
         return self._task(
-            tf.concat([queries, scale], axis=1),
+            tf.concat([queries, bias_factor], axis=1),
             tf.concat([candidates, biases[:, tf.newaxis]], axis=1),
-            candidate_sampling_probability=tf.gather(self._chances, movies),
+            candidate_sampling_probability=tf.gather(self._sampling_probabilities, movies),
             candidate_ids=movies,
             compute_metrics=False,
             compute_batch_metrics=False,
@@ -64,12 +72,12 @@ class InBatchSoftmax:
 
 
 def mean_over_positives(losses: tf.Tensor, features: Tensors, positives: str) -> tf.Tensor:
-    """Mean loss of the rows that are positives; 0 where there are none.
+    """Averages the losses of the rows that count as positives: float32 []; 0 if there are none.
 
     Args:
       losses: float32 [batch_size].
       features: transformed features with the ratings.
-      positives: `watched` for all rows, `liked` for those of 4 and 5 stars.
+      positives: `watched` to count all rows, `liked` to count those of 4 and 5 stars.
     """
     if positives == "watched":
         return tf.reduce_mean(losses)

@@ -1,4 +1,4 @@
-"""Layers that turn transformed features into vectors; all models are made of them."""
+"""Layers that encode transformed features as vectors; all models are built from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 class FeatureEncoder(tf.keras.layers.Layer):
-    """Sums one vector for each feature of some roles: a linear layer over their sparse one-hot encodings.
+    """Sums one vector for each feature of the given roles, like a linear layer over their one-hot encodings.
 
     Call arguments:
       features: transformed features, [batch_size, ...] by name.
@@ -41,10 +41,18 @@ class FeatureEncoder(tf.keras.layers.Layer):
     """
 
     def __init__(self, splits: Splits, roles: tuple[Role, ...], dim: int, l2: float, without: tuple[str, ...] = ()):
-        """Args: splits gives vocabulary sizes; what is made of features named in `without` is left out."""
+        """Makes the embedding tables.
+
+        Args:
+          splits: the splits to train on, which have the features and the sizes of their vocabularies.
+          roles: roles of the features to encode.
+          dim: width of the vectors.
+          l2: L2 penalty on the embeddings, see `embedding`.
+          without: raw names of the features to leave out.
+        """
         super().__init__()
-        read = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
-        self._columns = [column for column in read if column.kind in INDICES]
+        encoded = [column for column in columns(*roles, among=splits.train) if column.feature.name not in without]
+        self._columns = [column for column in encoded if column.kind in INDICES]
         self._tables = {
             column.name: embedding(
                 splits.index_count(column),
@@ -54,15 +62,16 @@ class FeatureEncoder(tf.keras.layers.Layer):
             )
             for column in self._columns
         }
-        self._numbers = [column.name for column in read if column.kind is Kind.NORMALIZED]
+        self._numbers = [column.name for column in encoded if column.kind is Kind.NORMALIZED]
         self._dense = tf.keras.layers.Dense(dim, use_bias=False) if self._numbers else None
 
     def call(self, features: Tensors) -> tf.Tensor:
         vectors = [self._encode(column, features) for column in self._columns]
         if self._dense is not None:
             vectors.append(self._dense(tf.stack([features[name] for name in self._numbers], axis=1)))
-        # Not tf.add_n, which begins with a vector that nothing else reads any more: which one that is, and the sum's
-        # last bits with it, would depend on how far the penalties have come by then.
+        # tf.add_n would begin with an input that nothing else still reads. Which one that is depends on how far the
+        # L2 penalties, which read the same vectors, have been computed, and so the sum would differ in its last bits
+        # from run to run.
         return tf.reduce_sum(tf.stack(vectors), axis=0)
 
     def _encode(self, column: Column, features: Tensors) -> tf.Tensor:
@@ -74,16 +83,24 @@ class FeatureEncoder(tf.keras.layers.Layer):
             )
         if column.kind is Kind.MULTI_HOT:
             hot = tf.cast(values, tf.float32)
-            # Looking up every index gives the table itself, as [width + 2, dim].
+            # Looking up every index returns the whole table, [width + 2, dim].
             weights = table(tf.range(values.shape[1]))
             return tf.math.divide_no_nan(hot @ weights, tf.sqrt(tf.reduce_sum(hot, axis=1, keepdims=True)))
         return table(values)
 
 
 class Table(tf.keras.layers.Embedding):
-    """An embedding table that knows which feature's vocabulary its rows belong to; the arguments are Keras's."""
+    """An embedding table whose weight is marked with the feature whose vocabulary its rows belong to."""
 
     def __init__(self, size: int, dim: int, vocabulary: str | None, **arguments: Any):
+        """Makes a table.
+
+        Args:
+          size: number of rows.
+          dim: width of a row.
+          vocabulary: raw name of the feature; None if the rows belong to no vocabulary.
+          **arguments: other arguments of Keras's Embedding.
+        """
         super().__init__(size, dim, **arguments)
         self._vocabulary = vocabulary
 
@@ -103,15 +120,18 @@ def embedding(
     values: np.ndarray | None = None,
     vocabulary: str | None = None,
 ) -> Table:
-    """An embedding table whose L2 penalty falls on the rows of a batch, weighted by how often they occur in it.
+    """Makes an embedding table with an L2 penalty on the rows that a batch looks up.
+
+    Each row is penalised as often as it occurs in the batch.
 
     Args:
       size: number of rows.
       dim: width of a row.
-      l2: the penalty.
-      initial: standard deviation of the first values.
-      values: the first values themselves, [size, dim]; None for random ones.
-      vocabulary: the feature of whose vocabulary there is a row for each index; None for no vocabulary.
+      l2: the L2 penalty.
+      initial: standard deviation of the random initial values.
+      values: initial values, [size, dim]; None for random ones.
+      vocabulary: raw name of the feature for each of whose vocabulary indices the table has a row; None for no
+        vocabulary.
     """
     if values is None:
         initializer = tf.keras.initializers.RandomNormal(stddev=initial)
@@ -127,12 +147,12 @@ def embedding(
 
 
 def table_penalty(layers: Sequence[tf.keras.layers.Layer], table_l2: float, splits: Splits) -> tf.Tensor:
-    """L2 penalty on whole embedding tables, the same for rare and for frequent values.
+    """Computes an L2 penalty on whole embedding tables, the same for rare and for frequent values: float32 [].
 
     Args:
-      layers: whose tables.
-      table_l2: in ratings, over whose number the sum of squares is divided.
-      splits: what is trained on.
+      layers: the layers whose tables are penalised.
+      table_l2: the penalty, in ratings: it is divided by the number of train ratings and multiplies the sum of squares.
+      splits: the splits that the model is trained on.
     """
     tables = [weight for layer in layers for weight in layer.trainable_weights if len(weight.shape) == 2]
     squares = tf.add_n([tf.reduce_sum(tf.square(table)) for table in tables])
@@ -140,21 +160,30 @@ def table_penalty(layers: Sequence[tf.keras.layers.Layer], table_l2: float, spli
 
 
 class HistoryEncoder(tf.keras.layers.Layer):
-    """Pools the vectors of the movies that a user rated before.
+    """Pools the events of a history, that is, the movies that a user rated before.
 
-    An event is a vector, and a logit for each head of attention: the sums of those of its movie, of its rating and of
-    its place in time. What is made of a movie is thus made once for each movie, not for each event. The output holds,
-    side by side, the events' mean, an attention-weighted mean for each head, and the last few events as they are.
+    Each event has a vector and, for each attention head, a logit. Both are sums of three parts: one for the event's
+    movie, one for its rating and one for its position in the history. Since the movie's part depends on nothing else,
+    it is computed once per movie, not once per event. The output concatenates the mean of the events, one
+    attention-weighted mean for each head, and the vectors of the latest `recent` events.
 
     Call arguments:
-      features: transformed features with the history.
-      table: float32 [movie indices, dim], a vector for each movie.
+      features: transformed features with the history, newest event first.
+      table: float32 [movie indices, dim], one vector for each movie.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
     """
 
     def __init__(self, length: int, dim: int, recent: int, heads: int = 2):
+        """Makes the parts for ratings and positions.
+
+        Args:
+          length: number of events in a padded history.
+          dim: width of the vectors.
+          recent: number of latest events whose vectors are part of the output.
+          heads: number of attention heads.
+        """
         super().__init__()
         self._recent = recent
         self._ratings, self._rating_logits = (embedding(RATING_LEVELS, width, 0.0) for width in (dim, heads))
@@ -167,42 +196,45 @@ class HistoryEncoder(tf.keras.layers.Layer):
         movies, ratings = features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)]
         length = movies.shape[1]
         present = tf.cast(movies > 0, tf.float32)
-        # Of few rows, each of which many events have: the product's gradient is much faster than the lookup's.
+        # One-hot rows instead of lookups: the tables have few rows, which many events share, and there the gradient of
+        # a matrix product is much faster than that of a lookup.
         levels = tf.one_hot(tf.cast(tf.round(ratings), tf.int32), RATING_LEVELS)
-        level_vectors, level_logits = (part(tf.range(RATING_LEVELS)) for part in (self._ratings, self._rating_logits))
-        place_vectors, place_logits = (part(tf.range(length)) for part in (self._places, self._place_logits))
+        level_vectors, level_logits = (layer(tf.range(RATING_LEVELS)) for layer in (self._ratings, self._rating_logits))
+        place_vectors, place_logits = (layer(tf.range(length)) for layer in (self._places, self._place_logits))
 
         logits = lookup(self._movie_logits(table), movies) + levels @ level_logits + place_logits
         attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
         total = tf.reduce_sum(present, axis=1, keepdims=True)
-        # Without a history every weight falls on padding: nothing should come of it.
+        # Without a history all attention falls on padding, so it is set to 0.
         attention = tf.transpose(attention, [0, 2, 1]) * tf.minimum(total, 1.0)[..., tf.newaxis]
         weights = tf.concat([tf.math.divide_no_nan(present, total)[:, tf.newaxis], attention], axis=1)
 
-        # Movies, ratings and places are pooled apart: of all events together, there is the movies' vectors alone.
+        # Movies, ratings and positions are pooled separately, so that only the movies' vectors take up memory for every
+        # event, [batch_size, length, dim].
         pooled = weights @ lookup(table, movies) + weights @ levels @ level_vectors
         pooled += tf.tensordot(weights, place_vectors, 1)
-        last = min(self._recent, length)
-        # Looked up once more: as a part of all, their gradient would be padded with zeros to the whole.
-        latest = lookup(table, movies[:, :last]) + levels[:, :last] @ level_vectors + place_vectors[:last]
-        latest *= present[:, :last, tf.newaxis]
-        latest = tf.pad(latest, [[0, 0], [0, self._recent - last], [0, 0]])
+        recent = min(self._recent, length)
+        # The latest movies are looked up again, because the gradient of a slice of the first lookup would be padded
+        # with zeros to the whole length.
+        latest = lookup(table, movies[:, :recent]) + levels[:, :recent] @ level_vectors + place_vectors[:recent]
+        latest *= present[:, :recent, tf.newaxis]
+        latest = tf.pad(latest, [[0, 0], [0, self._recent - recent], [0, 0]])
         return tf.concat([_flatten(pooled), _flatten(latest)], axis=1)
 
 
 def _flatten(x: tf.Tensor) -> tf.Tensor:
-    # Not -1 for the rows: of nothing in each of them, there could be any number.
+    # The number of rows is explicit because tf.reshape cannot infer it from -1 if a row has no values (recent is 0).
     return tf.reshape(x, [tf.shape(x)[0], x.shape[1] * x.shape[2]])
 
 
 class MLP(tf.keras.layers.Layer):
-    """Hidden layers with ReLU, dropout and bounded weights.
+    """Hidden layers with ReLU and dropout, and optionally a bound on the weights' norms.
 
     Call arguments:
-      x: float32 [batch_size, any].
+      x: float32 [batch_size, width], of any width.
 
     Returns:
-      float32 [batch_size, units[-1]], or x when there are no units.
+      float32 [batch_size, units[-1]], or x if `units` is empty.
     """
 
     def __init__(self, units: list[int], dropout: float, max_norm: float | None = None):
@@ -220,14 +252,14 @@ class MLP(tf.keras.layers.Layer):
 
 
 class QueryTower(tf.keras.layers.Layer):
-    """A user at a moment: who they are, when it is, and what they rated before.
+    """Encodes a user at a moment: who they are, what time it is and what they rated before.
 
-    In training, the ids of some rows are those of nobody, so that the tower also learns to do without; for people who
-    were not there in training the vector of a user is 0.
+    In training, a random share of rows (`id_dropout`) has 0 in place of the user id's vector, so that the tower also
+    learns to do without it. Users who are not in the train split always have 0; if `id_dropout` is 1, everybody has.
 
     Call arguments:
       features: transformed features of the roles user, context and history.
-      table: float32 [movie indices, dim], the movies' vectors.
+      table: float32 [movie indices, dim], one vector for each movie of the history.
 
     Returns:
       float32 [batch_size, dim].
@@ -259,11 +291,11 @@ class QueryTower(tf.keras.layers.Layer):
 
 
 class Catalogue(tf.Module):
-    """The transformed features of every movie, by movie index; rows of padding and unknown movies are empty.
+    """The transformed features of every movie, by movie index; those of padding and unknown movies are 0.
 
     Attributes:
       features: [movie indices, ...] by name, not trained.
-      candidates: bool [movie indices], which of them are movies.
+      candidates: bool [movie indices], whether an index belongs to a movie of the catalogue.
     """
 
     def __init__(self, splits: Splits):
@@ -280,22 +312,23 @@ class Catalogue(tf.Module):
         self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
 
     def of_batch(self, features: Tensors) -> tuple[Tensors, Tensors]:
-        """A catalogue of the movies alone that a batch rates or has in its histories, each once.
+        """Restricts the catalogue to the distinct movies that a batch rates or has in its histories.
 
         Args:
           features: transformed features of the batch, with the history.
 
         Returns:
-          The same, in which movies are rows of the small catalogue, and its features, [movies, ...] by name; row 0 is
-          padding in it, too.
+          The batch's features, in which the rated movies and the histories hold row numbers of the smaller catalogue;
+          and the features of the smaller catalogue, [movies, ...] by name, whose row 0 is padding as well.
         """
-        rated, history = transformed_name(MOVIE_ID), transformed_name(HISTORY_MOVIES)
-        movies, earlier = features[rated], features[history]
-        indices, places = tf.unique(tf.concat([[0], movies, tf.reshape(earlier, [-1])], axis=0))
-        _, movie_places, earlier_places = tf.split(places, [1, tf.size(movies), tf.size(earlier)])
-        relabelled = {rated: movie_places, history: tf.reshape(earlier_places, [-1, earlier.shape[1]])}
-        return features | relabelled, {name: tf.gather(table, indices) for name, table in self.features.items()}
+        movie_name, history_name = transformed_name(MOVIE_ID), transformed_name(HISTORY_MOVIES)
+        movies, history = features[movie_name], features[history_name]
+        # The leading 0 makes padding the first of the distinct indices.
+        indices, places = tf.unique(tf.concat([[0], movies, tf.reshape(history, [-1])], axis=0))
+        _, movie_places, history_places = tf.split(places, [1, tf.size(movies), tf.size(history)])
+        renumbered = {movie_name: movie_places, history_name: tf.reshape(history_places, [-1, history.shape[1]])}
+        return features | renumbered, {name: tf.gather(table, indices) for name, table in self.features.items()}
 
     def mask(self, scores: tf.Tensor) -> tf.Tensor:
-        """Scores [..., movie indices], or what is added to them, -inf for what is no movie."""
+        """Replaces the scores (or biases) of padding and unknown movies by -inf: float32 [..., movie indices]."""
         return tf.where(self.candidates, scores, float("-inf"))

@@ -1,4 +1,4 @@
-"""What the retriever and the joint model have in common: scores of all movies, and the loss of retrieval."""
+"""The base class of the retriever and the joint model, with the scores of all movies and the retrieval loss."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ from transform.features import LABEL, MOVIE_ID, transformed_name
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the towers make of a batch.
+    """The towers' vectors for a batch.
 
     Attributes:
       queries: float32 [batch_size, dim].
-      candidates: float32 [movies, dim], of the whole catalogue or of the batch's movies.
-      places: int32 [batch_size], row of each row's movie among the candidates.
+      candidates: float32 [movies, dim], for the whole catalogue or for the batch's movies only.
+      places: int32 [batch_size], index of each row's movie in `candidates`.
     """
 
     queries: tf.Tensor
@@ -31,18 +31,22 @@ class Encoded:
     places: tf.Tensor
 
     def own_candidates(self) -> tf.Tensor:
-        """The vector of each row's movie: float32 [batch_size, dim]."""
+        """The candidate vector of each row's movie: float32 [batch_size, dim]."""
         return tf.gather(self.candidates, self.places)
 
 
 class TwoTowerModel(tfrs.Model):
-    """Scores movies by the product of a query's and a candidate's vector, and a bias for each movie."""
+    """Scores a movie by the dot product of the query's and the movie's vector, plus a bias of the movie."""
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         """Makes the catalogue and the movies' biases.
 
+        Args:
+          splits: the splits to train on.
+          hparams: hyper-parameters of retrieval.
+
         Raises:
-          ValueError: nothing is to be retrieved in the train split.
+          ValueError: only liked movies are to be retrieved, and the train split has none.
         """
         super().__init__()
         if hparams.positives == "liked" and not is_liked(splits.train[transformed_name(LABEL)]).any():
@@ -54,30 +58,35 @@ class TwoTowerModel(tfrs.Model):
         self._in_batch = InBatchSoftmax(hparams, log_popularity) if hparams.loss == "in_batch" else None
 
     def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Queries [batch_size, dim] and candidates [movies, dim]; for subclasses to define.
+        """Computes queries [batch_size, dim] and candidates [movies, dim]; subclasses define it.
 
         Args:
-          features: transformed features, whose histories name rows of `movies`.
+          features: transformed features of a batch; the movies of its histories are row numbers in `movies`.
           movies: the movies' transformed features, [movies, ...] by name; row 0 is padding.
-          training: whether units and ids are dropped.
+          training: whether to drop hidden units and user ids.
         """
         raise NotImplementedError
 
     def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
-        """Scores of all movies: float32 [batch_size, movie indices], -inf for what is no movie."""
+        """Scores all movies: float32 [batch_size, movie indices]; -inf for padding and unknown movies."""
         queries, candidates = self.vectors(features, self.catalogue.features, training)
         products = tf.matmul(queries / self._temperature, candidates, transpose_b=True)
         return products + self.catalogue.mask(self._movie_bias)
 
     def encode(self, inputs: Tensors, training: bool) -> Encoded:
-        """Runs the towers on a batch, for as many movies as the loss compares."""
+        """Runs the towers on a batch. Candidates are the batch's movies for an in-batch loss, else the catalogue."""
         movies = self.catalogue.features
         if self._in_batch is not None:
             inputs, movies = self.catalogue.of_batch(inputs)
         return Encoded(*self.vectors(inputs, movies, training), inputs[transformed_name(MOVIE_ID)])
 
     def retrieval_loss(self, inputs: Tensors, encoded: Encoded) -> tf.Tensor:
-        """Mean cross-entropy of the rated movies that count as positives, in nats."""
+        """Computes the mean cross-entropy of the rated movies that count as positives, in nats: float32 [].
+
+        Args:
+          inputs: transformed features of a batch.
+          encoded: the result of `encode` for this batch.
+        """
         movies = inputs[transformed_name(MOVIE_ID)]
         if self._in_batch is None:
             biases = self.catalogue.mask(self._movie_bias)

@@ -1,34 +1,41 @@
-"""What is known of a weight beside its values: its name in the model, and the vocabulary that its rows belong to."""
+"""Metadata of weights: their names in the model, and the vocabularies that their rows belong to."""
 
 import tensorflow as tf
 
-# Keras's own lists of what layers hold: an attribute's name says more than a place in them.
-_LISTS = ("_self_tracked_trackables", "_trainable_weights")
+# Attributes in which Keras lists the layers and weights of a layer. They are searched last, since the name of another
+# attribute says more about a weight than its place in one of these lists.
+_KERAS_LISTS = ("_self_tracked_trackables", "_trainable_weights")
 
 
 def named_weights(model: tf.keras.Model) -> dict[str, tf.Variable]:
-    """The trained weights of a model by the attributes that lead to them, such as `query_model._output.kernel`."""
-    # Documented for subclasses of tf.Module; Keras names weights by how many layers a process has made so far.
-    leaves = model._flatten(
+    """Names a model's trainable weights by their attribute paths, such as `query_model._output.kernel`."""
+    # Keras's own names number the layers that the process has made so far, so they differ between models. `_flatten` is
+    # private, but documented for subclasses of tf.Module.
+    paths_and_weights = model._flatten(
         predicate=lambda leaf: isinstance(leaf, tf.Variable) and leaf.trainable,
-        attribute_traversal_key=lambda attribute: (attribute in _LISTS, attribute),
+        attribute_traversal_key=lambda attribute: (attribute in _KERAS_LISTS, attribute),
         with_path=True,
     )
-    names: dict[str, tf.Variable] = {}
-    known = set()
-    for path, weight in leaves:
-        if weight.ref() not in known:
-            known.add(weight.ref())
-            names[".".join(str(part) for part in path)] = weight
-    return names
+    weights: dict[str, tf.Variable] = {}
+    named = set()
+    for path, weight in paths_and_weights:
+        if weight.ref() not in named:
+            named.add(weight.ref())
+            weights[".".join(str(part) for part in path)] = weight
+    return weights
 
 
 def with_vocabulary(weight: tf.Variable, feature: str | None) -> tf.Variable:
-    """Notes of which feature's vocabulary a weight has a row for each index; None for no vocabulary."""
+    """Marks a weight as having one row for each index of a feature's vocabulary, and returns it.
+
+    Args:
+      weight: the weight to mark.
+      feature: raw name of the feature; None if the rows belong to no vocabulary.
+    """
     weight.vocabulary_feature = feature
     return weight
 
 
 def vocabulary_of(weight: tf.Variable) -> str | None:
-    """The feature that `with_vocabulary` noted."""
+    """The feature that `with_vocabulary` marked the weight with; None if there is none."""
     return getattr(weight, "vocabulary_feature", None)

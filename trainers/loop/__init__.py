@@ -1,1 +1,1 @@
-"""Training and tuning: the loop, its distribution, its eval metrics, warm starts and search spaces."""
+"""Training and tuning: the training loop, its distribution, the eval metrics, warm starts and search spaces."""

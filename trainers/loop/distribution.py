@@ -1,8 +1,9 @@
-"""Data parallelism: replicas of a model on several devices, or machines, among which each batch is dealt out.
+"""Data parallelism: each batch is divided among replicas of the model on several devices or machines.
 
-The loss of a step is the mean over its batch, whichever the number of replicas: a replica weighs the mean over its own
-rows, penalties included, by their share of the batch, and gradients are summed. Penalties are either means over rows or
-functions of the weights alone, so that they count once, too. See https://www.tensorflow.org/guide/distributed_training.
+The loss of a step is the mean over the whole batch for any number of replicas: each replica multiplies the mean loss of
+its rows, penalties included, by its share of the batch's rows, and the gradients are summed. Penalties are either means
+over rows or functions of the weights alone, so they too count once in total, not once per replica.
+See https://www.tensorflow.org/guide/distributed_training.
 """
 
 import functools
@@ -21,26 +22,27 @@ _TF_CONFIG = "TF_CONFIG"
 
 
 def strategy_of(distribution: Distribution) -> tf.distribute.Strategy:
-    """How a model is distributed; for `none`, TensorFlow's default strategy, which adds nothing.
+    """Returns the strategy for a distribution; for `none`, TensorFlow's default strategy, which does not distribute.
 
     Args:
-      distribution: for `multi_worker`, `TF_CONFIG` names the workers and which of them this process is. Each runs the
-        same Trainer with the same inputs, in a process that has not used TensorFlow before.
+      distribution: the configured value. For `multi_worker`, the environment variable `TF_CONFIG` names the workers and
+        tells which of them this process is. Each worker runs the same Trainer with the same inputs, in a process that
+        has not used TensorFlow before.
 
     Raises:
-      ValueError: `TF_CONFIG` is needed, and missing or something else.
-      RuntimeError: it is too late for workers to be joined.
+      ValueError: `multi_worker` needs `TF_CONFIG`, which is missing or does not describe a cluster and a task.
+      RuntimeError: this process has used TensorFlow already, so it cannot join the other workers.
     """
     return tf.distribute.get_strategy() if distribution == "none" else _strategy(distribution)
 
 
-# One for all models of a process: workers can be joined once.
+# All models of a process share one strategy, since a process can join the other workers only once.
 @functools.cache
 def _strategy(distribution: Distribution) -> tf.distribute.Strategy:
     if distribution == "mirrored":
         return tf.distribute.MirroredStrategy()
     text = os.environ.get(_TF_CONFIG, "")
-    if not _names_a_task(text):
+    if not _has_cluster_and_task(text):
         raise ValueError(
             f"{_TF_CONFIG} should hold the cluster and this worker's task, as JSON, for distribution: multi_worker; "
             f"received {text!r}."
@@ -54,7 +56,7 @@ def _strategy(distribution: Distribution) -> tf.distribute.Strategy:
         ) from error
 
 
-def _names_a_task(text: str) -> bool:
+def _has_cluster_and_task(text: str) -> bool:
     try:
         config = json.loads(text)
     except json.JSONDecodeError:
@@ -63,7 +65,7 @@ def _names_a_task(text: str) -> bool:
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
-    """Which of the workers this process is; 0 is the chief, whose outputs count."""
+    """The number of this process among the workers; 0 is the chief, whose outputs are kept."""
     resolver = strategy.cluster_resolver
     if resolver is None or resolver.task_type == "chief":
         return 0
@@ -72,7 +74,7 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 
 @contextmanager
 def outputs(strategy: tf.distribute.Strategy, *folders: str) -> Iterator[tuple[str, ...]]:
-    """Where this worker writes: the chief into the folders, any other into temporary ones, which are then dropped."""
+    """Yields the folders that this worker writes to: for the chief the given ones, for others temporary ones."""
     if worker_index(strategy) == 0:
         yield folders
     else:
@@ -81,22 +83,22 @@ def outputs(strategy: tf.distribute.Strategy, *folders: str) -> Iterator[tuple[s
 
 
 def batches(strategy: tf.distribute.Strategy, arrays: Arrays, batch_size: int, shuffle_seed: int) -> tf.data.Dataset:
-    """Batches, each dealt out among the replicas: pairs of a replica's rows, and their share of the batch.
+    """Returns a distributed dataset of batches, of which each replica gets its rows and their share of the batch.
 
-    Every worker has all rows and draws the same batches, which are thus those of a single device.
+    Every worker has all rows and draws the same batches, so the batches are the same as on a single device.
     """
 
-    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def worker_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = context.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * count
         replicas = range(first, first + count)
         return replica_batches(arrays, batch_size, shuffle_seed, replicas, context.num_replicas_in_sync)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    return strategy.distribute_datasets_from_function(worker_batches)
 
 
 def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
-    """The mean of the workers' values, so that they all decide alike; waits for all of them."""
+    """Averages the workers' values, so that all workers make the same decisions; waits for all of them."""
     if strategy.num_replicas_in_sync == 1:
         return value
     values = strategy.run(lambda: tf.constant(value, tf.float64))
@@ -104,6 +106,6 @@ def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
 
 
 def use_own_random_stream(strategy: tf.distribute.Strategy, seed: int) -> None:
-    """From here on, gives each worker its own random numbers, so that they do not drop the same units."""
+    """Gives each worker its own random numbers from now on, so that dropout differs between workers."""
     if index := worker_index(strategy):
         tf.random.set_seed(seed + index)

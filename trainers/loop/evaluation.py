@@ -1,4 +1,4 @@
-"""Metrics on the eval split, by which the best epoch is chosen. The test split is the Evaluator's alone."""
+"""Metrics on the eval split, by which training chooses the best epoch. Only the Evaluator reads the test split."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ _BATCH = 1024
 
 
 class FilteredRecall:
-    """Recall@10 over the whole catalogue, the user's train movies taken out; for models with `scores(features)`."""
+    """Recall@10 over the whole catalogue without the user's train movies; for models with `scores(features)`."""
 
     name = "recall_at_10_filtered"
     sign = 1
@@ -23,11 +23,11 @@ class FilteredRecall:
 
     def __call__(self, model: tf.keras.Model) -> float:
         hits = tf.function(lambda features, seen: self._hits(model, features, seen), reduce_retracing=True)
-        found = [
+        hits_by_batch = [
             hits(batch, self._seen.pairs(batch[transformed_name(USER_ID)].numpy()))
             for batch in batches(self._rows, _BATCH)
         ]
-        return float(np.mean(np.concatenate(found)))
+        return float(np.mean(np.concatenate(hits_by_batch)))
 
     @staticmethod
     def _hits(model: tf.keras.Model, features: dict[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
@@ -36,7 +36,7 @@ class FilteredRecall:
 
 
 class RootMeanSquaredError:
-    """RMSE in stars; for models with `ratings(features)`."""
+    """Root mean squared error (RMSE) in stars; for models with `ratings(features)`."""
 
     name = "rmse"
     sign = -1
@@ -53,7 +53,8 @@ class RootMeanSquaredError:
 class LogLoss:
     """Mean cross-entropy on the eval split, in nats; for models with `like_logits(features)`.
 
-    Of the two metrics that are reported, it is the one that is trained for, and it sees calibration, too.
+    The Evaluator reports AUC and log-loss. Log-loss chooses the epoch because it is also the training loss, and because
+    it also measures calibration.
     """
 
     name = "log_loss"
@@ -69,6 +70,11 @@ class LogLoss:
 
 
 def log_losses(logits: np.ndarray, liked: np.ndarray) -> np.ndarray:
-    """Cross-entropies, in nats, of log-odds [rows] and labels [rows]: float64 [rows]."""
+    """Computes the cross-entropy of each row, in nats: float64 [rows].
+
+    Args:
+      logits: float [rows], predicted log-odds of a like.
+      liked: bool [rows], labels.
+    """
     logits = logits.astype(np.float64)
     return np.logaddexp(0, logits) - liked * logits

@@ -1,4 +1,4 @@
-"""The training loop that all models share: fit, watch the eval split, keep the best epoch, export."""
+"""The training loop of all models: it fits, evaluates after each epoch, keeps the best epoch's weights and exports."""
 
 import logging
 import math
@@ -29,8 +29,8 @@ class Objective(Protocol):
     """A metric on the eval split, by which the best epoch is chosen.
 
     Attributes:
-      name: what it is called in logs.
-      sign: 1 where larger is better, -1 where smaller is.
+      name: the metric's name in logs.
+      sign: 1 if larger values are better, -1 if smaller values are.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Objective(Protocol):
     def __init__(self, splits: Splits) -> None: ...
 
     def __call__(self, model: tf.keras.Model) -> float:
-        """Its value for the model as it stands."""
+        """Computes the metric of the model with its current weights."""
 
 
 @dataclass(frozen=True)
 class ModelSpec(Generic[HyperparametersType]):
-    """What there is to know about a model, for training and for tuning it.
+    """Describes a model to the training loop and to the tuner.
 
     Attributes:
-      name: the model's name in logs.
-      hyperparameters: the type of its section in the configuration.
-      build: makes the model.
+      name: the model's name in logs and in the configuration.
+      hyperparameters: the type of the model's section in the configuration.
+      build: makes the model from the splits and the hyper-parameters.
       objective: the metric on the eval split, by which epochs and hyper-parameters are chosen.
-      heads: the tasks that are exported.
-      rows: takes the splits that are read, and gives those that the model is for.
+      heads: the types of the heads to export.
+      rows: filters the rows of the splits that were read; by default it keeps all rows.
     """
 
     name: str
@@ -71,28 +71,29 @@ def fit(
     log_dir: str,
     name: str,
 ) -> float:
-    """Trains until `patience` epochs brought nothing, and puts the best epoch's weights back.
+    """Trains a model and restores the weights of its best epoch.
 
-    It distributes as the strategy does in whose scope it is called, and the model was built.
+    Training ends after `epochs` epochs, or earlier after `patience` epochs in a row without a better objective. Call it
+    in the scope of the distribution strategy in whose scope the model was built.
 
     Args:
       model: a TFRS model, not compiled.
-      train: transformed features that the model's `compute_loss` reads.
+      train: transformed features of the train split, which the model's `compute_loss` reads.
       objective: the metric on the eval split.
-      hparams: epochs, batch size, learning rate and seed.
-      log_dir: where TensorBoard's scalars go.
+      hparams: epochs, patience, batch size, learning rate and seed.
+      log_dir: folder for TensorBoard's scalars.
       name: the model's name in logs.
 
     Returns:
       The best value of the objective.
 
     Raises:
-      FloatingPointError: the loss is no longer a number.
+      FloatingPointError: the loss of an epoch is NaN or infinite.
     """
     strategy = tf.distribute.get_strategy()
     dataset = distribution.batches(strategy, train, hparams.batch_size, hparams.seed)
     steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
-    # The optimizer of old updates a variable by one operation, that of today by some thirty, for the same result.
+    # The legacy optimizer updates a variable by one operation, the current one by some thirty, with the same result.
     optimizer = tf.keras.optimizers.legacy.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
 
     def train_step(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
@@ -103,8 +104,9 @@ def fit(
         optimizer.apply_gradients(zip(tape.gradient(penalized, variables), variables, strict=True))
         return share * loss
 
-    # A function of a step, not of an epoch: in a loop of its own TensorFlow takes longer for the same step of a large
-    # model, and what replicas exchange should have one shape within a call, though the last batch is smaller.
+    # This tf.function runs one step, not a whole epoch, for two reasons. In a loop inside the function, TensorFlow
+    # takes longer for the same step of a large model. And the tensors that replicas exchange should have one shape
+    # within a call, but the last batch of an epoch is smaller.
     @tf.function(input_signature=dataset.element_spec)
     def train_replicas(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
         losses = strategy.run(train_step, args=(batch, share))
@@ -114,7 +116,7 @@ def fit(
         losses = [train_replicas(batch, share) for batch, share in dataset]
         return tf.add_n(losses) / len(losses)
 
-    # Weights come into being when a model is first called.
+    # This first call creates the weights, which `get_weights` below needs.
     strategy.run(lambda batch, _: model.compute_loss(batch, training=False), args=next(iter(dataset)))
     distribution.use_own_random_stream(strategy, hparams.seed)
     best, best_weights, waited = -math.inf, model.get_weights(), 0
@@ -145,12 +147,12 @@ def fit(
 
 
 def run(fn_args: FnArgs, spec: ModelSpec) -> None:
-    """What every `run_fn` does: read, build, fit, export.
+    """Implements every `run_fn`: reads the splits, builds, trains and exports the model.
 
     Args:
-      fn_args: from the Trainer component; `custom_config["hyperparameters"]` holds the model's section, and
-        `hyperparameters`, where there is a Tuner, what it found, which takes the place of the section's values.
-      spec: the model.
+      fn_args: arguments from the Trainer component. `custom_config["hyperparameters"]` holds the model's section of the
+        configuration. If a Tuner ran, `hyperparameters` holds its results, which override the section's values.
+      spec: describes the model.
     """
     section = fn_args.custom_config[HYPERPARAMETERS]
     tuned = from_choices(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
@@ -158,7 +160,9 @@ def run(fn_args: FnArgs, spec: ModelSpec) -> None:
     strategy = distribution.strategy_of(hparams.distribution)
     tf.keras.utils.set_random_seed(hparams.seed)
     splits = spec.rows(read_splits(fn_args))
-    _logger.info("%s: %d train rows, %d eval rows", spec.name, *(_rows(a) for a in (splits.train, splits.eval)))
+    _logger.info(
+        "%s: %d train rows, %d eval rows", spec.name, *(_row_count(split) for split in (splits.train, splits.eval))
+    )
     with distribution.outputs(strategy, fn_args.model_run_dir, fn_args.serving_model_dir) as (log_dir, model_dir):
         with strategy.scope():
             model = spec.build(splits, hparams)
@@ -166,9 +170,9 @@ def run(fn_args: FnArgs, spec: ModelSpec) -> None:
                 start_from(fn_args.base_model, model, splits, spec.name)
             fit(model, splits.train, spec.objective(splits), hparams, log_dir, spec.name)
         export(model, splits, model_dir, spec.heads)
-    # The next model is trained in the same process; the graphs of this one would stay.
+    # The next model may be trained in the same process, where the graphs of this one would otherwise stay in memory.
     tf.keras.backend.clear_session()
 
 
-def _rows(arrays: Arrays) -> int:
+def _row_count(arrays: Arrays) -> int:
     return len(next(iter(arrays.values())))

@@ -80,7 +80,8 @@ def test_with_the_same_vocabularies_it_goes_on_where_the_other_was(splits, base,
     for name, weight in named_weights(model).items():
         np.testing.assert_array_equal(weight.numpy(), weights[name], err_msg=name)
     assert log_of(info) == [
-        f"retrieval: starts from {folder}: {len(weights)} weights taken, 0 with rows by key, 0 left as initialised"
+        f"retrieval: starts from {folder}: "
+        f"{len(weights)} weights taken, 0 with rows matched by key, 0 left as initialised"
     ]
 
 
@@ -111,7 +112,7 @@ def test_rows_follow_their_keys_and_new_ones_stay_as_they_are(splits, base, info
         np.testing.assert_array_equal(after[name][-1], weights[name][-1])
     users = "query_model._ids.embeddings"
     np.testing.assert_array_equal(after[users], np.delete(weights[users], 7, axis=0))
-    assert "3 with rows by key, 0 left as initialised" in log_of(info)[0]
+    assert "3 with rows matched by key, 0 left as initialised" in log_of(info)[0]
 
 
 def test_weights_of_another_shape_stay_as_they_are(splits, base, info):
