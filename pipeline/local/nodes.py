@@ -1,4 +1,4 @@
-"""What a run tells about its nodes, free of TFX."""
+"""Types that report how the nodes of a run proceed; this module does not import TFX."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -8,14 +8,14 @@ State = Literal["complete", "cached", "resolved", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class NodeRun:
-    """What became of a node.
+    """The outcome of a node.
 
     Attributes:
-      id: the node.
+      id: the id of the node.
       state: complete if it ran, cached if an earlier result was used, resolved for resolvers and importers, skipped if
-        it had nothing to do, failed.
+        it had nothing to do, failed if it failed.
       seconds: how long it took.
-      execution_id: its execution in the metadata store, if there is one.
+      execution_id: the id of its execution in the metadata store; None if there is no execution.
     """
 
     id: str
@@ -25,10 +25,10 @@ class NodeRun:
 
 
 class Observer(Protocol):
-    """Is told how a run proceeds."""
+    """Receives a call when a node of a run starts or ends."""
 
     def started(self, node_id: str) -> None:
-        """A node starts."""
+        """Called when a node starts."""
 
     def finished(self, node: NodeRun) -> None:
-        """A node has ended, well or not."""
+        """Called when a node has ended, successfully or not."""
