@@ -181,7 +181,9 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
 
     recovered = recover(output)
     if recovered:
-        consoles.err.print(f"An earlier run was cut off; going on from what it finished ({recovered} to do again).")
+        consoles.err.print(
+            f"An earlier run was cut off; going on from what it finished ({recovered} executions to repeat)."
+        )
 
 
 def _recover_after_failure(output: "OutputFolder") -> None:

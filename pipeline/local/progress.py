@@ -1,4 +1,4 @@
-"""Shows the progress of a run: one line for every node, and beneath a Trainer's line what it logs of its epochs."""
+"""Shows the progress of a run: a line for every node, and what the trainers log about their epochs."""
 
 import logging
 from collections.abc import Callable
