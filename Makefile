@@ -1,4 +1,4 @@
-# Every verb that needs the environment makes it first; where it is up to date that takes a moment.
+# Every target that needs the environment first creates or updates it; if it is up to date, that takes a moment.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -6,17 +6,17 @@ SHELL := /bin/bash
 
 FAST := not component and not e2e and not serving and not ml1m
 
-help: ## List the verbs
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Make the environment (.venv) with all extras
+setup: ## Create or update the environment (.venv) with all extras
 	@scripts/setup.sh --all-extras
 
-run: ## Train, gate and push the four models on generated data, and ask for recommendations
+run: ## Train, evaluate and push the four models on synthetic data, and show recommendations
 	@scripts/setup.sh
 	.venv/bin/movielens run --config sample --output output/sample
 
-test: ## Run all tests; those on real MovieLens 1M run where ML1M_DIR names its folder
+test: ## Run all tests; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
 	.venv/bin/python -m pytest
 
@@ -32,11 +32,11 @@ lint: ## Check style and types
 	.venv/bin/lint-imports
 	.venv/bin/shellcheck scripts/*.sh .ci/run
 
-format: ## Format the code and fix what can be fixed by machine
+format: ## Format the code and apply automatic fixes
 	@scripts/setup.sh --all-extras
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-clean: ## Remove caches and build products; the environment and output/ stay
+clean: ## Remove caches and build products, but not the environment or output/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . \( -name .venv -o -name .toolchain -o -name .git -o -name output \) -prune -o -name __pycache__ -type d -exec rm -rf {} +

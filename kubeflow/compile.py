@@ -1,4 +1,4 @@
-r"""Compiles the pipeline for Kubeflow Pipelines v2: writes a pipeline spec that `kfp` or Vertex AI runs.
+r"""Compiles the pipeline to a Kubeflow Pipelines v2 pipeline spec, which `kfp` or Vertex AI can run.
 
 Example:
     python kubeflow/compile.py --config ml1m --image REGISTRY/movielens-tfx:latest \
@@ -16,29 +16,30 @@ from pipeline.config import ConfigError, load_config
 def compile_pipeline(
     config: str, overrides: list[str], image: str, data: str, root: str, serving: str, output: Path
 ) -> None:
-    """Writes the pipeline spec, as JSON.
+    """Writes the pipeline spec as a JSON file.
 
     Args:
       config: a preset or a YAML file.
-      overrides: `key=value` settings that replace its own.
-      image: container image with this project, which every component runs in.
+      overrides: `key=value` settings that replace those of the configuration.
+      image: container image with this project; every component runs in it.
       data: folder of the raw files, as the containers see it.
-      root: where artifacts go.
-      serving: where blessed models are pushed.
+      root: pipeline root, under which the components write their artifacts.
+      serving: folder to which blessed models are pushed.
       output: the file to write.
 
     Raises:
-      ConfigError: the configuration cannot be used, here or at all.
+      ConfigError: the configuration is invalid, or uses a setting that Kubeflow Pipelines does not support.
     """
     settings = load_config(config, overrides)
     if settings.data.spans is not None:
-        # Its resolver knows two of TFX's own strategies only, of which neither gives a window of spans.
+        # TFX's runner for Kubeflow supports only two resolver strategies, LatestArtifactStrategy and
+        # LatestBlessedModelStrategy; neither of them resolves a window of spans.
         raise ConfigError(
             f"{config}: data.spans should be null for Kubeflow Pipelines; received {settings.data.spans}."
         )
     warm = [name for name, hyperparameters in settings.models if hyperparameters.warm_start]
     if warm:
-        # Nor does either tell the models of one Trainer from another's.
+        # Neither of the two strategies can tell one Trainer's models from another's.
         raise ConfigError(
             f"{config}: models.{warm[0]}.warm_start should be false for Kubeflow Pipelines; received true."
         )
@@ -61,7 +62,7 @@ def compile_pipeline(
             data_dir=data,
             pipeline_root=root,
             serving_dir=serving,
-            # Kubeflow Pipelines resolves artifacts by itself, and knows TFX's own strategies only.
+            # Kubeflow Pipelines resolves artifacts itself, and cannot run the project's own strategy.
             resolver_strategy=LatestBlessedModelStrategy,
         ),
         write_out=True,
@@ -71,10 +72,12 @@ def compile_pipeline(
 def main(
     image: Annotated[str, typer.Option(help="Container image with this project.")],
     data: Annotated[str, typer.Option(help="Folder of the raw files, as the containers see it.")],
-    root: Annotated[str, typer.Option(help="Where artifacts go.")],
-    serving: Annotated[str, typer.Option(help="Where blessed models are pushed.")],
+    root: Annotated[str, typer.Option(help="Pipeline root, under which artifacts are written.")],
+    serving: Annotated[str, typer.Option(help="Folder to which blessed models are pushed.")],
     config: Annotated[str, typer.Option(help="A preset (sample, ml1m) or a YAML file.")] = "ml1m",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; can be repeated.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace one setting: KEY=VALUE. Can be repeated.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("movielens.json"),
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines v2."""

@@ -1,15 +1,17 @@
-"""The pipeline as an Airflow DAG: put a file into Airflow's DAG folder that calls `create_dag`.
+"""The pipeline as an Airflow DAG.
+
+To use it, put a file like this into Airflow's DAG folder:
 
     from pipeline.airflow_dag import create_dag
 
     dag = create_dag()
 
-Settings come from the environment of scheduler and workers:
+The DAG reads its settings from environment variables, which must be set for both the scheduler and the workers:
 
-    MOVIELENS_CONFIG   a preset or a YAML file (ml1m)
-    MOVIELENS_DATA     folder of the raw files
-    MOVIELENS_OUTPUT   folder for artifacts, metadata and pushed models
-    MOVIELENS_SCHEDULE a cron expression; without one the DAG is started by hand
+    MOVIELENS_CONFIG   a preset or a YAML file (default: ml1m)
+    MOVIELENS_DATA     folder of the raw files (required)
+    MOVIELENS_OUTPUT   folder for artifacts, metadata and pushed models (required)
+    MOVIELENS_SCHEDULE a cron expression; without one, the DAG runs only when somebody starts it
 """
 
 import os
@@ -25,10 +27,10 @@ from pipeline.graph import create_pipeline
 
 
 def create_dag() -> Any:
-    """Returns the pipeline as an `airflow.models.DAG` that is named like its configuration.
+    """Returns the pipeline as an `airflow.models.DAG`; its id is the `name` of the configuration.
 
     Raises:
-        ValueError: a setting without a default is not in the environment.
+        ValueError: a required environment variable is not set.
     """
     output = Path(_setting("MOVIELENS_OUTPUT"))
     schedule = {

@@ -1,4 +1,4 @@
-"""The command line, `movielens`."""
+"""The `movielens` command line."""
 
 import importlib
 import sys
@@ -14,14 +14,21 @@ from pipeline.local.errors import RunError
 USAGE = 2
 INTERRUPTED = 130
 
-_OWN_ERRORS = {
+# Errors of wrong user input, as {module: class name}: names, so that this module need not import pydantic or pandas.
+_INPUT_ERRORS = {
     "pipeline.config": "ConfigError",
     "components.data.raw_files": "DataError",
 }
 
 
 class Command(NamedTuple):
-    """A sub-command: its module is imported only when it is called, so that `movielens --help` stays quick."""
+    """A sub-command. Its module is imported only when the sub-command is called, which keeps `movielens --help` quick.
+
+    Attributes:
+      module: the module to import.
+      attribute: the function or `typer.Typer` in that module.
+      summary: the description in the list of sub-commands.
+    """
 
     module: str
     attribute: str
@@ -32,30 +39,32 @@ COMMANDS = {
     "run": Command(
         "pipeline.commands.run",
         "run",
-        "Train, measure and push the models, and ask the recommender for a first answer.",
+        "Train, evaluate and push the models, and ask the recommender for a first answer.",
     ),
     "tune": Command(
         "pipeline.commands.tune",
         "tune",
-        "Look for better hyper-parameters of a model, by its measure on the eval split.",
+        "Search for better hyper-parameters of a model, measured on the eval split.",
     ),
     "serve": Command("pipeline.commands.serve", "serve", "Serve pushed models on this machine, over gRPC and REST."),
     "recommend": Command(
-        "pipeline.commands.recommend", "recommend", "Ask the server which titles a person would like."
+        "pipeline.commands.recommend", "recommend", "Ask a model server which movies a user would like."
     ),
-    "data": Command("pipeline.commands.data", "app", "Make, fetch and check the data that the pipeline reads."),
+    "data": Command("pipeline.commands.data", "app", "Generate, download and check the data that the pipeline reads."),
     "doctor": Command(
-        "pipeline.commands.doctor", "doctor", "Show the stack and the machine, and what is wrong with them."
+        "pipeline.commands.doctor",
+        "doctor",
+        "Check the installed packages and the machine, and say how to fix problems.",
     ),
 }
 
 
 def exit_code(error: BaseException) -> int | None:
-    """The exit code for an error that its message explains in full; None for any other."""
+    """Returns the exit code for an error whose message suffices for the user; None for one that needs a traceback."""
     if isinstance(error, RunError):
         return error.exit_code
-    for module, name in _OWN_ERRORS.items():
-        # An error cannot be of a type whose module was never imported; importing it here would only cost time.
+    for module, name in _INPUT_ERRORS.items():
+        # If the module was never imported, the error cannot be of its type; so there is no need to import it here.
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and isinstance(error, kind):
             return USAGE
@@ -63,20 +72,20 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def load(name: str) -> Any:
-    """Imports a sub-command, as a command of click's."""
+    """Imports a sub-command and returns it as a click command."""
     command = COMMANDS[name]
     target = getattr(importlib.import_module(command.module), command.attribute)
     if not isinstance(target, typer.Typer):
-        wrapped = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-        wrapped.command(name)(target)
-        target = wrapped
+        single_command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+        single_command.command(name)(target)
+        target = single_command
     loaded = typer.main.get_command(target)
     loaded.name = name
     return loaded
 
 
 class _Commands(TyperGroup):
-    """Loads sub-commands when they are called; turns the project's errors into one message and an exit code."""
+    """Imports a sub-command when it is called, and shows the project's own errors as one message and an exit code."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -97,7 +106,7 @@ class _Commands(TyperGroup):
 
 
 def _placeholder() -> None:
-    """Stands for a sub-command in the list of commands."""
+    """Registers a sub-command for the list of commands; `_Commands` replaces it with the real one when it is called."""
 
 
 app = typer.Typer(

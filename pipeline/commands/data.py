@@ -1,4 +1,4 @@
-"""`movielens data`: make, fetch, complete and check the files that the pipeline reads."""
+"""`movielens data`: generate or download the files that the pipeline reads, add credits to them, and check them."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -16,14 +16,14 @@ from components.data.sample import generate_sample
 from components.data.summary import Summary, summarize
 from pipeline.config import SampleConfig
 
-app = typer.Typer(no_args_is_help=True, help="Make, fetch, complete and check the data that the pipeline reads.")
+app = typer.Typer(no_args_is_help=True, help="Generate, download and check the data that the pipeline reads.")
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
 _DEFAULTS = SampleConfig()
 
 _PROGRESS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
-Output = Annotated[Path, typer.Option(help="Folder to write; new or empty.", file_okay=False)]
+Output = Annotated[Path, typer.Option(help="Folder to write to; it should be new or empty.", file_okay=False)]
 
 
 @app.command()
@@ -32,10 +32,12 @@ def sample(
     users: Annotated[int, typer.Option(help="Number of users.")] = _DEFAULTS.users,
     movies: Annotated[int, typer.Option(help="Number of movies.")] = _DEFAULTS.movies,
     ratings: Annotated[int, typer.Option(help="Number of ratings.")] = _DEFAULTS.ratings,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = _DEFAULTS.seed,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the generator; the same seed gives the same files.")
+    ] = _DEFAULTS.seed,
     force: Annotated[bool, typer.Option("--force", help="Replace other data files in the folder.")] = False,
 ) -> None:
-    """Generate synthetic data in MovieLens 1M's layout, with taste, credits and viewing order planted in it."""
+    """Generate synthetic data in MovieLens 1M's layout, in which ratings depend on taste, credits and viewing order."""
     try:
         generate_sample(output, users, movies, ratings, seed, force)
     except (FileExistsError, ValueError) as error:
@@ -48,10 +50,10 @@ def sample(
 @app.command()
 def fetch(
     output: Output,
-    url: Annotated[str, typer.Option(help="The archive's address, where it is not GroupLens's.")] = URL,
-    md5: Annotated[str, typer.Option(help="The archive's checksum.")] = MD5,
+    url: Annotated[str, typer.Option(help="Address of the archive, if not GroupLens's.")] = URL,
+    md5: Annotated[str, typer.Option(help="MD5 checksum of the archive.")] = MD5,
 ) -> None:
-    """Download MovieLens 1M (6 MB) from GroupLens; a download that broke off goes on where it was."""
+    """Download MovieLens 1M (6 MB) from GroupLens; an interrupted download resumes where it stopped."""
     console = Console()
     console.print(LICENCE, soft_wrap=True, highlight=False, markup=False)
     try:
@@ -79,38 +81,39 @@ def write_credits(
         ),
     ],
     output: Annotated[
-        Path, typer.Option(help="File to write; credits.csv beside movies.dat is what the pipeline reads.")
+        Path, typer.Option(help="File to write; the pipeline reads credits.csv in the folder of movies.dat.")
     ],
     movies: Annotated[
         Path | None,
         typer.Option(
-            help="Write the movies of this movies.dat only.",
-            show_default="movies.dat beside the output, if there is one; else all of the links",
+            help="Write only the movies that this movies.dat lists.",
+            show_default="movies.dat in the output's folder, if there is one; else all movies of the links",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")] = False,
 ) -> None:
     """Write credits.csv, each movie's director and star, from MovieLens's links and IMDb's public tables.
 
-    The director is the first in title.crew, else the first principal of that trade; the star is the first principal
-    who is an actor, an actress or appears as themselves, else in archive footage. Unknown names stay blank.
-    The tables, some gigabytes, are streamed; the file appears when it is whole. IMDb allows personal and
-    non-commercial use: https://developer.imdb.com/non-commercial-datasets.
+    The director is the first one in title.crew or, if it lists none, the first principal with the category director.
+    The star is the first principal who is an actor, an actress or appears as themselves or, if there is none, the first
+    who appears in archive footage. A name that cannot be found stays blank.
+    The tables have some gigabytes, so they are streamed; the output file appears only once it is complete. IMDb allows
+    personal and non-commercial use: https://developer.imdb.com/non-commercial-datasets.
     """
-    beside = output.parent / MOVIES_FILE
-    if movies is None and beside.is_file():
-        movies = beside
+    movies_beside_output = output.parent / MOVIES_FILE
+    if movies is None and movies_beside_output.is_file():
+        movies = movies_beside_output
     try:
         movie_ids = None if movies is None else read_movie_ids(movies)
         with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
             tasks: dict[Path, TaskID] = {}
 
-            def show(path: Path, done: int, total: int) -> None:
+            def show_progress(path: Path, done: int, total: int) -> None:
                 if path not in tasks:
                     tasks[path] = bar.add_task(path.name)
                 bar.update(tasks[path], completed=done, total=total)
 
-            counts = make_credits(links, imdb, output, movie_ids, force, show)
+            counts = make_credits(links, imdb, output, movie_ids, force, show_progress)
     except (FileExistsError, DataError) as error:
         _fail(str(error), BAD_INPUT)
     except OSError as error:
@@ -120,7 +123,7 @@ def write_credits(
 
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat.")]) -> None:
-    """Check every line of a data folder and show what it holds; exits with 2, and counts bad lines, if any is wrong."""
+    """Check every line of the files in a data folder and show a summary; exits with 2 and counts bad lines if any."""
     _print_summary(folder)
 
 
@@ -134,10 +137,10 @@ def _print_summary(folder: Path) -> None:
 
 def _describe(summary: Summary) -> dict[str, str]:
     credits = summary.credits
-    covered: dict[str, str] = {"Credits": "no credits.csv"}
+    coverage: dict[str, str] = {"Credits": "no credits.csv"}
     if credits is not None:
         directors, stars = credits.ratings_with_director, credits.ratings_with_star
-        covered = {
+        coverage = {
             "Movies with a director": f"{credits.movies_with_director:,} ({directors:.1%} of ratings)",
             "Movies with a star": f"{credits.movies_with_star:,} ({stars:.1%} of ratings)",
         }
@@ -151,7 +154,7 @@ def _describe(summary: Summary) -> dict[str, str]:
         "First rating (UTC)": f"{summary.first:%Y-%m-%d %H:%M}",
         "Last rating (UTC)": f"{summary.last:%Y-%m-%d %H:%M}",
         **{f"Ratings of {value}": f"{count:,} ({count / summary.ratings:.1%})" for value, count in histogram},
-        **covered,
+        **coverage,
     }
 
 

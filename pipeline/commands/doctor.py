@@ -1,4 +1,4 @@
-"""`movielens doctor`: what a run needs, what was found, and how to mend what is wrong."""
+"""`movielens doctor`: checks what a run needs, and says how to fix what is missing or wrong."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from pipeline.local.doctor import examine, platform_name
 
 
 def doctor() -> None:
-    """Show the stack and the machine, and what is wrong with them.
+    """Check the installed packages and the machine, and say how to fix problems.
 
-    Exits with 0 where a run has what it needs, and with 1 where something has to be mended first.
+    Exits with 0 if a run has everything that it needs, and with 1 if something has to be fixed first.
     """
     console = Console()
     checks = examine(Path.cwd())

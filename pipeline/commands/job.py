@@ -1,4 +1,4 @@
-"""What the commands that run a pipeline share: options, data, the output folder, and how a failure is shown."""
+"""Code shared by the commands that run a pipeline: options, reading data, the output folder, reporting failures."""
 
 import contextlib
 import logging
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pipeline.local.logs import Consoles
     from pipeline.local.output import OutputFolder
 
-_FREE_MEGABYTES = 200
-_FREE_PER_DATA_BYTE = 20
+# Free disk space that a run needs: a fixed amount, and a multiple of the size of the raw data.
+_MINIMUM_FREE_MEGABYTES = 200
+_FREE_BYTES_PER_DATA_BYTE = 20
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv. "
-        "Without it, synthetic data are generated.",
+        "Without this option, the run generates synthetic data.",
         metavar="DIR",
         show_default=False,
     ),
@@ -37,7 +38,7 @@ DataOption = Annotated[
 OutputOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for everything that is written; with the same folder again, what is there is gone on from.",
+        help="Folder for everything that is written. A run with the same folder reuses the results that are there.",
         metavar="DIR",
         show_default="output/<name of the configuration>",
     ),
@@ -55,13 +56,13 @@ SetOption = Annotated[
 
 @dataclass(frozen=True)
 class Job:
-    """What to run, on what, and where to write.
+    """The configuration, the data and the output folder of one command.
 
     Attributes:
-      config: what to run.
-      data: folder of the data.
-      movielens: what it holds; of several spans, the latest.
-      output: the folder for what is written.
+      config: the configuration to run.
+      data: absolute path of the data folder.
+      movielens: the data of that folder; if it holds several spans, those of the latest span.
+      output: the output folder.
     """
 
     config: "Config"
@@ -72,36 +73,39 @@ class Job:
 
 @contextlib.contextmanager
 def prepared_job(config: str, overrides: list[str] | None, data: Path | None, output: Path | None) -> Iterator[Job]:
-    """Checks configuration and data, and holds the output folder for this process.
+    """Checks the configuration and the data, and locks the output folder for this process.
 
     Args:
       config: a preset or a YAML file.
-      overrides: settings that replace some of it.
-      data: folder of the data; None to generate them.
-      output: the output folder; None for the one that is named after the configuration.
+      overrides: `KEY=VALUE` settings that replace those of the configuration.
+      data: folder of the data; None to generate synthetic data.
+      output: the output folder; None for `output/NAME`, where NAME is the name of the configuration.
+
+    Yields:
+      The job to run; the lock ends with the context.
 
     Raises:
-      ConfigError: the configuration is not as it should be.
-      DataError: the data are not.
+      ConfigError: the configuration is invalid.
+      DataError: the data are invalid.
       RunError: the output folder cannot be used.
     """
     from pipeline.config import load_config
     from pipeline.local.output import OutputFolder
 
     settings = load_config(config, overrides)
-    movielens = _read(data, settings) if data else None
+    movielens = _read_data(data, settings) if data else None
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
-    folder.prepare(_FREE_MEGABYTES + (_FREE_PER_DATA_BYTE * _size(data) // 2**20 if data else 0))
+    folder.prepare(_MINIMUM_FREE_MEGABYTES + (_FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data) // 2**20 if data else 0))
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
-            data = _sample(settings, folder)
-            movielens = _read(data, settings)
+            data = _sample_folder(settings, folder)
+            movielens = _read_data(data, settings)
         yield Job(settings, data.absolute(), movielens, folder)
 
 
-def _read(folder: Path, config: "Config") -> "MovieLens":
-    """The data of a run; of several spans, the latest."""
+def _read_data(folder: Path, config: "Config") -> "MovieLens":
+    """Reads the data of a run; with `data.spans`, those of the latest span only."""
     from components.data.raw_files import read_movielens
     from components.ingestion.spans import read_span, span_folders
 
@@ -111,12 +115,13 @@ def _read(folder: Path, config: "Config") -> "MovieLens":
     return read_span(folder, latest, config.data.tolerance)
 
 
-def _size(folder: Path) -> int:
+def _dat_bytes(folder: Path) -> int:
+    """Returns the total size of a folder's *.dat files, sub-folders included."""
     return sum(file.stat().st_size for file in folder.rglob("*.dat"))
 
 
-def _sample(config: "Config", output: "OutputFolder") -> Path:
-    """The synthetic data for a configuration, made when they are not there yet."""
+def _sample_folder(config: "Config", output: "OutputFolder") -> Path:
+    """Returns the folder with a configuration's synthetic data, which it generates if they are not there yet."""
     from components.data.sample import generate_sample
     from pipeline.config import ConfigError
 
@@ -134,18 +139,18 @@ def _sample(config: "Config", output: "OutputFolder") -> Path:
 
 @contextlib.contextmanager
 def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") -> Iterator["Consoles"]:
-    """Keeps libraries quiet, and tells failures in one message.
+    """Sends the output of libraries to a log file, and turns a failure into a single message.
 
     Args:
-      output: where to log, and what to clean up after a failure.
-      interrupted: what an interrupt means for the next run.
-      failed: what the failure of a component means.
+      output: the output folder; the log file goes there, and a failure removes half-written files from it.
+      interrupted: text to print after "Interrupted; ", which says how the next run continues.
+      failed: text to append to the message if a component failed, which says what that means for the results.
 
     Yields:
-      The user's own standard output and error.
+      Consoles on the standard output and error as they were before.
 
     Raises:
-      RunError: something failed; the message names component, root cause and log.
+      RunError: something failed; the message names the component (if one failed), the root cause and the log file.
     """
     from pipeline.local.logs import quiet_libraries
 
@@ -162,7 +167,7 @@ def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") ->
 
 
 def announce(job: Job, consoles: "Consoles") -> None:
-    """Says what is run, on what, and where it writes, before what takes a while to load."""
+    """Prints the configuration, the data and the output folder before the slow import of TensorFlow and TFX."""
     consoles.err.print(
         f"{job.config.name}: {job.data} to {job.output.root}; loading TensorFlow and TFX …",
         markup=False,
@@ -171,16 +176,18 @@ def announce(job: Job, consoles: "Consoles") -> None:
 
 
 def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
-    """Clears away what a run that was cut off left half-made."""
+    """Removes the half-written outputs of an earlier run that was interrupted, and tells the user if there were any."""
     from pipeline.local.recovery import recover
 
     recovered = recover(output)
     if recovered:
-        consoles.err.print(f"An earlier run was cut off; going on from what it finished ({recovered} to do again).")
+        consoles.err.print(
+            f"An earlier run was cut off; going on from what it finished ({recovered} executions to repeat)."
+        )
 
 
 def _recover_after_failure(output: "OutputFolder") -> None:
-    """Leaves nothing half-made behind; a failure of the clean-up itself only goes into the log."""
+    """Removes half-written outputs; if that fails too, it only logs the error, so that the first one is reported."""
     try:
         from pipeline.local.recovery import recover
 
@@ -190,7 +197,7 @@ def _recover_after_failure(output: "OutputFolder") -> None:
 
 
 def _as_run_error(error: Exception, failed: str, log: Path) -> RunError:
-    """The one message for the user."""
+    """Returns the error with the message for the user: what failed, the consequence `failed` and the log file."""
     if isinstance(error, RunError):
         message, code = str(error), error.exit_code
     else:
@@ -198,6 +205,6 @@ def _as_run_error(error: Exception, failed: str, log: Path) -> RunError:
         message, code = f"{kind}: {text}", 1
     if failed and isinstance(error, NodeFailed):
         message += f"\n{failed}"
-    shown = RunError(f"{message}\nLog: {log}")
-    shown.exit_code = code
-    return shown
+    run_error = RunError(f"{message}\nLog: {log}")
+    run_error.exit_code = code
+    return run_error

@@ -18,29 +18,34 @@ _GRPC_PORT, _REST_PORT = 8500, 8501
 
 
 def recommend(
-    user: Annotated[int | None, typer.Option(help="A user's id; known users bring their history with them.")] = None,
+    user: Annotated[
+        int | None, typer.Option(help="Id of a user; the recommender knows the history of every user of its data.")
+    ] = None,
     history: Annotated[
         str | None,
         typer.Option(help="Ids of movies already seen, oldest first, for example 1,260,1196.", metavar="ID,ID,…"),
     ] = None,
     ratings: Annotated[
-        str | None, typer.Option(help="Their ratings, 1 to 5, for example 5,4,5; needs --history.", metavar="R,R,…")
+        str | None,
+        typer.Option(
+            help="Ratings of the movies of --history, 1 to 5, in its order, for example 5,4,5.", metavar="R,R,…"
+        ),
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many movies.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of movies to recommend.")] = 10,
     host: Annotated[str, typer.Option(help="Host of the model server.")] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Its port.", show_default="8500; with --rest 8501"),
+        typer.Option(min=1, max=65535, help="Port of the model server.", show_default="8500; with --rest 8501"),
     ] = None,
-    rest: Annotated[bool, typer.Option("--rest", help="Ask over REST, which needs no TensorFlow; not gRPC.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
+    rest: Annotated[bool, typer.Option("--rest", help="Use REST instead of gRPC; it needs no TensorFlow.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Ask a model server, such as `movielens serve`, for movies.
+    """Ask a model server, such as `movielens serve`, which movies a user would like.
 
-    Either for a user (`--user 7`), or for somebody never seen in training (`--history 1,260,1196`), or for a user
-    whose history is replaced (both).
+    Give the id of a user (`--user 7`), or the history of a person who is not in the data (`--history 1,260,1196`), or
+    both, to replace the history of a user.
 
-    Exits with 1 if no server answers or it has no recommender, and with 2 if an option cannot be used.
+    Exits with 1 if no server answers or the server has no recommender, and with 2 if an option is invalid.
     """
     if user is None and history is None:
         _fail("Either --user or --history should be given.", BAD_INPUT)
@@ -48,8 +53,8 @@ def recommend(
         _fail(f"--user should be positive; received {user}.", BAD_INPUT)
     if ratings is not None and history is None:
         _fail("--ratings should come with --history.", BAD_INPUT)
-    movie_ids = [_whole(item) for item in _items(history)]
-    stars = [_number(item) for item in _items(ratings)]
+    movie_ids = [_parse_movie_id(item) for item in _comma_separated(history)]
+    stars = [_parse_rating(item) for item in _comma_separated(ratings)]
     if not rest:
         import_tensorflow_quietly()
     try:
@@ -61,10 +66,10 @@ def recommend(
         _fail(str(error), BAD_INPUT)
     except ServingClientError as error:
         _fail(str(error), FAILED)
-    _print(movies, as_json)
+    _print_movies(movies, as_json)
 
 
-def _print(movies: list[Recommendation], as_json: bool) -> None:
+def _print_movies(movies: list[Recommendation], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(movie) for movie in movies], indent=1, ensure_ascii=False))
         return
@@ -72,7 +77,7 @@ def _print(movies: list[Recommendation], as_json: bool) -> None:
 
 
 def recommendations_table(movies: list[Recommendation]) -> Table:
-    """Returns a table of rank, title and predicted rating."""
+    """Returns a table with the rank, title and predicted rating of each movie."""
     table = Table("Rank", "Title", "Predicted rating")
     table.columns[0].justify = table.columns[2].justify = "right"
     for rank, movie in enumerate(movies, start=1):
@@ -80,18 +85,18 @@ def recommendations_table(movies: list[Recommendation]) -> Table:
     return table
 
 
-def _items(text: str | None) -> list[str]:
+def _comma_separated(text: str | None) -> list[str]:
     return [] if text is None else text.split(",")
 
 
-def _whole(text: str) -> int:
+def _parse_movie_id(text: str) -> int:
     try:
         return int(text)
     except ValueError:
         _fail(f"--history should be movie ids with commas between them; received {text!r}.", BAD_INPUT)
 
 
-def _number(text: str) -> float:
+def _parse_rating(text: str) -> float:
     try:
         return float(text)
     except ValueError:

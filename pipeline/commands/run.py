@@ -1,4 +1,4 @@
-"""`movielens run`: from raw files to pushed models and a first answer."""
+"""`movielens run`: runs the pipeline from raw files to pushed models, and shows a first recommendation."""
 
 import time
 from datetime import UTC, datetime
@@ -43,15 +43,15 @@ def run(
     output: OutputOption = None,
     runner: Annotated[Runner, typer.Option(help="TFX's LocalDagRunner or BeamDagRunner.")] = Runner.LOCAL,
     overrides: SetOption = None,
-    cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs did not change.")] = True,
+    cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs have not changed.")] = True,
 ) -> None:
-    """Train, measure and push the models, and ask the recommender for a first answer.
+    """Train, evaluate and push the models, and ask the recommender for a first answer.
 
-    Writes to the output folder: summary.json (what the run came to), serving/ (pushed models), logs/, pipeline/
+    Writes to the output folder: summary.json (the results of the run), serving/ (pushed models), logs/, pipeline/
     (artifacts), metadata.sqlite and, for generated data, data/.
 
-    Exits with 0 if all models were pushed, 1 if something failed, 2 if the configuration or the data are not as they
-    should be, and 3 if the run finished but a model did not pass its gate and was not pushed.
+    Exits with 0 if all models were pushed, 1 if something failed, 2 if the configuration or the data are invalid, and 3
+    if the run finished but a model did not pass its gate and was not pushed.
     """
     start = time.monotonic()
     with prepared_job(config, overrides, data, output) as job:
@@ -61,17 +61,18 @@ def run(
 
 
 def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[str, Any]:
-    """Runs the pipeline with libraries quiet, and shows what it came to."""
+    """Runs the pipeline with the output of libraries sent to the log, and prints the results."""
     interrupted = "the same command goes on from the components that finished."
     with messages_only(job.output, interrupted, failed="Nothing was pushed by it or after it.") as consoles:
-        summary = _run(job, runner, cache, start, consoles)
+        summary = _run_pipeline(job, runner, cache, start, consoles)
         if summary["recommender"]["pushed"]:
             _answer(job, consoles.out)
         consoles.out.print(f"Summary: {job.output.summary}", f"Log: {consoles.log}", sep="\n", soft_wrap=True)
     return summary
 
 
-def _run(job: Job, runner: Runner, cache: bool, start: float, consoles: "Consoles") -> dict[str, Any]:
+def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles: "Consoles") -> dict[str, Any]:
+    """Runs the pipeline, and writes, prints and returns its summary."""
     from pipeline.local.memory import PeakMemory
     from pipeline.local.progress import RunProgress, duration
 
@@ -113,7 +114,7 @@ def _run(job: Job, runner: Runner, cache: bool, start: float, consoles: "Console
 
 
 def _answer(job: Job, console: Console) -> None:
-    """Serves the pushed models, and asks over gRPC for titles for the user with the lowest id."""
+    """Serves the pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient
     from serving.local.server import running_server
@@ -131,7 +132,7 @@ def _answer(job: Job, console: Console) -> None:
 
 
 def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:
-    """Says on standard error which models were not pushed, and why; whether there are any."""
+    """Prints to standard error which models were not pushed and why; returns whether there are any."""
     from pipeline.local.report import reasons_not_pushed
 
     console = Console(stderr=True)

@@ -18,19 +18,21 @@ FAILED, BAD_INPUT = 1, 2  # Exit codes.
 
 def serve(
     models: Annotated[
-        Path, typer.Option(help="Folder of NAME/VERSION/saved_model.pb, for example output/sample/serving.")
+        Path, typer.Option(help="Folder with models as NAME/VERSION/saved_model.pb, for example output/sample/serving.")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; only this machine by default.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine can reach 127.0.0.1.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC; 0 for a free one.")] = 8500,
     rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for REST; 0 for a free one.")] = 8501,
 ) -> None:
     """Serve pushed models over TensorFlow Serving's gRPC and REST protocols, until interrupted.
 
-    The newest complete version of every model is served. New versions are picked up while the server runs; a version
-    that is still being copied, or that cannot be loaded, is never served.
+    The server offers the newest complete version of every model, and picks up new versions while it runs. It never
+    serves a version that is still being copied or that cannot be loaded.
 
-    Exits with 0 when told to stop (Ctrl-C, SIGTERM), 1 if no model could be loaded, and 2 if the folder holds no
-    models or a port cannot be used.
+    Exits with 0 when stopped by Ctrl-C or SIGTERM, 1 if no model could be loaded, and 2 if the folder holds no models
+    or a port cannot be used.
     """
     _check_models(models)
     from serving.local.server import ModelServer, PortUnavailableError, ServerConfig

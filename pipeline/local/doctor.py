@@ -1,4 +1,4 @@
-"""What a run needs of the machine and of the installed packages, checked without importing any of them."""
+"""Checks whether the machine and the installed packages meet a run's needs, without importing those packages."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ from packaging.version import Version
 from transform import legacy_keras
 
 PROJECT = "movielens-tfx"
-# The packages that decide whether the stack works together, by the name that people know them by.
+# The packages whose versions have to fit together, as {common name: name on PyPI}.
 PACKAGES = {
     "TensorFlow": "tensorflow",
     "TFX": "tfx",
@@ -38,13 +38,13 @@ SET_UP = "Run: make setup"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-      name: what was looked at.
+      name: what was checked.
       value: what was found.
-      ok: whether a run can do with it.
-      fix: what to do where it cannot; empty where it can.
+      ok: whether it is good enough for a run.
+      fix: how to fix it if it is not; empty if it is.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Check:
 
 
 def examine(folder: Path, environment: Mapping[str, str] = os.environ) -> list[Check]:
-    """Looks at everything a run needs.
+    """Checks everything that a run needs.
 
     Args:
-      folder: where a run would write; the disk that holds it is measured.
+      folder: where a run would write; its disk is the one whose free space is checked.
       environment: the environment variables.
     """
     return [
@@ -80,7 +80,7 @@ def check_python(version: tuple[int, int, int]) -> Check:
 
 
 def check_glibc(version: str | None) -> Check:
-    """The C library that this process runs on, which set-up may have put beside the machine's."""
+    """Checks the version of this process's glibc, which scripts/setup.sh may have put into the environment."""
     if version and Version(version) >= GLIBC:
         return Check("glibc", version, ok=True)
     fix = (
@@ -92,13 +92,13 @@ def check_glibc(version: str | None) -> Check:
 def check_package(
     label: str, name: str, expected: SpecifierSet, installed: Callable[[str], str] = importlib.metadata.version
 ) -> Check:
-    """Whether a package is there, in a version that the project was made for.
+    """Checks that a package is installed in a version that the project supports.
 
     Args:
-      label: the package's name for people.
-      name: its name on PyPI.
-      expected: the versions that will do.
-      installed: gives a package's version.
+      label: the common name of the package, for display.
+      name: the name of the package on PyPI.
+      expected: the supported versions.
+      installed: returns the installed version for a package's name on PyPI.
     """
     try:
         version = installed(name)
@@ -118,7 +118,7 @@ def check_legacy_keras(environment: Mapping[str, str]) -> Check:
 
 
 def check_byte_code(environment: Mapping[str, str]) -> Check:
-    """Whether TFX is compiled; where it is not, and must not be, each start takes half a minute."""
+    """Checks that TFX's byte-code is cached or can be; otherwise, each start takes half a minute to compile it."""
     spec = importlib.util.find_spec("tfx")
     if spec is None or spec.origin is None:
         return Check("Byte-code", "TFX is not installed", ok=False, fix=SET_UP)
@@ -131,7 +131,7 @@ def check_byte_code(environment: Mapping[str, str]) -> Check:
 
 
 def check_disk(folder: Path, free: int) -> Check:
-    """Free space, in bytes, of the disk that a run would write to."""
+    """Checks the free space, in bytes, of the disk that a run would write to."""
     gib = free / 2**30
     if gib >= DISK_GIB:
         return Check("Free disk", f"{gib:.1f} GiB", ok=True)
@@ -140,7 +140,7 @@ def check_disk(folder: Path, free: int) -> Check:
 
 
 def check_memory(available: int) -> Check:
-    """Memory, in bytes, that a run could have now."""
+    """Checks the memory, in bytes, that a run could use now."""
     gib = available / 2**30
     if gib >= MEMORY_GIB:
         return Check("Available memory", f"{gib:.1f} GiB", ok=True)
@@ -149,10 +149,10 @@ def check_memory(available: int) -> Check:
 
 
 def expected_version(name: str) -> SpecifierSet:
-    """The versions of a package that the project asks for or, where it says nothing, TFX; any where neither does."""
-    for asker in (PROJECT, "tfx"):
+    """Returns the versions of a package that the project requires, else those that TFX requires, else any version."""
+    for distribution in (PROJECT, "tfx"):
         try:
-            requirements = [Requirement(text) for text in importlib.metadata.requires(asker) or []]
+            requirements = [Requirement(text) for text in importlib.metadata.requires(distribution) or []]
         except importlib.metadata.PackageNotFoundError:
             continue
         for requirement in requirements:
@@ -162,7 +162,7 @@ def expected_version(name: str) -> SpecifierSet:
 
 
 def glibc_version() -> str | None:
-    """The version of the running glibc; None where the C library is another."""
+    """Returns the version of the glibc that this process uses; None if its C library is not glibc."""
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION")
     except (OSError, ValueError):
@@ -171,7 +171,7 @@ def glibc_version() -> str | None:
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that can be had without swapping: the machine's, or the container's where that has a lower limit."""
+    """Returns the bytes available without swapping: the machine's, or what a lower limit of the container leaves."""
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     available = int(lines["MemAvailable"].split()[0]) * 1024
     limit, used = cgroup / "memory.max", cgroup / "memory.current"
@@ -181,5 +181,5 @@ def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path(
 
 
 def platform_name() -> str:
-    """The machine, in a few words."""
+    """Returns the operating system, its release and the machine's architecture, for display."""
     return f"{platform.system()} {platform.release()} on {platform.machine()}"

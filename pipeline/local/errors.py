@@ -1,22 +1,23 @@
-"""What goes wrong in a run, as one clear message; and how to find that message in what a component raised."""
+"""Errors of a run, each with one message for the user, and the search for the root cause of what a component raised."""
 
 import errno
 import re
 from collections.abc import Iterator
 
-# What components raise, by name, where the data are at fault; these errors keep their messages to a fit length.
+# Names of the exceptions that components raise for bad input data. Their messages are never shortened, since those
+# errors limit the length themselves.
 DATA_ERRORS = ("DataError", "AnomalyError")
 
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<type>[A-Z]\w*(?:Error|Exception|Failure)): (?P<text>.+)$")
-_BEAM_STEP = re.compile(r"\s*\[while running '.*$", re.DOTALL)
-_LONGEST = 1000
+_BEAM_STEP_SUFFIX = re.compile(r"\s*\[while running '.*$", re.DOTALL)
+_MAX_MESSAGE_CHARACTERS = 1000
 _UNINFORMATIVE_TYPES = ("Exception", "RuntimeError")
-_DISK_FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+_DISK_FULL_TEXTS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 class RunError(Exception):
-    """A run that failed; the message is for the user, whole and without a traceback."""
+    """A run that failed; the message tells the user everything, so that no traceback is shown."""
 
     exit_code = 1
 
@@ -25,8 +26,8 @@ class NodeFailed(RunError):
     """A component failed.
 
     Attributes:
-      node_id: the component.
-      reason: the root error, in a line or a few.
+      node_id: the id of the component.
+      reason: the message of the root cause, one or a few lines.
     """
 
     def __init__(self, node_id: str, reason: str):
@@ -35,41 +36,44 @@ class NodeFailed(RunError):
 
 
 class BadInputFound(NodeFailed):
-    """A component found that the input data are not as they should be."""
+    """A component found that the input data are invalid."""
 
     exit_code = 2
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether a full disk is behind an error, anywhere in its chain."""
+    """Returns whether the error, or any error in its chain of causes, comes from a full disk."""
     return any(
         (isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT))
-        or any(sign in str(link) for sign in _DISK_FULL)
+        or any(sign in str(link) for sign in _DISK_FULL_TEXTS)
         for link in _chain(error)
     )
 
 
 def root_cause(error: BaseException) -> tuple[str, str]:
-    """The type's name and the text of the error that started it all.
+    """Returns the type name and the message of the error that caused the others.
 
-    Beam hands on what its workers raise as the text of a traceback; the error is then read from that text.
+    A full disk comes first, then a data error anywhere in the chain, then the end of the chain of causes. Beam
+    re-raises the errors of its workers with their traceback as the message; the cause is then parsed from that text.
     """
     if disk_is_full(error):
         return "OSError", "No space left on device"
     for link in _chain(error):
-        kind, text = _read(link)
+        kind, text = _type_and_message(link)
         if kind in DATA_ERRORS:
             return kind, text
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    return _read(first)
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return _type_and_message(cause)
 
 
-def _read(error: BaseException) -> tuple[str, str]:
+def _type_and_message(error: BaseException) -> tuple[str, str]:
+    """Returns the type name and message of one error, or of the cause in a traceback that its message contains."""
     text = str(error)
     if _TRACEBACK in text:
-        # What was raised while another error was handled matters more; what was raised from another, less.
+        # A traceback prints the oldest error of a chain first. Of errors raised while another one was handled, the last
+        # one matters most; of errors raised `from` another one, the first, which is their cause.
         text = text.split("During handling of the above exception")[-1]
         text = text.split("The above exception was the direct cause")[0]
         matches = [match for line in text.splitlines() if (match := _EXCEPTION_LINE.match(line.strip()))]
@@ -80,12 +84,12 @@ def _read(error: BaseException) -> tuple[str, str]:
 
 
 def _shortened(text: str) -> str:
-    text = _BEAM_STEP.sub("", text).strip() or "no message"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    text = _BEAM_STEP_SUFFIX.sub("", text).strip() or "no message"
+    return text if len(text) <= _MAX_MESSAGE_CHARACTERS else f"{text[:_MAX_MESSAGE_CHARACTERS]} …"
 
 
 def node_failure(node_id: str, error: BaseException) -> NodeFailed:
-    """The failure of a component, told by its root cause."""
+    """Returns the failure of a component, with the message of its root cause."""
     kind, text = root_cause(error)
     if kind in DATA_ERRORS:
         return BadInputFound(node_id, text)
@@ -93,6 +97,7 @@ def node_failure(node_id: str, error: BaseException) -> NodeFailed:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields the error and then its causes, as a traceback would show them; a cycle ends the chain."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

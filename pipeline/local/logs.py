@@ -1,4 +1,4 @@
-"""Everything that libraries say goes into a log file; the console keeps only what is meant for the user."""
+"""Sends all output of libraries to a log file, so that the console shows only what is meant for the user."""
 
 import contextlib
 import io
@@ -21,7 +21,13 @@ _FORMAT = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
 
 @dataclass(frozen=True)
 class Consoles:
-    """The user's own standard output and error, out of the reach of libraries."""
+    """The original standard output and error, which libraries can no longer write to.
+
+    Attributes:
+      out: console on the standard output.
+      err: console on the standard error.
+      log: the log file that receives the output of libraries.
+    """
 
     out: Console
     err: Console
@@ -30,16 +36,16 @@ class Consoles:
 
 @contextlib.contextmanager
 def quiet_libraries(folder: Path) -> Iterator[Consoles]:
-    """Sends standard output, standard error (that of native code too) and all logging to a new file.
+    """Redirects standard output, standard error (native code's too) and all logging to a new log file.
 
     Args:
-      folder: where to make `run-<timestamp>.log`.
+      folder: where to create `run-<timestamp>-<process id>.log`.
 
     Yields:
       Consoles on the standard output and error as they were before.
 
     Raises:
-      RunError: the file cannot be made.
+      RunError: the log file cannot be created.
     """
     path = folder / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
@@ -50,29 +56,30 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
     sys.stderr.flush()
     with contextlib.ExitStack() as stack:
         stack.enter_context(file)
-        out = stack.enter_context(_duplicate(sys.stdout, 1))
-        err = stack.enter_context(_duplicate(sys.stderr, 2))
-        # Libraries keep the stream beyond the run, so it is never closed; afterwards it swallows what it gets.
+        out = stack.enter_context(_duplicate_stream(sys.stdout, 1))
+        err = stack.enter_context(_duplicate_stream(sys.stderr, 2))
+        # Libraries keep a reference to `log` after the run, so it is never closed; once `sink` is released, it drops
+        # whatever is written to it.
         sink = _Forgiving(file)
         stack.callback(sink.release)
         log = io.TextIOWrapper(io.BufferedWriter(sink), "utf-8", line_buffering=True)
         stack.callback(log.flush)
         for descriptor in (1, 2):
-            stack.enter_context(_descriptor_moved(descriptor, file.fileno()))
+            stack.enter_context(_descriptor_redirected(descriptor, file.fileno()))
         stack.enter_context(contextlib.redirect_stdout(log))
         stack.enter_context(contextlib.redirect_stderr(log))
-        stack.enter_context(_logging_to(log))
+        stack.enter_context(_root_logger_writing_to(log))
         yield Consoles(out=Console(file=out, highlight=False), err=Console(file=err, highlight=False), log=path)
 
 
 class _Forgiving(io.RawIOBase):
-    """Writes to a file; what does not fit on a full disk is dropped, so that logging never hides the first error."""
+    """Writes to a file and ignores errors such as a full disk, so that logging never hides the run's own error."""
 
     def __init__(self, file: io.FileIO):
         self._file: io.FileIO | None = file
 
     def release(self) -> None:
-        """Lets go of the file; from now on everything is dropped."""
+        """Forgets the file; from now on, `write` drops everything."""
         self._file = None
 
     def writable(self) -> bool:
@@ -87,13 +94,19 @@ class _Forgiving(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _duplicate(stream: TextIO, descriptor: int) -> Iterator[TextIO]:
-    """A second handle on a standard stream; the stream itself where a test runner put its own in its place."""
+def _duplicate_stream(stream: TextIO, descriptor: int) -> Iterator[TextIO]:
+    """Yields a stream on a duplicate of a standard descriptor, which the redirection of that descriptor leaves alone.
+
+    Args:
+      stream: sys.stdout or sys.stderr.
+      descriptor: 1 or 2. If the stream does not write to it, for example because a test runner replaced the stream,
+        the stream itself is yielded.
+    """
     try:
-        own = stream.fileno() == descriptor
+        uses_descriptor = stream.fileno() == descriptor
     except (OSError, ValueError):
-        own = False
-    if not own:
+        uses_descriptor = False
+    if not uses_descriptor:
         yield stream
         return
     with os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors="replace", buffering=1) as duplicate:
@@ -101,20 +114,22 @@ def _duplicate(stream: TextIO, descriptor: int) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _descriptor_moved(descriptor: int, target: int) -> Iterator[None]:
-    kept = os.dup(descriptor)
+def _descriptor_redirected(descriptor: int, target: int) -> Iterator[None]:
+    """Makes a file descriptor refer to what `target` refers to, and restores it afterwards."""
+    saved = os.dup(descriptor)
     os.dup2(target, descriptor)
     try:
         yield
     finally:
-        os.dup2(kept, descriptor)
-        os.close(kept)
+        os.dup2(saved, descriptor)
+        os.close(saved)
 
 
 @contextlib.contextmanager
-def _logging_to(log: TextIO) -> Iterator[None]:
+def _root_logger_writing_to(log: TextIO) -> Iterator[None]:
+    """Replaces the root logger's handlers with one that writes to `log`, and restores the logging set-up afterwards."""
     root = logging.getLogger()
-    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    handlers, level, raise_exceptions = root.handlers[:], root.level, logging.raiseExceptions
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter(_FORMAT))
     root.handlers[:] = [handler]
@@ -125,6 +140,6 @@ def _logging_to(log: TextIO) -> Iterator[None]:
         yield
     finally:
         logging.captureWarnings(False)
-        logging.raiseExceptions = raises
+        logging.raiseExceptions = raise_exceptions
         root.handlers[:] = handlers
         root.setLevel(level)

@@ -1,4 +1,4 @@
-"""The most memory that this process and its children held together."""
+"""Measures the peak memory of this process and its descendants together."""
 
 import threading
 from pathlib import Path
@@ -9,21 +9,22 @@ _INTERVAL_SECONDS = 0.5
 
 
 class PeakMemory:
-    """Watches the resident memory of this process and of all its descendants while in use.
+    """A context manager that samples the resident memory of this process and all its descendants.
 
-    Pages that processes share are counted in each, so the figure errs on the large side.
+    A page that several processes share counts once for each of them, so the figure can be too large.
     """
 
     def __init__(self) -> None:
         self._peak_kb = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+        self._thread = threading.Thread(target=self._sample_until_stopped, name="peak-memory", daemon=True)
 
     @property
     def megabytes(self) -> int:
         """The peak so far, in MB of 1024 kB."""
-        own = _status_kb(Path("/proc/self/status"), "VmHWM")
-        return max(self._peak_kb, own) // 1024
+        # The kernel's own peak of this process alone: sampling can miss a short peak.
+        process_peak_kb = _status_field_kb(Path("/proc/self/status"), "VmHWM")
+        return max(self._peak_kb, process_peak_kb) // 1024
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -35,15 +36,16 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample_until_stopped(self) -> None:
         while True:
-            self._peak_kb = max(self._peak_kb, _tree_kb(Path("/proc/self")))
+            self._peak_kb = max(self._peak_kb, _process_tree_kb(Path("/proc/self")))
             if self._stop.wait(_INTERVAL_SECONDS):
                 return
 
 
-def _tree_kb(process: Path) -> int:
-    total = _status_kb(process / "status", "VmRSS")
+def _process_tree_kb(process: Path) -> int:
+    """Returns the resident memory, in kB, of a process (its folder in /proc) and all its descendants."""
+    total = _status_field_kb(process / "status", "VmRSS")
     try:
         tasks = list((process / "task").iterdir())
     except OSError:
@@ -53,12 +55,12 @@ def _tree_kb(process: Path) -> int:
             children = (task / "children").read_text().split()
         except OSError:
             continue
-        total += sum(_tree_kb(Path("/proc") / child) for child in children)
+        total += sum(_process_tree_kb(Path("/proc") / child) for child in children)
     return total
 
 
-def _status_kb(status: Path, field: str) -> int:
-    """A field of a process's status in kB; 0 when the process ended meanwhile."""
+def _status_field_kb(status: Path, field: str) -> int:
+    """Returns a field, in kB, of a process's status file; 0 if the process has ended meanwhile."""
     try:
         lines = status.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The output folder of a run: what lies where, and whether a run may write there."""
+"""The output folder of a run: its layout, and the checks and the lock before a run writes to it."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.local.errors import RunError
 
 _MEGABYTE = 2**20
-_SQLITE_PATIENCE_SECONDS = 1.0
+_SQLITE_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class OutputFolder:
 
     @property
     def data(self) -> Path:
-        """Generated data, for runs without data of their own."""
+        """The folder of synthetic data, for runs without a data folder."""
         return self.root / "data"
 
     @property
     def logs(self) -> Path:
-        """One log file a run."""
+        """The folder of log files, one for each run."""
         return self.root / "logs"
 
     @property
     def metadata(self) -> Path:
-        """The ML Metadata store."""
+        """The SQLite file of the ML Metadata store."""
         return self.root / "metadata.sqlite"
 
     @property
@@ -49,18 +49,21 @@ class OutputFolder:
 
     @property
     def summary(self) -> Path:
-        """What the last finished run came to."""
+        """The file with the results of the last finished run."""
         return self.root / "summary.json"
 
     def tuned(self, model: str) -> Path:
-        """The configuration that the last search for a model's hyper-parameters came to."""
+        """The configuration file with the best hyper-parameters that the last search found for a model."""
         return self.root / f"tuned-{model}.yaml"
 
     def prepare(self, free_megabytes: int) -> None:
-        """Makes the folder, and checks that it can be written and that the disk has room.
+        """Creates the folder, and checks that it is writable and that its disk has enough free space.
+
+        Args:
+          free_megabytes: the free space that the disk must have, in MiB.
 
         Raises:
-          RunError: it cannot be written, or there is less room than asked for.
+          RunError: the folder is not writable, or the disk has less free space.
         """
         try:
             for folder in (self.root, self.logs):
@@ -78,10 +81,10 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for one run; the lock goes with the process, however that ends.
+        """Locks the folder for one run; the operating system frees the lock even if the process is killed.
 
         Raises:
-          RunError: another run holds it.
+          RunError: another run has locked the folder.
         """
         with (self.root / ".lock").open("a+") as file:
             try:
@@ -99,10 +102,10 @@ class OutputFolder:
             yield
 
     def check_metadata(self) -> None:
-        """Checks that the metadata store, if there is one, can be used.
+        """Checks that the metadata store, if there is one, is usable.
 
         Raises:
-          RunError: it is damaged, or held by another process, or gone while what it described is still there.
+          RunError: the store is damaged or locked by another process, or it is missing although artifacts exist.
         """
         if not self.metadata.exists():
             if self.artifacts.is_dir() and any(self.artifacts.iterdir()):
@@ -112,7 +115,7 @@ class OutputFolder:
                 )
             return
         try:
-            with contextlib.closing(sqlite3.connect(self.metadata, timeout=_SQLITE_PATIENCE_SECONDS)) as store:
+            with contextlib.closing(sqlite3.connect(self.metadata, timeout=_SQLITE_TIMEOUT_SECONDS)) as store:
                 store.execute("BEGIN IMMEDIATE")
                 (verdict,) = store.execute("PRAGMA quick_check(1)").fetchone()
                 store.execute("ROLLBACK")
@@ -128,7 +131,7 @@ class OutputFolder:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is the old one or the new one, whole, whenever it is read."""
-    draft = path.with_name(f"{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    """Writes a file atomically: a reader finds either the old content or the new, never a part of it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

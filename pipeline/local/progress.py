@@ -1,4 +1,4 @@
-"""Shows how a run proceeds: a line for every node, the trainers' epochs beneath theirs."""
+"""Shows the progress of a run: a line for every node, and what the trainers log about their epochs."""
 
 import logging
 from collections.abc import Callable
@@ -15,25 +15,30 @@ TRAINERS_LOGGER = "trainers"
 
 
 class RunProgress:
-    """Prints `[5/24] Transform … 41 s` for every node that ends; on a terminal, also a clock beside the running one.
+    """Prints `[5/24] Transform … 41 s` when a node ends; on a terminal, also shows the running node with a clock.
 
-    Use as a context manager, which also shows what the trainers log. Implements `pipeline.nodes.Observer`.
+    While it is used as a context manager, it also shows what the trainers log. Implements `pipeline.nodes.Observer`.
     """
 
     def __init__(self, console: Console, total: int):
-        """Args: total is the number of nodes."""
+        """Creates the display.
+
+        Args:
+          console: where to print.
+          total: the number of nodes of the pipeline.
+        """
         self._console = console
         self._total = total
         self._count = 0
         self._node_id = ""
-        self._noted = False
+        self._has_notes = False
         self._clock: Progress | None = None
         self._task = TaskID(0)
-        self._handler = _Notes(self.note)
+        self._handler = _NoteHandler(self.note)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            # The streams stay as they are: what libraries print belongs in the log.
+            # rich must not capture standard output and error: what libraries print there belongs in the log file.
             self._clock = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -56,21 +61,21 @@ class RunProgress:
             self._clock.stop()
 
     def started(self, node_id: str) -> None:
-        """A node starts."""
+        """Notes that a node has started, and shows it on a terminal."""
         self._count += 1
-        self._node_id, self._noted = node_id, False
+        self._node_id, self._has_notes = node_id, False
         if self._clock:
             self._clock.reset(self._task, description=self._label(), visible=True)
 
     def note(self, text: str) -> None:
-        """Something to know about the running node."""
-        if not self._noted and not self._clock:
+        """Prints a line about the running node; without a clock that shows the node, its label is printed first."""
+        if not self._has_notes and not self._clock:
             self._console.print(self._label())
-        self._noted = True
+        self._has_notes = True
         self._console.print(f"        [dim]{escape(text)}[/dim]", soft_wrap=True)
 
     def finished(self, node: NodeRun) -> None:
-        """A node has ended."""
+        """Prints the line of a node that has ended."""
         if self._clock:
             self._clock.update(self._task, visible=False)
         style = {"complete": "green", "failed": "bold red"}.get(node.state, "dim")
@@ -84,7 +89,9 @@ class RunProgress:
         return escape(f"[{self._count:>{width}}/{self._total}] {self._node_id}")
 
 
-class _Notes(logging.Handler):
+class _NoteHandler(logging.Handler):
+    """Passes the messages of log records to a function."""
+
     def __init__(self, note: Callable[[str], None]):
         super().__init__(logging.INFO)
         self._note = note
@@ -94,7 +101,7 @@ class _Notes(logging.Handler):
 
 
 def duration(seconds: float) -> str:
-    """A duration as one reads it: `0.4 s`, `41 s`, `3 min 5 s`."""
+    """Formats a duration for display: `0.4 s`, `41 s`, `3 min 5 s`."""
     if seconds < 0.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

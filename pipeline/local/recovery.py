@@ -1,4 +1,4 @@
-"""Clears away what a run that was killed, or failed, left half-made: nothing of it is ever used or served."""
+"""Removes the half-written outputs of a run that was killed or failed, so that nothing ever uses or serves them."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ _SAVED_MODEL = "saved_model.pb"
 
 
 def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
-    """Connection to the SQLite metadata store at a path, which is made where there is none."""
+    """Returns the connection to the SQLite metadata store at a path; connecting creates a missing store."""
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(path)
     config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
@@ -27,23 +27,23 @@ def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
 
 
 def recover(output: OutputFolder) -> int:
-    """Removes the files of executions that did not end well, and marks those still open as failed.
+    """Removes the files of executions that failed or did not finish, and marks the unfinished ones as failed.
 
-    To be called by the only run on the folder, before or after the pipeline runs. Files go first: on a full disk the
-    metadata store may need the room.
+    Only the run that has locked the folder may call this, and only while no pipeline is running. Files are removed
+    first: on a full disk, the metadata store may need the space to record the failures.
 
     Returns:
-      The number of executions that were still open.
+      The number of executions that had not finished.
     """
     if not output.metadata.exists():
         return 0
     store = mlmd.MetadataStore(metadata_config(output.metadata))
     executions = store.get_executions()
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
-    broken = {execution.id for execution in executions if execution.last_known_state == _FAILED}
-    broken.update(execution.id for execution in unfinished)
-    _remove_artifacts(output.artifacts, broken)
-    _remove_unpublished_models(output.serving, store, broken)
+    failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}
+    failed_ids.update(execution.id for execution in unfinished)
+    _remove_artifacts(output.artifacts, failed_ids)
+    _remove_unpublished_models(output.serving, store, failed_ids)
     for execution in unfinished:
         execution.last_known_state = _FAILED
     if unfinished:
@@ -53,7 +53,11 @@ def recover(output: OutputFolder) -> int:
 
 
 def _remove_artifacts(root: Path, execution_ids: set[int]) -> None:
-    """Removes COMPONENT/OUTPUT/EXECUTION and COMPONENT/.system/executor_execution/EXECUTION."""
+    """Removes the folders of the given executions, and every component's stateful working folder.
+
+    These are COMPONENT/OUTPUT/EXECUTION, COMPONENT/.system/executor_execution/EXECUTION and
+    COMPONENT/.system/stateful_working_dir/*.
+    """
     names = {str(execution_id) for execution_id in execution_ids}
     for folder in (*root.glob("*/*/*"), *root.glob("*/.system/executor_execution/*")):
         if folder.name in names:
@@ -64,11 +68,17 @@ def _remove_artifacts(root: Path, execution_ids: set[int]) -> None:
 
 
 def _remove_unpublished_models(serving: Path, store: mlmd.MetadataStore, execution_ids: set[int]) -> None:
-    """Removes the versions that a Pusher which did not end well may have copied, whole or in part.
+    """Removes the model versions that a failed or unfinished Pusher may have copied, completely or in part.
 
-    A push whose version is gone from the serving folder loses its archived copy too, so that the Pusher runs again.
+    Where the version of an earlier, successful push is missing from the serving folder, the archived copy of that push
+    is removed too, so that its Pusher runs again instead of coming from the cache.
+
+    Args:
+      serving: the folder of pushed models, as NAME/VERSION.
+      store: the metadata store.
+      execution_ids: the executions that failed or did not finish.
     """
-    pushed: set[tuple[str, ...]] = set()
+    pushed: set[tuple[str, ...]] = set()  # (NAME, VERSION)
     for artifact in store.get_artifacts_by_type("PushedModel"):
         if not artifact.custom_properties["pushed"].int_value:
             continue
@@ -82,8 +92,9 @@ def _remove_unpublished_models(serving: Path, store: mlmd.MetadataStore, executi
         if execution.id in execution_ids
     ]
     for version in serving.glob("*/*"):
-        # Pushers name versions by the second.
-        in_doubt = version.name.isdigit() and int(version.name) >= min(starts, default=sys.maxsize)
-        if in_doubt and version.parts[-2:] not in pushed:
+        # A Pusher names a version by the Unix time of the push in seconds, so that a version older than all of these
+        # executions cannot be theirs.
+        may_be_partial = version.name.isdigit() and int(version.name) >= min(starts, default=sys.maxsize)
+        if may_be_partial and version.parts[-2:] not in pushed:
             _logger.warning("Removing %s, which was not pushed to the end.", version)
             shutil.rmtree(version, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a search for hyper-parameters came to: a table of its trials, and the best of them as a configuration."""
+"""Results of a search for hyper-parameters: a table of its trials, and the best trial as a configuration file."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,19 +13,19 @@ from rich.table import Table
 from pipeline.config import Config
 from pipeline.local.output import write_whole
 
-_RESULTS = "tuner_results.json"
-_NOT_TRIED = ("trial_id", "score")
+_RESULTS_FILE = "tuner_results.json"
+_NOT_HYPERPARAMETERS = ("trial_id", "score")  # Keys of a trial in that file that are not its hyper-parameters.
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial that came to its end.
+    """A trial that finished.
 
     Attributes:
-      number: from 1, in the order in which they ran.
-      tried: the hyper-parameters.
-      value: the objective on the eval split.
-      seconds: how long it took; None where its record is gone.
+      number: the trial's position, from 1, in the order in which the trials ran.
+      tried: the hyper-parameters that the trial set.
+      value: the value of the objective on the eval split.
+      seconds: how long the trial took; None if keras-tuner's record of it is missing.
     """
 
     number: int
@@ -36,13 +36,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """A search.
+    """The results of a search.
 
     Attributes:
-      model: whose hyper-parameters.
-      objective: the name of what was measured on the eval split.
-      sign: 1 where larger is better, -1 where smaller is.
-      trials: those that came to their end, the best first.
+      model: the name of the model whose hyper-parameters were searched.
+      objective: the name of the metric, measured on the eval split.
+      sign: 1 if larger values are better, -1 if smaller ones are.
+      trials: the trials that finished, best first.
     """
 
     model: str
@@ -57,23 +57,23 @@ class Search:
 
     @property
     def direction(self) -> str:
-        """Which values are better."""
+        """Says in words which values of the objective are better."""
         return "larger is better" if self.sign > 0 else "smaller is better"
 
 
 def read_trials(results: Path, records: Path) -> list[Trial]:
-    """The trials of a Tuner, the best first.
+    """Reads the trials of a Tuner, best first.
 
     Args:
-      results: its output `tuner_results`.
-      records: the folder of keras-tuner's own records, which alone tell how long a trial took.
+      results: folder of the Tuner's output `tuner_results`.
+      records: folder of keras-tuner's own records; only these say how long a trial took.
     """
     from trainers.loop.search_spaces import from_choices
     from trainers.loop.tuning import SECONDS
 
     trials = []
-    for row in json.loads((results / _RESULTS).read_text()):
-        tried = from_choices({name: value for name, value in row.items() if name not in _NOT_TRIED})
+    for row in json.loads((results / _RESULTS_FILE).read_text()):
+        tried = from_choices({name: value for name, value in row.items() if name not in _NOT_HYPERPARAMETERS})
         record = records / f"trial_{row['trial_id']}" / "trial.json"
         seconds = None
         if record.is_file():
@@ -84,12 +84,12 @@ def read_trials(results: Path, records: Path) -> list[Trial]:
 
 
 def trials_table(search: Search) -> Table:
-    """The trials of a search, the best first."""
+    """Returns a table of the trials of a search, best first."""
     table = Table(title=f"Trials of {search.model}, by eval {search.objective}: {search.direction}")
     table.title_justify = "left"
     for column in ("trial", search.objective, "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
-    # All in one column, which wraps: beside columns of their own there would soon be no room for the values.
+    # All hyper-parameters share one column, which wraps: a column for each would soon be too narrow for its values.
     table.add_column("hyper-parameters", overflow="fold")
     for trial in search.trials:
         tried = ", ".join(f"{name} {json.dumps(value)}" for name, value in trial.tried.items())
@@ -100,32 +100,41 @@ def trials_table(search: Search) -> Table:
 
 
 def write_tuned(config: Config, search: Search, command: str, path: Path) -> None:
-    """Writes the configuration with the best hyper-parameters, under a comment that tells where they come from.
+    """Writes a configuration with the best hyper-parameters, below a comment that says which search found them.
 
-    It sets what the searched configuration set, and the best hyper-parameters. The file is the old one or the new one,
-    whole, whenever it is read.
+    The file sets what the configuration of the search set, with the best hyper-parameters in place of its own. It is
+    replaced atomically: a reader finds either the old content or the new.
 
     Args:
-      config: what was searched with.
-      search: what was found.
-      command: that found it.
-      path: the file.
+      config: the configuration of the search.
+      search: the results of the search.
+      command: the command line of the search.
+      path: the file to write.
     """
-    first = [trial.value for trial in search.trials if trial.number == 1]
-    before = f"; {first[0]:.6g} with the settings as they were" if first else ""
+    # The first trial uses the settings of the configuration unchanged.
+    first_value = [trial.value for trial in search.trials if trial.number == 1]
+    comparison = f"; {first_value[0]:.6g} with the settings as they were" if first_value else ""
     if search.best.number == 1:
-        before = ", which is that of the settings as they were"
+        comparison = ", which is that of the settings as they were"
     comment = [
         *f"Found by: {command}".splitlines(),
         f"Best of {len(search.trials)} trials by {search.objective} on the eval split ({search.direction}): "
-        f"{search.best.value:.6g}{before}.",
+        f"{search.best.value:.6g}{comparison}.",
     ]
-    text = yaml.dump(tuned_tree(config, search.model, search.best.tried), Dumper=_Dumper, sort_keys=False)
+    text = yaml.dump(tuned_tree(config, search.model, search.best.tried), Dumper=_InlineListDumper, sort_keys=False)
     write_whole(path, "".join(f"# {line}\n" for line in comment) + text)
 
 
 def tuned_tree(config: Config, model: str, best: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration sets, with the best hyper-parameters of a model, which is then tuned no more."""
+    """Returns the values that a configuration sets explicitly, with the best hyper-parameters of a model.
+
+    The model is taken out of `tuning.models`, so that a run with the result does not tune it again.
+
+    Args:
+      config: the configuration of the search.
+      model: the name of the model.
+      best: its best hyper-parameters.
+    """
     tree = config.model_dump(mode="json", exclude_unset=True)
     tree.setdefault("models", {}).setdefault(model, {}).update(best)
     tuning = tree.get("tuning", {})
@@ -134,12 +143,12 @@ def tuned_tree(config: Config, model: str, best: Mapping[str, Any]) -> dict[str,
     return tree
 
 
-class _Dumper(yaml.SafeDumper):
-    """YAML with lists in one line."""
+class _InlineListDumper(yaml.SafeDumper):
+    """Writes YAML with each list on a single line."""
 
 
-def _list(dumper: yaml.SafeDumper, values: Iterable[Any]) -> yaml.Node:
+def _represent_list(dumper: yaml.SafeDumper, values: Iterable[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
 
 
-_Dumper.add_representer(list, _list)
+_InlineListDumper.add_representer(list, _represent_list)
