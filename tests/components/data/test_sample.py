@@ -60,7 +60,7 @@ def test_the_layout_is_that_of_movielens_1m(folder, data):
         movies.decode("utf-8")
     summary = summarize(data)
     assert (summary.users, summary.movies, summary.ratings) == (USERS, MOVIES, RATINGS)
-    # MovieLens 1M: 5.6, 10.8, 26.1, 34.9 and 22.6 % of 1 to 5; April 2000 to February 2003.
+    # In MovieLens 1M, 5.6, 10.8, 26.1, 34.9 and 22.6 % of ratings are 1 to 5, from April 2000 to February 2003.
     shares = [count / RATINGS for count in summary.histogram.values()]
     np.testing.assert_allclose(shares, [0.056, 0.108, 0.261, 0.349, 0.226], atol=0.01)
     assert summary.first.year == 2000

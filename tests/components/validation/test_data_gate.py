@@ -118,7 +118,7 @@ def test_a_new_column_is_found(gate, split):
     assert (anomaly.split, anomaly.feature, anomaly.short) == (split, "colour", "New column")
 
 
-def test_the_catalogue_must_have_no_ratings_and_valid_movie_features(gate):
+def test_ratings_in_the_catalogue_and_bad_movie_features_are_found(gate):
     gate.splits["movies"]["rating"] = lists([3.0] * ROWS["movies"])
     gate.splits["movies"]["release_year"] = with_first(gate.splits["movies"]["release_year"], 1800)
     assert {(each.split, each.feature) for each in gate.anomalies()} == {

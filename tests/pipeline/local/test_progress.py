@@ -1,4 +1,4 @@
-"""While a run goes on, each node is run_output with its number, its outcome and its duration."""
+"""While a run goes on, each node is shown with its number, its outcome and its duration."""
 
 import io
 import logging

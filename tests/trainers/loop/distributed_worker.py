@@ -27,7 +27,8 @@ from trainers.loop import training  # noqa: E402
 from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
 from trainers.specs import spec_of  # noqa: E402
 
-# Dropout is off, because it is random. The last batch of 100 has an odd number of rows, which replicas cannot halve.
+# Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
+# replicas cannot divide evenly.
 _COMMON = {"dropout": 0.0, "batch_size": 100, "epochs": 2, "learning_rate": 0.01, "embedding_dim": 4, "l2": 1e-3}
 _NETWORK = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
 _RATING = _NETWORK | {"factor_dim": 4, "dropout": 0.0, "embedding_dim": 4, "l2": 1e-3}
