@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Set-up and fixtures that all tests share."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 
 from transform.legacy_keras import ensure_legacy_keras
 
-# Tests import TensorFlow in any order.
+# Any test may be the first to import TensorFlow, and TensorFlow chooses its Keras at that import.
 ensure_legacy_keras()
 
 
 @pytest.fixture(scope="session")
 def ml1m_dir() -> Path:
-    """The folder of real MovieLens 1M, which ML1M_DIR names; without it the test is skipped."""
+    """The folder of MovieLens 1M, from the environment variable ML1M_DIR; if this is not set, the test is skipped."""
     folder = os.environ.get("ML1M_DIR")
     if not folder:
         pytest.skip(

@@ -1,4 +1,4 @@
-"""Real MovieLens 1M passes the data gate, whatever the split."""
+"""MovieLens 1M passes the data gate with every split strategy."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ml1m
 
 
 def splits(folder: Path, strategy: Strategy) -> dict[str, pa.Table]:
-    """The rows of train, eval and movies as they are read from tf.Examples, with short histories."""
+    """The rows of train, eval and movies as read from tf.Examples, with at most two movies in a history."""
     data = read_movielens(folder)
     movies = MovieTable(data)
     batches: dict[str, list[pa.Table]] = {"train": [], "eval": [], "movies": [decoded(movies.all())]}

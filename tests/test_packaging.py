@@ -1,4 +1,4 @@
-"""What is built of the project: the wheel stands by itself, and the image copies what there is."""
+"""The wheel works without a checkout, and the image copies only files that exist."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ PACKAGES = ("components", "pipeline", "serving", "trainers", "transform")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The project's wheel, built from a copy of what it is made of."""
+    """The project's wheel, built from a copy of its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in ("pyproject.toml", "setup.py", "README.md"):
@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
 
 
 @pytest.mark.component
-def test_the_wheel_imports_where_there_is_no_checkout(wheel, tmp_path):
+def test_the_wheel_can_be_imported_without_a_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     program = f"""
@@ -72,7 +72,7 @@ print(len(ours))
     assert int(result.stdout.split()[-1]) > len(PACKAGES)
 
 
-def test_the_image_copies_only_what_the_repository_and_the_build_context_have():
+def test_the_image_copies_only_files_of_the_repository_and_the_build_context():
     text = (ROOT / "kubeflow" / "Dockerfile").read_text()
     copies = re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)
     sources = [source for copy in copies for source in copy.split()[:-1]]
@@ -83,7 +83,7 @@ def test_the_image_copies_only_what_the_repository_and_the_build_context_have():
         assert source in allowed, f"{source} should be in .dockerignore's exceptions"
 
 
-def test_the_image_sets_legacy_keras_and_runs_as_nobody_special():
+def test_the_image_sets_legacy_keras_and_does_not_run_as_root():
     final = (ROOT / "kubeflow" / "Dockerfile").read_text().split("\nFROM ")[-1]
     assert "TF_USE_LEGACY_KERAS=1" in final
     assert re.search(r"^USER (?!root|0)", final, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Set-up: what the script decides, and what an interruption leaves."""
+"""The set-up script chooses an environment that suits the machine, and leaves no half-made one when interrupted."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Programs of the machine that the script may use whatever a test pretends.
-USUAL = [
+# Real programs of this machine that the script may use in every test.
+REAL_PROGRAMS = [
     *(
         "awk",
         "bash",
@@ -38,7 +38,8 @@ FAKE_PYTHON = """#!/bin/bash
 [[ "$*" == *"-m pip"* ]] && exit 1
 exit 0
 """
-# As uv: it makes an environment, and takes as long to fill it as the file `slow` says.
+# A fake uv that makes an environment. `uv sync` takes 30 seconds if the file $UV_LOG.slow exists, and fails if
+# $UV_LOG.broken does.
 FAKE_UV = """#!/bin/bash
 echo "$*" >> "$UV_LOG"
 case "$1" in
@@ -63,7 +64,7 @@ def executable(path: Path, text: str) -> Path:
 
 
 class Machine:
-    """A pretended machine: a checkout with the set-up script, and a PATH with nothing but what a test puts there."""
+    """A simulated machine: a checkout with the set-up script, and a PATH with few programs and what a test provides."""
 
     def __init__(self, folder: Path):
         self.bin = folder / "bin"
@@ -72,7 +73,7 @@ class Machine:
         self.os_release = folder / "os-release"
         self.log = folder / "uv.log"
         self.bin.mkdir()
-        for name in USUAL:
+        for name in REAL_PROGRAMS:
             found = shutil.which(name)
             assert found, f"these tests need {name}"
             (self.bin / name).symlink_to(found)
@@ -139,9 +140,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-# ---- Decisions ----
-
-
 def test_a_new_glibc_means_a_plain_environment(machine):
     machine.pretend(glibc="glibc 2.39", os="fedora")
     machine.provide_python_and_uv()
@@ -174,7 +172,9 @@ def test_an_old_glibc_with_apt_means_newer_runtimes(machine, os, suite):
     ],
 )
 @pytest.mark.parametrize("arguments", [(), ("--explain",)])
-def test_where_it_cannot_it_says_what_is_missing_and_names_the_image(machine, pretended, provided, missing, arguments):
+def test_an_unsuitable_machine_is_told_what_is_missing_and_which_image_to_use(
+    machine, pretended, provided, missing, arguments
+):
     machine.pretend(**pretended)
     machine.provide(*provided)
     machine.provide_python_and_uv()
@@ -186,9 +186,9 @@ def test_where_it_cannot_it_says_what_is_missing_and_names_the_image(machine, pr
     assert machine.uv_calls("sync") == []
 
 
-def test_a_python_of_pyenv_is_found_when_it_is_not_on_the_path(machine):
+def test_a_python_of_pyenv_is_found_if_it_is_not_on_the_path(machine):
     python = executable(machine.bin.parent / ".pyenv" / "versions" / "3.11.7" / "bin" / "python3.11", FAKE_PYTHON)
-    # As pyenv's launchers do where no version is chosen.
+    # pyenv's launchers exit with 127 if no version is chosen.
     machine.provide("python3.11", text="#!/bin/bash\nexit 127\n")
     assert f"Python 3.11: {python}" in machine.run("--explain").stdout
 
@@ -205,16 +205,13 @@ def test_an_unknown_argument_is_a_usage_error(machine):
     assert "--everything" in result.stderr
 
 
-def test_no_uv_and_no_pip_says_so(machine):
+def test_missing_uv_and_pip_are_reported(machine):
     machine.pretend(os="fedora")
     machine.provide("python3.11", text=f'#!/bin/bash\nexec "{machine.python}" "$@"\n')
     result = machine.run()
     assert result.returncode == 1
     assert "uv is missing" in result.stderr
     assert not machine.venv.exists()
-
-
-# ---- Runs ----
 
 
 def test_the_second_call_does_nothing(machine):
@@ -229,7 +226,7 @@ def test_the_second_call_does_nothing(machine):
     assert (second.returncode, second.stderr, machine.log.read_text()) == (0, "", calls)
 
 
-def test_the_extras_are_added_and_then_satisfy_both_calls(machine):
+def test_extras_are_added_once_and_then_no_call_installs_anything(machine):
     machine.provide_python_and_uv()
     machine.run()
     machine.run("--all-extras")
@@ -249,7 +246,7 @@ def test_a_changed_input_updates_the_environment_and_keeps_the_extras(machine, n
 
 
 @pytest.mark.parametrize("before", ["nothing", "an environment"])
-def test_an_interruption_leaves_nothing_half_made_and_the_next_call_completes(machine, before):
+def test_an_interruption_leaves_no_half_made_environment_and_the_next_call_completes(machine, before):
     machine.provide_python_and_uv()
     if before == "an environment":
         assert machine.run().returncode == 0
@@ -300,7 +297,7 @@ def test_two_calls_at_once_make_one_environment(machine):
     assert (machine.venv / "complete").exists()
 
 
-def test_a_failed_download_of_packages_is_told_and_leaves_nothing(machine):
+def test_a_failed_download_of_packages_is_reported_and_leaves_nothing(machine):
     machine.pretend(glibc="glibc 2.36")
     machine.provide_python_and_uv()
     machine.provide("apt-get", "dpkg-deb")

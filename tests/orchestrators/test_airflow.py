@@ -1,4 +1,4 @@
-"""The pipeline loads as a DAG in a real Airflow, from the same definition."""
+"""Airflow itself loads the pipeline as a DAG, from the definition that local runs use too."""
 
 import json
 import os
@@ -18,7 +18,7 @@ print("RESULT" + json.dumps({"errors": {str(k): str(v) for k, v in bag.import_er
 """
 
 
-def load(dags, tmp_path, **settings):
+def load_dags(dags, tmp_path, **settings):
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
@@ -50,8 +50,8 @@ def dags(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_dag_has_the_components_and_their_order(dags, tmp_path):
-    found = load(
+def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
+    found = load_dags(
         dags, tmp_path, MOVIELENS_CONFIG="sample", MOVIELENS_DATA=str(tmp_path), MOVIELENS_OUTPUT=str(tmp_path / "out")
     )
     assert found["errors"] == {}
@@ -64,6 +64,6 @@ def test_dag_has_the_components_and_their_order(dags, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_missing_setting_is_named(dags, tmp_path):
-    found = load(dags, tmp_path, MOVIELENS_OUTPUT="")
+def test_a_missing_setting_is_named_in_the_import_error(dags, tmp_path):
+    found = load_dags(dags, tmp_path, MOVIELENS_OUTPUT="")
     assert "MOVIELENS_OUTPUT should be set" in "".join(found["errors"].values())

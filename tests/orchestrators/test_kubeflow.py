@@ -1,4 +1,4 @@
-"""The pipeline compiles for Kubeflow Pipelines, from the same definition."""
+"""The pipeline compiles for Kubeflow Pipelines, from the definition that local runs use too."""
 
 import json
 import runpy
@@ -27,7 +27,7 @@ def spec(tmp_path_factory):
     return json_format.ParseDict(json.loads(output.read_text())["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
 
 
-def test_has_every_component_of_the_graph(spec):
+def test_the_compiled_pipeline_has_every_component_of_the_graph(spec):
     tasks = set(spec.root.dag.tasks)
     models = ("dcn", "retrieval", "ranking", "joint")
     for stage in ("Trainer", "Evaluator", "Pusher"):
@@ -35,12 +35,12 @@ def test_has_every_component_of_the_graph(spec):
     assert {"MovieLensExampleGen", "DataGate", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
 
 
-def test_example_gen_has_the_rows_left_out_beside_the_examples(spec):
+def test_example_gen_has_the_outputs_examples_and_quarantine(spec):
     outputs = spec.components["MovieLensExampleGen"].output_definitions.artifacts
     assert set(outputs) == {"examples", "quarantine"}
 
 
-def test_keeps_the_edges(spec):
+def test_the_compiled_pipeline_keeps_the_dependencies(spec):
     gate = spec.root.dag.tasks["DataGate"]
     assert {"StatisticsGen", "ImportSchemaGen", "ExampleValidator", "DistributionValidator"} <= set(
         gate.dependent_tasks

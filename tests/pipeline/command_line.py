@@ -1,4 +1,4 @@
-"""Runs the command line in a process of its own, as a user would."""
+"""Runs the command line in a new process, as a user does."""
 
 import os
 import subprocess
@@ -12,13 +12,13 @@ MOVIELENS = "from pipeline.cli import main; main()"
 def run_code(
     code: str, *arguments: str, settings: tuple[str, ...] | list[str] = (), timeout: int = 500
 ) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in the root of the project, its output wide enough for every table.
+    """Runs Python code in the project's root folder, with output lines wide enough for every table.
 
     Args:
-      code: the code; MOVIELENS for the command line itself.
+      code: the Python code; MOVIELENS runs the command line itself.
       arguments: the command and its options.
-      settings: one `--set` each.
-      timeout: in seconds.
+      settings: settings to pass, each with an option `--set` of its own.
+      timeout: the time limit in seconds.
     """
     options = [option for setting in settings for option in ("--set", setting)]
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""The command line: help, exit codes and messages."""
+"""The command line explains every option, and reports each kind of error with a message and an exit code."""
 
 import shlex
 import subprocess
@@ -41,7 +41,7 @@ def test_every_command_and_option_is_explained(name: str) -> None:
             assert parameter.help, f"{command.name}: {parameter.name} should have a help text"
 
 
-def test_run_has_its_options() -> None:
+def test_help_of_run_lists_its_options() -> None:
     _, out, _ = invoke("run", "--help")
     for option in RUN_OPTIONS:
         assert option in out
@@ -96,13 +96,15 @@ def test_bad_configuration_or_data_exits_with_2_before_anything_is_written(
         (("ranking", "--trials", "0"), ("--trials",)),
     ],
 )
-def test_tune_says_which_models_and_trials_there_can_be(arguments: tuple[str, ...], expected: tuple[str, ...]) -> None:
+def test_tune_names_the_possible_models_and_refuses_zero_trials(
+    arguments: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
     code, _, err = invoke("tune", *arguments)
     assert code == 2
     assert all(part in err for part in expected)
 
 
-def test_the_command_of_a_search_can_be_given_again() -> None:
+def test_the_recorded_command_of_a_search_can_be_run_again() -> None:
     from pipeline.commands.tune import Model, _command
 
     sizes = "data.sample={users: 20}"
@@ -137,7 +139,7 @@ def test_interrupts_exit_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("doctor")[0] == 130
 
 
-def test_own_errors_show_their_message_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_error_shows_only_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise RunError("[x] is broken")
 
@@ -146,7 +148,7 @@ def test_own_errors_show_their_message_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert (code, err) == (1, "Error: [x] is broken\n")
 
 
-def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise LookupError("a defect")
 
@@ -162,7 +164,7 @@ def _replace_doctor(monkeypatch: pytest.MonkeyPatch, function: object) -> None:
     monkeypatch.setattr(cli, "load", lambda _: command)
 
 
-def test_a_run_whose_models_were_refused_exits_with_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_model_that_was_not_blessed_exits_with_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.commands import run
 
     refused = {"reasons": ["squared_error_gain is 0.0000; should be at least 0.0100"], "pushed": None}

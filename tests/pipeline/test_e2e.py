@@ -1,4 +1,4 @@
-"""The whole graph, from the command line, on a tiny sample: three runs in one output folder."""
+"""The command line runs the whole graph on a tiny sample, three times in one output folder."""
 
 import json
 import math
@@ -26,7 +26,7 @@ DEPENDS_ON_RANKING = {
 }
 SETTINGS = [
     "data.sample={users: 300, movies: 150, ratings: 15000}",
-    # Small batches, so that a few thousand ratings make steps enough to beat the baselines.
+    # With small batches, a few thousand ratings give enough training steps to beat the baselines.
     *(f"models.{name}.{setting}" for name in MODELS for setting in ("epochs=3", "batch_size=128")),
 ]
 ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 4, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left: its streams, summary, and the metadata store's counts after it."""
+    """The output and the summary of a run, and the counts of executions and artifacts in the store after it."""
 
     stdout: str
     stderr: str
@@ -90,7 +90,7 @@ def second(output: Path, first: Run) -> Run:
 
 @pytest.fixture(scope="module")
 def changed(output: Path, second: Run) -> Run:
-    # 3: whether the other ranker is as good as the first is not at stake here.
+    # Exit code 3 is accepted too, because the changed ranker need not be as good as the first.
     return run(output, "models.ranking.epochs=4", codes=(0, 3))
 
 
@@ -115,7 +115,7 @@ def test_all_models_are_measured_blessed_and_pushed(first: Run) -> None:
     assert first.summary["peak_rss_mb"] > 500
 
 
-def test_ends_with_ten_titles_from_the_server(first: Run) -> None:
+def test_a_run_ends_with_ten_titles_from_the_server(first: Run) -> None:
     _, answer = first.stdout.split("from the model server")
     assert sum("(" in line and ")" in line for line in answer.splitlines()) >= 10
     for name in NODES:
@@ -168,8 +168,8 @@ print("RESULT" + json.dumps({
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_exported_models_keep_one_contract(first: Run, output: Path, name: str) -> None:
-    """In a fresh process: the two signatures, a finite value for each row, and rows that do not see each other."""
+def test_all_exported_models_keep_the_same_contract(first: Run, output: Path, name: str) -> None:
+    """In a new process, each model has its two signatures and a finite value per row, independent of other rows."""
     (examples,) = output.glob("pipeline/MovieLensExampleGen/examples/*/Split-test")
     completed = subprocess.run(
         [sys.executable, "-c", CALL_MODEL, first.summary["models"][name]["pushed"], f"{examples}/*"],

@@ -1,4 +1,4 @@
-"""Data that fit every row's rules, but not each other: the command stops before anything is trained."""
+"""If every row is valid but train and eval differ in distribution, the command stops before Transform and training."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
 from tests.pipeline.command_line import MOVIELENS, run_code
 
-# After a cut in time, eval holds what came after the first 70 %.
+# With this temporal split, eval holds the ratings that follow the earliest 70 %.
 SETTINGS = ("data.split.strategy=temporal", "data.split.fractions={train: 0.7, eval: 0.15, test: 0.15}")
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.component, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def comedies_later(tmp_path: Path) -> Path:
-    """From the middle of the time on, only comedies are rated."""
+    """A data set in which all ratings after the median timestamp are of comedies."""
     folder = tmp_path / "data"
     generate_sample(folder, users=300, movies=150, ratings=9000)
     data = read_movielens(folder)
@@ -29,7 +29,7 @@ def comedies_later(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_drifted_distribution_ends_the_run_with_the_list(comedies_later, tmp_path):
+def test_a_drifted_distribution_stops_the_run_and_is_listed(comedies_later, tmp_path):
     output = tmp_path / "output"
     completed = run_code(MOVIELENS, "run", "--data", str(comedies_later), "--output", str(output), settings=SETTINGS)
     assert completed.returncode == 2, completed.stderr + completed.stdout

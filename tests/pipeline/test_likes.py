@@ -1,4 +1,4 @@
-"""Likes through the stock Evaluator and FeatureImportance: only rows that tell are counted, in both."""
+"""For likes, the stock Evaluator and FeatureImportance count only decided rows, those with other than 3 stars."""
 
 import json
 
@@ -25,7 +25,7 @@ from trainers.hyperparameters import DCNHyperparameters, Task
 
 pytestmark = pytest.mark.component
 
-WITHOUT = ("director", "star")
+MISSING_FEATURES = ("director", "star")
 
 
 def movie(number):
@@ -49,11 +49,11 @@ def rows():
 @pytest.fixture(scope="module")
 def splits(rows, tmp_path_factory):
     movies = [movie(n) for n in range(1, 13)]
-    graph = transform_graph.analyze([*rows, *movies], tmp_path_factory.mktemp("graph"), 4, WITHOUT)
+    graph = transform_graph.analyze([*rows, *movies], tmp_path_factory.mktemp("graph"), 4, MISSING_FEATURES)
     output = tft.TFTransformOutput(str(graph))
 
-    def transformed(given):
-        raw = tf.io.parse_example([transform_graph.serialize(row) for row in given], output.raw_feature_spec())
+    def transformed(raw_rows):
+        raw = tf.io.parse_example([transform_graph.serialize(row) for row in raw_rows], output.raw_feature_spec())
         return {name: x.numpy() for name, x in with_int32_indices(output.transform_features_layer()(raw)).items()}
 
     return Splits(transformed(rows), transformed(rows[:50]), transformed(movies), output)
@@ -61,7 +61,7 @@ def splits(rows, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(splits, tmp_path_factory):
-    """A model that has not learned a thing: it orders rows somehow, and does not beat the biases."""
+    """An untrained model: its order of the rows is arbitrary, and it does not beat the biases."""
     tf.keras.utils.set_random_seed(0)
     task = SPECS[Task.LIKE]
     decided = task.rows(splits)
@@ -83,7 +83,7 @@ def answers(rows, model):
     }
 
 
-def test_the_signatures_tell_chances_and_labels(rows, answers):
+def test_the_signatures_return_probabilities_and_labels(rows, answers):
     assert sorted(answers) == ["evaluate", "labels", "serving_default"]
     stars = np.array([row["rating"][0] for row in rows])
     assert set(stars) == {1, 2, 3, 4, 5}
@@ -95,7 +95,7 @@ def test_the_signatures_tell_chances_and_labels(rows, answers):
     assert ((served > 0) & (served < 1)).all()
 
 
-def test_the_evaluator_measures_the_rows_that_tell(rows, model, answers, tmp_path):
+def test_the_evaluator_measures_only_decided_rows(rows, model, answers, tmp_path):
     examples, evaluation = standard_artifacts.Examples(), standard_artifacts.ModelEvaluation()
     blessing = standard_artifacts.ModelBlessing()
     for name, artifact in (("examples", examples), ("evaluation", evaluation), ("blessing", blessing)):
@@ -125,13 +125,13 @@ def test_the_evaluator_measures_the_rows_that_tell(rows, model, answers, tmp_pat
     decided = answers["labels"]["is_decided"] > 0
     liked = answers["labels"]["is_liked"][decided] > 0
     for key, output in (("metrics", "like_probability"), ("baseline", "bias_like_probability")):
-        chances = answers["evaluate"][output][decided].astype(np.float64)
-        expected = like_metrics(np.log(chances / (1 - chances)), liked)
-        # The Evaluator sorts chances into 10,000 bins.
+        probabilities = answers["evaluate"][output][decided].astype(np.float64)
+        expected = like_metrics(np.log(probabilities / (1 - probabilities)), liked)
+        # The Evaluator is approximate: it counts probabilities in 10,000 bins.
         assert summary[key] == pytest.approx(expected, abs=2e-3)
     counted = read_evaluation(evaluation.uri)[""]
     assert sum(counted.values()) == decided.sum()
-    # The biases were fitted, the network was not.
+    # The biases were fitted to the data, the network was not.
     assert summary["baseline"]["log_loss"] < summary["metrics"]["log_loss"]
     (reason,) = summary["reasons"]
     gain = summary["baseline"]["log_loss"] - summary["metrics"]["log_loss"]
@@ -149,7 +149,7 @@ def transformed_example(arrays, row):
     return example.SerializeToString()
 
 
-def test_importance_is_that_of_the_rows_that_tell(splits, model, answers, tmp_path):
+def test_importance_is_measured_on_decided_rows_only(splits, model, answers, tmp_path):
     examples, graph = standard_artifacts.Examples(), standard_artifacts.TransformGraph()
     importance = FeatureImportanceReport()
     graph.uri = splits.transform.transform_savedmodel_dir.rsplit("/", 1)[0]
@@ -168,10 +168,12 @@ def test_importance_is_that_of_the_rows_that_tell(splits, model, answers, tmp_pa
 
     document = json.loads((tmp_path / "importance" / "importance.json").read_text())
     decided = answers["labels"]["is_decided"][:50] > 0
-    chances = answers["evaluate"]["like_probability"][:50][decided].astype(np.float64)
+    probabilities = answers["evaluate"]["like_probability"][:50][decided].astype(np.float64)
     liked = answers["labels"]["is_liked"][:50][decided] > 0
     assert document["rows"] == decided.sum() < 50
-    assert document["loss"] == pytest.approx(like_metrics(np.log(chances / (1 - chances)), liked)["log_loss"], rel=1e-3)
+    assert document["loss"] == pytest.approx(
+        like_metrics(np.log(probabilities / (1 - probabilities)), liked)["log_loss"], rel=1e-3
+    )
     names = {"user_id", "gender", "age", "occupation", "zip_code", "movie_id", "genres"}
     assert {each["feature"] for each in document["features"]} == names
     assert len(document["pairs"]) == 21

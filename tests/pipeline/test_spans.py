@@ -1,4 +1,4 @@
-"""Days of data, one after another, through the real graph up to Transform."""
+"""Spans of one day each, ingested one after another, pass through the real graph up to Transform."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ CONFIG = load_config("sample", ["data.spans=2"])
 
 
 class Store:
-    """The days so far, and what came of them."""
+    """The folder of the days that have arrived, the folder of later days, and the pipeline's output."""
 
     def __init__(self, folder: Path):
         self.later, self.days, self.root = folder / "later", folder / "days", folder / "root"
@@ -33,19 +33,19 @@ class Store:
         self.root.mkdir()
 
     def run(self, day: int) -> None:
-        """Lets a day arrive, and runs."""
+        """Moves a day into the folder that the pipeline reads, and runs the pipeline."""
         (self.later / f"span-{day}").rename(self.days / f"span-{day}")
         run_pipeline(data_pipeline(self.days, self.root, CONFIG), "local", CostObserver())
 
     def uris(self, kind: str, component: str) -> list[str]:
-        """Where a component's artifacts are, the first first."""
+        """URIs of a component's live artifacts, oldest first."""
         artifacts = mlmd.MetadataStore(metadata_config(self.root / "metadata.sqlite")).get_artifacts_by_type(kind)
         return [each.uri for each in artifacts if component in each.uri and each.state == each.LIVE]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two days that went well. The third holds ratings of comedies only, and is still to come."""
+    """The pipeline has run on two days; the third day has ratings of comedies only, and has not arrived yet."""
     folder = tmp_path_factory.mktemp("days")
     sample = folder / "sample"
     generate_sample(sample, users=300, movies=150, ratings=9000)
@@ -66,8 +66,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def rated(uris: list[str], *splits: str) -> list[tuple[int, int]]:
-    """Pairs of user_id and movie_id in some splits of examples."""
+def rated_pairs(uris: list[str], *splits: str) -> list[tuple[int, int]]:
+    """The pairs of user_id and movie_id in the given splits of examples."""
     tables = [read_split(uri, split) for uri in uris for split in splits]
     columns = [
         np.concatenate([table[name].combine_chunks().flatten().to_numpy() for table in tables])
@@ -76,17 +76,17 @@ def rated(uris: list[str], *splits: str) -> list[tuple[int, int]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def test_the_window_is_transformed(store):
+def test_all_spans_of_the_window_are_transformed(store):
     spans = store.uris("Examples", "MovieLensExampleGen")
     assert len(spans) == 2
     transformed = store.uris("Examples", "Transform/transformed_examples")
     counts = [sum(read_split(uri, "train").num_rows for uri in transformed[before:]) for before in (0, 1)]
-    first, second = (len(rated([uri], "train")) for uri in spans)
-    # The first run wrote the first span, the second both.
+    first, second = (len(rated_pairs([uri], "train")) for uri in spans)
+    # The first run transformed the first span, the second run both spans.
     assert counts == [first + first + second, first + second]
 
 
-def test_the_recommender_knows_what_was_rated_in_any_span(store):
+def test_seen_movies_of_the_recommender_come_from_all_spans(store):
     spans = store.uris("Examples", "MovieLensExampleGen")
     transform = tft.TFTransformOutput(store.uris("TransformGraph", "Transform")[-1])
     ids = np.array([0, *(int(word) for word in transform.vocabulary_by_name("movie_id_vocabulary")), 0])
@@ -96,10 +96,10 @@ def test_the_recommender_knows_what_was_rated_in_any_span(store):
         for row in range(1, len(users.ids))
         for movie in users.seen_movies[users.seen_offsets[row] : users.seen_offsets[row + 1]]
     }
-    assert seen == set(rated(spans, "train", "eval", "test"))
+    assert seen == set(rated_pairs(spans, "train", "eval", "test"))
 
 
-def test_a_day_unlike_the_one_before_stops_the_pipeline(store):
+def test_a_day_that_drifts_from_the_previous_one_stops_the_pipeline(store):
     graphs = store.uris("TransformGraph", "Transform")
     with pytest.raises(NodeFailed, match=r"(?s)DataGate failed:.*train_train, genres"):
         store.run(3)

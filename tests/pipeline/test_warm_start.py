@@ -1,4 +1,4 @@
-"""A model that starts from the one before, in a pipeline of the data stage and the DCN: on new data, and run again."""
+"""With a warm start, a pipeline of the data stage and the DCN trains on new data from the blessed model."""
 
 import logging
 
@@ -16,11 +16,11 @@ from pipeline.model_stage import model_stage
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 SETTINGS = ["models.dcn.warm_start=true", "models.dcn.epochs=6", "models.dcn.batch_size=128"]
-# Which of the models is the better is not at stake here.
+# A large tolerance blesses every model, because these tests do not depend on which one is better.
 SETTINGS += ["evaluation.mse_tolerance=100"]
 
 
-class Unseen:
+class SilentObserver:
     def started(self, node_id):
         pass
 
@@ -30,12 +30,15 @@ class Unseen:
 
 @pytest.fixture
 def run(tmp_path, caplog):
-    """Runs it on data of a seed; returns the nodes' states and what the Trainer said of its start."""
+    """A function that runs the pipeline on a sample drawn with a seed.
+
+    It returns the state of each node, and the Trainer's log lines about the model that it starts from.
+    """
     config = load_config("sample", SETTINGS)
     store = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
     root, serving = str(tmp_path / "pipeline"), str(tmp_path / "serving")
 
-    def of_seed(seed):
+    def run_on_sample(seed):
         folder = tmp_path / "data"
         generate_sample(folder, users=200, movies=100, ratings=8000, seed=seed, force=True)
         data = data_stage(config, str(folder))
@@ -52,14 +55,14 @@ def run(tmp_path, caplog):
         )
         caplog.clear()
         caplog.set_level(logging.INFO, logger="trainers")
-        states = {node.id: node.state for node in run_pipeline(pipeline, "local", Unseen())}
+        states = {node.id: node.state for node in run_pipeline(pipeline, "local", SilentObserver())}
         starts = [record.getMessage() for record in caplog.records if "start" in record.getMessage()]
         return states, [line for line in starts if line.startswith("dcn: ")]
 
-    return of_seed
+    return run_on_sample
 
 
-def test_new_data_start_from_the_blessed_model_and_the_same_data_from_the_cache(run):
+def test_new_data_start_from_the_blessed_model_and_the_same_data_use_the_cache(run):
     states, starts = run(seed=0)
     assert states["Resolver.dcn_base"] == "resolved"
     assert starts == ["dcn: there is no model to start from; it starts from scratch."]
@@ -75,7 +78,7 @@ def test_new_data_start_from_the_blessed_model_and_the_same_data_from_the_cache(
     assert not starts
 
 
-def test_only_models_that_are_to_start_warm_have_a_node_for_it(tmp_path):
+def test_only_models_with_a_warm_start_have_a_resolver_of_the_base_model(tmp_path):
     pipeline = create_pipeline(
         config=load_config("sample", ["models.joint.warm_start=true"]),
         data_dir=str(tmp_path),

@@ -1,4 +1,4 @@
-"""Toy models on disk, and a server in this process that serves them; TensorFlow is imported only by these."""
+"""Toy models on disk, and a server in this process that serves them; only these fixtures import TensorFlow."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from serving.local.server import ModelServer, ServerConfig
 
 @pytest.fixture(scope="session")
 def toy_models(tmp_path_factory) -> Path:
-    """recommender/1 and ranking/7; a test that changes models copies them first."""
+    """A folder with recommender/1 and ranking/7, shared by all tests: those that change models use a copy."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tests.serving.toy_models import save_ranker, save_recommender
 
@@ -24,7 +24,7 @@ def toy_models(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def second_version(tmp_path_factory, toy_models) -> Path:
-    """The recommender again, with predicted ratings higher by 2."""
+    """Version 2 of the recommender, whose predicted ratings are higher by 2."""
     from tests.serving.toy_models import save_recommender
 
     return save_recommender(tmp_path_factory.mktemp("second") / "2", bonus=2.0)
@@ -52,7 +52,7 @@ def changing_server(changing_models):
 
 @pytest.fixture
 def eventually():
-    """Waits until a condition holds."""
+    """A function that waits until a condition holds."""
 
     def wait(condition, seconds=20.0):
         deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Calls on a server through TensorFlow Serving's own stubs."""
+"""Calls a server over gRPC with TensorFlow Serving's own stubs."""
 
 import grpc
 import tensorflow as tf
@@ -41,7 +41,7 @@ class GrpcCalls:
         return self.models.GetModelStatus(request, timeout=20)
 
     def unimplemented(self):
-        """Method name and a call, for every method that this server does not have."""
+        """A call for every method that this server does not implement, by the method's name."""
         return {
             "Classify": lambda: self.predictions.Classify(classification_pb2.ClassificationRequest()),
             "Regress": lambda: self.predictions.Regress(regression_pb2.RegressionRequest()),

@@ -1,4 +1,4 @@
-"""`movielens serve` and `movielens recommend`."""
+"""`movielens serve` serves until it is stopped, `movielens recommend` prints movies; both report errors in one line."""
 
 import json
 import logging
@@ -22,7 +22,8 @@ def movielens(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def one_line(result, code):
+def single_line(result, code):
+    """The output of a command, checked to be one line with the given exit code."""
     assert result.exit_code == code, result.output
     assert result.output.count("\n") == 1, result.output
     return result.output
@@ -53,16 +54,16 @@ def test_help_names_every_option(command):
         (["--history", "1", "--ratings", "7"], ["1 to 5", "7"]),
     ],
 )
-def test_recommend_with_options_that_cannot_be_used(options, words):
-    output = one_line(movielens("recommend", "--rest", *options), 2)
+def test_recommend_refuses_invalid_options(options, words):
+    output = single_line(movielens("recommend", "--rest", *options), 2)
     for word in words:
         assert word in output
 
 
-def test_serve_without_models(tmp_path):
-    assert "no such folder" in one_line(movielens("serve", "--models", tmp_path / "nowhere"), 2)
+def test_serve_refuses_a_folder_without_models(tmp_path):
+    assert "no such folder" in single_line(movielens("serve", "--models", tmp_path / "nowhere"), 2)
     (tmp_path / "ranking" / "1").mkdir(parents=True)
-    assert "NAME/VERSION/saved_model.pb" in one_line(movielens("serve", "--models", tmp_path), 2)
+    assert "NAME/VERSION/saved_model.pb" in single_line(movielens("serve", "--models", tmp_path), 2)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def restored_logging():
 
 @pytest.mark.parametrize("option", ["--port", "--rest-port"])
 @pytest.mark.usefixtures("restored_logging")
-def test_serve_on_a_port_in_use(tmp_path, option):
+def test_serve_refuses_a_port_in_use(tmp_path, option):
     (tmp_path / "ranking" / "1").mkdir(parents=True)
     (tmp_path / "ranking" / "1" / "saved_model.pb").write_bytes(b"x")
     with socket.socket() as taken:
@@ -85,12 +86,12 @@ def test_serve_on_a_port_in_use(tmp_path, option):
         port = taken.getsockname()[1]
         other = "--rest-port" if option == "--port" else "--port"
         result = movielens("serve", "--models", tmp_path, option, port, other, 0)
-    assert f"127.0.0.1:{port}: the port is in use" in one_line(result, 2)
+    assert f"127.0.0.1:{port}: the port is in use" in single_line(result, 2)
 
 
 @pytest.mark.serving
 @pytest.mark.parametrize("transport", ["grpc", "rest"])
-def test_recommend(server, transport):
+def test_recommend_prints_a_table_or_json(server, transport):
     connection = ["--port", server.port] if transport == "grpc" else ["--port", server.rest_port, "--rest"]
     result = movielens("recommend", "--user", 7, "--k", 3, *connection)
     assert result.exit_code == 0, result.output
@@ -104,22 +105,22 @@ def test_recommend(server, transport):
     assert movies[0]["predicted_rating"] == pytest.approx(0.006, rel=1e-4)
     assert movies[0]["retrieval_score"] == 5.0
 
-    output = one_line(movielens("recommend", "--user", 7, "--k", 99, *connection), 2)
+    output = single_line(movielens("recommend", "--user", 7, "--k", 99, *connection), 2)
     assert "at most 4" in output
     assert "99" in output
 
 
 @pytest.mark.serving
-def test_recommend_where_no_server_answers():
+def test_recommend_reports_that_no_server_answers():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        output = one_line(movielens("recommend", "--user", 7, "--port", port), 1)
+        output = single_line(movielens("recommend", "--user", 7, "--port", port), 1)
     assert f"127.0.0.1:{port}" in output
 
 
 @pytest.mark.serving
-def test_serve_until_told_to_stop(toy_models):
+def test_serve_answers_until_it_is_terminated(toy_models):
     command = [sys.executable, "-c", "from pipeline.cli import main; main()", "serve", "--models", str(toy_models)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--rest-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -145,7 +146,7 @@ def test_serve_until_told_to_stop(toy_models):
     assert "Traceback" not in errors
 
 
-def test_tensorflow_is_imported_without_a_word_unless_it_fails(tmp_path):
+def test_tensorflow_is_imported_without_output_unless_it_fails(tmp_path):
     (tmp_path / "tensorflow.py").write_text("import os, sys\nos.write(2, b'a note')\nexec(os.environ['THEN'])\n")
     code = (
         "import os; from pipeline.local.quiet_tensorflow import import_tensorflow_quietly as quietly\n"

@@ -9,10 +9,10 @@ CANDIDATES = 4
 
 
 class ToyRecommender(tf.Module):
-    """Movie ids 1 to 6 by falling id, without those in the history; the history is what the recommender is told.
+    """Recommends the movies 1 to 6 by descending id, without those in the history of the request.
 
     Args:
-      bonus: Added to every predicted rating, to tell versions apart.
+      bonus: a number added to every predicted rating, which tells versions apart.
     """
 
     def __init__(self, bonus: float = 0.0):
@@ -43,7 +43,10 @@ class ToyRecommender(tf.Module):
 
 
 class ToyRanker(tf.Module):
-    """Two signatures on serialized examples: their length, and twice their length; a table read from an asset."""
+    """Has two signatures on serialized examples, which return their length / 10 and twice their length.
+
+    It also looks the examples up in a table read from an asset, to test that assets are loaded.
+    """
 
     def __init__(self, vocabulary: Path):
         super().__init__()

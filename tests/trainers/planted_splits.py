@@ -1,4 +1,4 @@
-"""Generated ratings as a trainer reads them: the columns that Transform would make, without Beam."""
+"""Generated ratings as splits that a trainer reads, with the columns that Transform would make, but without Beam."""
 
 import dataclasses
 import tempfile
@@ -14,11 +14,11 @@ from components.data.sample import draw_ratings
 from trainers.datasets import Arrays, Splits
 from transform.features import vocabulary_name
 
-HISTORY = 4  # Length of histories.
+HISTORY = 4  # Number of movies in a history.
 
 
 class PlantedTransform:
-    """Vocabularies, and a graph that makes up what a request does not tell."""
+    """A stand-in for TFTransformOutput: vocabularies, and a graph that sets every feature but the user to 1."""
 
     def __init__(self, keys: dict[str, list[str]]):
         self.keys = {vocabulary_name(name): [key.encode() for key in words] for name, words in keys.items()}
@@ -34,7 +34,7 @@ class PlantedTransform:
         return {"user_id_xf": tf.io.FixedLenFeature([], tf.int64), "seen_movie_ids": tf.io.VarLenFeature(tf.int64)}
 
     def transform_features_layer(self) -> tf.Module:
-        layer = _MadeUpColumns()
+        layer = _ConstantColumns()
         for name, words in self.keys.items():
             path = Path(self._folder.name) / name
             path.write_bytes(b"".join(word + b"\n" for word in words))
@@ -42,7 +42,7 @@ class PlantedTransform:
         return layer
 
 
-class _MadeUpColumns(tf.Module):
+class _ConstantColumns(tf.Module):
     def __init__(self):
         super().__init__()
         self.vocabularies = []
@@ -59,18 +59,23 @@ class _MadeUpColumns(tf.Module):
 
 
 def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share: float = 0.1) -> Splits:
-    """The crossed features and the label, for trainers that read no history; rows are divided at random."""
+    """Makes splits, drawn at random, with the crossed features and the label, for models that need no history."""
     world = draw_world(users, movies, seed)
     user, movie, stars, _ = draw_ratings(world, ratings, seed).T
     zip_codes = np.unique([code[:3] for code in world.zip_codes], return_inverse=True)[1]
-    of_users = {"user_id": np.arange(users), "gender": world.gender, "age": world.age, "occupation": world.occupation}
-    of_users |= {"zip_code": zip_codes}
-    of_movies = {"movie_id": np.arange(movies), "director": world.director, "star": world.star}
-    columns = {f"{name}_xf": (values[user] + 1).astype(np.int32) for name, values in of_users.items()}
-    columns |= {f"{name}_xf": (values[movie] + 1).astype(np.int32) for name, values in of_movies.items()}
+    user_columns = {
+        "user_id": np.arange(users),
+        "gender": world.gender,
+        "age": world.age,
+        "occupation": world.occupation,
+    }
+    user_columns |= {"zip_code": zip_codes}
+    movie_columns = {"movie_id": np.arange(movies), "director": world.director, "star": world.star}
+    columns = {f"{name}_xf": (values[user] + 1).astype(np.int32) for name, values in user_columns.items()}
+    columns |= {f"{name}_xf": (values[movie] + 1).astype(np.int32) for name, values in movie_columns.items()}
     padded = np.pad(world.genres, [(0, 0), (1, 1)])
     columns |= {"genres_xf": padded[movie].astype(np.int32), "rating_xf": stars.astype(np.float32)}
-    sizes = {name: int(values.max()) + 1 for name, values in (of_users | of_movies).items()}
+    sizes = {name: int(values.max()) + 1 for name, values in (user_columns | movie_columns).items()}
     sizes["genres"] = world.genres.shape[1]
     transform = PlantedTransform({name: [str(key) for key in range(1, size + 1)] for name, size in sizes.items()})
     held_out = np.random.default_rng(seed).random(ratings) < eval_share
@@ -83,7 +88,7 @@ def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share:
 
 
 def with_history(splits: Splits, length: int = HISTORY) -> Splits:
-    """The same with a catalogue of the movies in train, and histories drawn at random, for all trainers."""
+    """Adds histories drawn at random and a catalogue of the movies in train, so that every model can be trained."""
     rng = np.random.default_rng(0)
     movies, first = np.unique(splits.train["movie_id_xf"], return_index=True)
 

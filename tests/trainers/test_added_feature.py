@@ -1,4 +1,4 @@
-"""A feature is declared in one place: what is added there reaches the schema, Transform, the towers and requests."""
+"""A feature is declared in one place: one added there reaches the schema, Transform, the models and requests."""
 
 import importlib
 from typing import Any
@@ -43,8 +43,8 @@ def splits(tmp_path_factory):
         added = Feature("country", "string", Role.USER, (Kind.CATEGORY,))
         patch.setattr(features, "FEATURES", (*features.FEATURES, added))
         ratings, movies = [rating(n) for n in range(60)], [movie(n) for n in range(1, 13)]
-        without = ("director", "star")
-        graph = transform_graph.analyze([*ratings, *movies], tmp_path_factory.mktemp("graph"), 4, without)
+        missing_features = ("director", "star")
+        graph = transform_graph.analyze([*ratings, *movies], tmp_path_factory.mktemp("graph"), 4, missing_features)
         output = tft.TFTransformOutput(str(graph))
 
         def transformed(rows):
@@ -54,13 +54,13 @@ def splits(tmp_path_factory):
         yield Splits(transformed(ratings), transformed(ratings[:9]), transformed(movies), output)
 
 
-def test_it_is_in_the_schema(splits):
+def test_the_added_feature_is_in_the_schema_and_in_transformed_rows(splits):
     assert "country" in {feature.name for feature in curated_schema().feature}
     assert "country_xf" in splits.train
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_predictions_depend_on_it(splits, name, tmp_path):
+def test_predictions_depend_on_the_added_feature(splits, name, tmp_path):
     tf.keras.utils.set_random_seed(0)
     class_name, hparams, head = MODELS[name]
     model = getattr(importlib.import_module(f"trainers.{name}"), class_name)(splits, hparams())
@@ -74,5 +74,5 @@ def test_predictions_depend_on_it(splits, name, tmp_path):
         return answer["score" if name == "retrieval" else "predicted_rating"].numpy()
 
     np.testing.assert_array_equal(predictions("FR"), predictions("FR"))
-    # Not all: an untrained model's predictions may be cut off at 1 or 5.
+    # Some may be equal, because an untrained model's predictions may be clipped to 1 or 5.
     assert (predictions("FR") != predictions("NO")).any()

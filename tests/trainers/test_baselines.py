@@ -1,4 +1,4 @@
-"""Biases against the exact solution of the same ridge problem."""
+"""Bias baselines solve their ridge problem, and the popularity baseline counts the ratings of each movie."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -19,12 +19,12 @@ def test_biases_solve_the_ridge_problem():
     np.testing.assert_allclose(np.concatenate([fitted.users, fitted.movies]), exact, atol=1e-5)
 
 
-def test_who_was_never_seen_has_no_bias():
+def test_unseen_users_and_movies_have_no_bias():
     fitted = fit_biases(np.array([1, 1]), np.array([2, 1]), np.array([5.0, 3.0]), user_size=4, movie_size=4)
     assert fitted.predict(np.array([3]), np.array([3])) == fitted.mean
 
 
-def test_popularity_is_what_the_catalogue_says():
+def test_popularity_is_the_frequency_in_the_catalogue():
     movies = {"movie_id_xf": np.array([2, 1]), "movie_id_frequency_xf": np.array([7.0, 3.0], np.float32)}
     splits = cast(Splits, SimpleNamespace(movies=movies, movie_size=4))
     np.testing.assert_array_equal(popularity(splits), [0, 3, 7, 0])

@@ -1,4 +1,4 @@
-"""The deep & cross network against plain NumPy, its size-matched rival, and what each objective is trained on."""
+"""The deep & cross network equals plain NumPy, its deep rival has as many weights, and every objective trains."""
 
 import numpy as np
 import pytest
@@ -53,11 +53,11 @@ def test_outputs_follow_the_formula(splits, structure, rank):
     np.testing.assert_allclose(got, dense(joined, model._output)[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def weights(model):
-    """Numbers of weights: outside of the embeddings, and in all."""
+def count_weights(model):
+    """Returns the number of weights outside the embeddings, and the number of all weights."""
     tables = sum(int(tf.size(weight)) for encoder in model._encoders for weight in encoder.trainable_weights)
-    every = sum(int(tf.size(weight)) for weight in model.trainable_weights)
-    return np.array([every - tables, every])
+    total = sum(int(tf.size(weight)) for weight in model.trainable_weights)
+    return np.array([total - tables, total])
 
 
 @pytest.mark.parametrize("structure", ["stacked", "parallel"])
@@ -75,14 +75,15 @@ def test_deep_rival_has_as_many_weights(splits, structure, changes):
     for each in (structure, "deep"):
         model = DCNModel(splits, settings(structure=each, **changes))
         model.forward(batch(splits), training=False)
-        counts.append(weights(model))
+        counts.append(count_weights(model))
         assert bool(model.cross) == (each != "deep")
     assert counts[0][0] > 1000
     np.testing.assert_array_less(np.abs(counts[0] - counts[1]) / counts[0], 0.02)
 
 
-def test_width_of_one_layer_solves_the_equation():
-    # 10 inputs, 4 behind: 10 x 10 + 10 cross weights and 10 x 4 behind are 150; 10 of 15 (11 + 4) each are, too.
+def test_the_matched_width_of_one_layer_gives_as_many_weights():
+    # A cross layer on 10 inputs has 10 x 10 + 10 weights, and 4 units after it have 10 x 4: 150 in all. So have 10
+    # hidden units with 15 weights each: 10 + 1 from the inputs and the bias, and 4 to the units after them.
     assert matched_width(10, settings(cross_layers=1, hidden_units=[4])) == 10
 
 
@@ -95,19 +96,20 @@ class TestLike:
             for name, values in before.items():
                 np.testing.assert_array_equal(after[name], values[chosen])
 
-    def test_a_split_of_three_stars_alone_is_an_error(self, splits):
+    def test_a_split_with_only_three_stars_is_an_error(self, splits):
         rows = splits.eval["rating_xf"] == 3
-        only = type(splits)(splits.train, {k: v[rows] for k, v in splits.eval.items()}, splits.movies, splits.transform)
+        undecided = {name: values[rows] for name, values in splits.eval.items()}
+        without_decided = type(splits)(splits.train, undecided, splits.movies, splits.transform)
         with pytest.raises(ValueError, match="'eval' should have ratings other than 3"):
-            only_decided(only)
+            only_decided(without_decided)
 
     def test_loss_and_metric_are_the_mean_cross_entropy(self, splits):
         kept = SPECS[Task.LIKE].rows(splits)
         model = LikeModel(kept, settings(objective="like"))
         rows = {name: tf.constant(values) for name, values in kept.eval.items()}
-        chances = 1 / (1 + np.exp(-model.like_logits(rows).numpy().astype(np.float64)))
+        probabilities = 1 / (1 + np.exp(-model.like_logits(rows).numpy().astype(np.float64)))
         liked = kept.eval["rating_xf"] >= 4
-        expected = -np.mean(np.where(liked, np.log(chances), np.log(1 - chances)))
+        expected = -np.mean(np.where(liked, np.log(probabilities), np.log(1 - probabilities)))
         assert float(model.compute_loss(rows)) == pytest.approx(expected, rel=1e-5)
         assert LogLoss(kept)(model) == pytest.approx(expected, rel=1e-5)
 
@@ -130,13 +132,13 @@ class TestLike:
 
 @pytest.mark.parametrize("objective", SPECS)
 @pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
-def test_training_brings_the_metric_down(splits, objective, structure, tmp_path):
+def test_training_lowers_the_metric(splits, objective, structure, tmp_path):
     tf.keras.utils.set_random_seed(0)
     hparams = settings(objective=objective, structure=structure, epochs=8, batch_size=32, learning_rate=1e-2)
     spec = SPECS[objective]
     rows = spec.rows(splits)
     model: CrossNetwork = spec.build(rows, hparams)
-    # On the train rows, which a network of any sense learns.
+    # The metric is computed on the train rows, which every working network can fit.
     metric = spec.objective(type(rows)(rows.train, rows.train, rows.movies, rows.transform))
     before = metric(model)
     after = training.fit(model, rows.train, metric, hparams, str(tmp_path), "dcn")
@@ -159,7 +161,7 @@ def test_effects_are_what_pairs_add_to_the_output(splits, structure):
         for i, j in ((one, other), (other, one)):
             cells = slice(i * dim, (i + 1) * dim), slice(j * dim, (j + 1) * dim)
             block[cells] = kernel[cells]
-        # What is left of a pair are the parts of either feature alone.
+        # Centring removes only the pair's interaction, and keeps the parts that depend on either feature alone.
         return model.behind_first_cross(x0, model.cross[0](x0, x0) - centred * (centred @ block)).numpy()
 
     for one in range(len(model.features)):
@@ -174,7 +176,7 @@ def test_rescaled_weights_have_the_same_effects(splits, rank):
     model = DCNModel(splits, settings(structure="parallel", projection_dim=rank))
     rows = batch(splits)
     predictions, before = model.forward(rows), cross_effects(model, rows)
-    # Embeddings twice as large in all entries: x0 * (W x0 + b) + x0 stays in proportion if W is half as large.
+    # If the embeddings are twice as large and W is half as large, x0 * (W x0 + b) + x0 is twice as large.
     for table in (table for encoder in model._encoders for table in encoder.trainable_weights):
         table.assign(2 * table)
     for layer in model.cross:

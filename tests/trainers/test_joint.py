@@ -1,4 +1,4 @@
-"""The joint model: how its losses are weighted, what its settings train, and that all of it is exported."""
+"""The joint model weights its two losses, trains both tasks under every setting, and is exported as a whole."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ class TestUncertainty:
         expected = [0.5 - 6 * np.exp(-0.5), 0.5 - 0.75 * np.exp(0.25)]
         np.testing.assert_allclose(gradients, expected, rtol=1e-6)
 
-    def test_the_likelihood_is_largest_where_variances_are_the_losses(self):
+    def test_the_likelihood_is_largest_where_the_variances_match_the_losses(self):
         weighting = UncertaintyWeighting()
         weighting.classification_log_variance.assign(np.log(2 * 6.0))
         weighting.regression_log_variance.assign(np.log(1.5))
@@ -59,9 +59,9 @@ class TestUncertainty:
             loss = weighting(tf.constant(6.0), tf.constant(1.5))
         np.testing.assert_allclose(tape.gradient(loss, weighting.trainable_variables), [0, 0], atol=1e-6)
 
-    def test_training_moves_each_weight_its_own_way(self, splits, tmp_path):
+    def test_training_changes_both_learnt_weights(self, splits, tmp_path):
         model = trained(splits, tmp_path, weighting="uncertainty", learning_rate=0.02)
-        # A loss of several nats is too uncertain for a weight of 1.
+        # A retrieval loss of several nats calls for a variance above 1, and so for a weight below 1.
         assert model.weighting.classification_log_variance.numpy() > 0.1
         assert abs(model.weighting.regression_log_variance.numpy()) > 1e-3
 
@@ -114,7 +114,7 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
 
 @pytest.mark.parametrize("name", ["retrieval", "joint"])
 @pytest.mark.parametrize("changes", [{"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}])
-def test_what_is_exported_answers_as_the_model_does(splits, tmp_path, name, changes):
+def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name, changes):
     spec = spec_of(name, {})
     more = {"rating": RATING, "weighting": "uncertainty"} if name == "joint" else {}
     tf.keras.utils.set_random_seed(0)
@@ -134,7 +134,7 @@ def test_what_is_exported_answers_as_the_model_does(splits, tmp_path, name, chan
 
 
 def exportable(splits):
-    """The splits with a Transform graph that leaves rows as they are, and numbers for the movies' ids."""
+    """The splits with a Transform graph that leaves rows unchanged, and with the movie ids 100, 101 and so on."""
     spec = {
         name: tf.io.FixedLenFeature(values.shape[1:], tf.int64 if values.dtype == np.int32 else tf.float32)
         for name, values in splits.train.items()
@@ -158,7 +158,7 @@ def serialized(row):
 
 
 @pytest.mark.parametrize("weights", [{"retrieval_weight": 2.0}, {"rating_weight": 0.0}])
-def test_weights_are_not_both_fixed_and_learnt(weights):
+def test_weights_cannot_be_both_fixed_and_learnt(weights):
     with pytest.raises(
         ValidationError, match="retrieval_weight and rating_weight should be 1 with weighting uncertain"
     ):

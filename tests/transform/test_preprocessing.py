@@ -1,4 +1,4 @@
-"""The Transform graph on a few rows whose features can be told by hand."""
+"""The Transform graph gives a few rows the features that were worked out by hand."""
 
 import calendar
 import time
@@ -60,18 +60,18 @@ def transformed(graph):
 
 
 def apply(graph, rows):
-    """Transformed features of rows, as a served model computes them."""
+    """The transformed features of rows, as a served model computes them."""
     output = tft.TFTransformOutput(str(graph))
     raw = tf.io.parse_example([transform_graph.serialize(row) for row in rows], output.raw_feature_spec())
     return {name: value.numpy() for name, value in output.transform_features_layer()(raw).items()}
 
 
-def test_every_feature_but_those_for_evaluation_is_there(transformed):
+def test_every_feature_except_those_for_evaluation_is_transformed(transformed):
     assert set(transformed) == {column.name for column in columns()}
     assert all(len(values) == len(ROWS) for values in transformed.values())
 
 
-def test_missing_categories_are_zero_and_others_are_not(transformed):
+def test_missing_categories_are_zero_and_present_ones_are_not(transformed):
     for column in columns():
         if column.kind in (Kind.CATEGORY, Kind.BUCKETS, Kind.HOUR, Kind.WEEKDAY):
             present = [column.feature.name in row for row in ROWS]
@@ -81,7 +81,7 @@ def test_missing_categories_are_zero_and_others_are_not(transformed):
 def test_equal_values_share_an_index(transformed):
     occupation, zip_code = transformed["occupation_xf"], transformed["zip_code_xf"]
     assert occupation[0] == occupation[1]
-    assert zip_code[0] == zip_code[1]  # the first three digits count
+    assert zip_code[0] == zip_code[1]  # only the first three digits count
     assert len(set(transformed["movie_id_xf"])) == 3
 
 
@@ -105,28 +105,28 @@ def test_genres_are_marked_once_each(transformed):
     assert ((transformed["genres_xf"][0] - transformed["genres_xf"][1]) >= 0).all()
 
 
-def test_numbers_are_scores_of_the_rows_that_have_them(transformed):
+def test_numbers_are_standardised_over_the_rows_that_have_them(transformed):
     np.testing.assert_allclose(transformed["timestamp_normalized_xf"], [-1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(transformed["age_normalized_xf"], [-1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(transformed["rating_xf"], [4, 2, 0])
 
 
-def test_scores_do_not_tell_in_which_order_beam_added_up():
+def test_standardised_numbers_do_not_depend_on_the_order_of_beams_sums():
     times = 978_300_760.0 + np.random.default_rng(0).integers(0, 90_000_000, 200_000)
     mean, variance = times.mean(), times.var()
     scores = standardized(tf.constant(times), mean, variance)
     np.testing.assert_allclose(scores, (times - mean) / times.std(), atol=1e-6)
-    # An error of sums of a million numbers or so.
+    # The relative rounding error of a sum of about a million numbers.
     for error in (1 - 2e-13, 1 + 2e-13):
         other = standardized(tf.constant(times), mean * error, variance * error)
         np.testing.assert_array_equal(tf.cast(other, tf.float32), tf.cast(scores, tf.float32))
 
 
-def test_scores_of_what_never_varies_are_zero():
+def test_a_constant_is_standardised_to_zero():
     np.testing.assert_array_equal(standardized(tf.constant([3.0, 3.0], tf.float64), 3.0, 0.0), [0, 0])
 
 
-def test_ages_fall_into_brackets_also_those_that_are_no_code(graph):
+def test_all_ages_fall_into_brackets_even_if_they_are_no_code(graph):
     rows = [{"age": [age]} for age in (1, 17, 18, 24, 30, 56, 99)]
     np.testing.assert_array_equal(apply(graph, rows)["age_xf"], [1, 1, 2, 2, 3, 7, 7])
 
@@ -157,7 +157,7 @@ def test_a_history_may_come_without_its_ratings_or_with_fewer(graph):
     np.testing.assert_array_equal(found["history_ratings_xf"], [[0, 0, 0, 0], [0, 0, 4, 0]])
 
 
-def test_a_history_keeps_the_newest(graph):
+def test_a_history_keeps_the_newest_movies(graph):
     movies = apply(graph, ROWS)["movie_id_xf"]
     rows = [{"history_movie_ids": [10, 10, 20, 30, 20], "history_ratings": [1.0, 2.0, 3.0, 4.0, 5.0]}]
     found = apply(graph, rows)
@@ -184,6 +184,6 @@ def test_data_without_an_optional_feature_gives_none_of_its_columns(tmp_path):
     assert set(apply(graph, rows)) == every - {"director_xf", "star_xf"}
 
 
-def test_data_without_a_feature_that_is_not_optional_is_refused(tmp_path):
+def test_data_without_a_required_feature_is_refused(tmp_path):
     with pytest.raises(ValueError, match="should have the feature gender"):
         transform_graph.analyze(ROWS, tmp_path, LENGTH, without=("gender",))

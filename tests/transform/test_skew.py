@@ -1,4 +1,4 @@
-"""No training-serving skew: what Transform wrote for a row is what a served model computes for it, bit for bit."""
+"""No training-serving skew: a served model computes the same features of a row as Transform writes, bit for bit."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ _NAMES = st.sampled_from(["", "Ann Example", "Bo Beispiel", "Çelik Örnek"])
 
 
 def values(feature):
-    """One value of a feature, as its declaration allows it."""
+    """A strategy for one value that the declaration of a feature allows."""
     if feature.name in ("user_id", "movie_id", "history_movie_ids", "seen_movie_ids"):
         return _IDS
     if feature.values or feature.codes:
@@ -34,7 +34,7 @@ def values(feature):
 
 @st.composite
 def rows(draw):
-    """A row; any feature may be missing from it."""
+    """Draws a row; any feature may be missing from it."""
     row = {}
     for feature in FEATURES:
         if draw(st.integers(0, 9)):
@@ -66,10 +66,10 @@ def graph(tmp_path_factory):
     return transform_graph.analyze([any_row(m) for m in range(1, 50)], tmp_path_factory.mktemp("skew"), LENGTH)
 
 
-# Without shrinking, which would take a run of Beam for every step.
+# There is no shrinking, because every step of it would need a run of Beam.
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(examples=st.lists(rows(), min_size=40, max_size=120))
-def test_served_features_are_those_that_were_trained_on(graph, tmp_path_factory, examples):
+def test_served_features_equal_those_that_were_trained_on(graph, tmp_path_factory, examples):
     output = tft.TFTransformOutput(str(graph))
     written = transform_graph.write(examples, graph, tmp_path_factory.mktemp("rows"))
     trained = tf.io.parse_example(written, output.transformed_feature_spec())

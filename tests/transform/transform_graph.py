@@ -1,4 +1,4 @@
-"""Runs the Transform graph on a few rows, as the component does: analysis, then rows written by Beam."""
+"""Fits the Transform graph to a few rows and transforms rows with it in Beam, as the Transform component does."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _OPTIONS = PipelineOptions(BeamConfig().args())
 
 
 def serialize(row: Row) -> bytes:
-    """A raw row as a tf.Example; features without values are left out."""
+    """Serializes a raw row as a tf.Example; features without values are left out."""
     example = tf.train.Example()
     for feature in features.FEATURES:
         values = row.get(feature.name)
@@ -41,7 +41,17 @@ def serialize(row: Row) -> bytes:
 
 
 def analyze(rows: list[Row], directory: Path, history_length: int, without: tuple[str, ...] = ()) -> Path:
-    """Writes the graph fitted to rows of data that lacks some features; returns where."""
+    """Fits the Transform graph to rows and writes it.
+
+    Args:
+      rows: the raw rows to analyse.
+      directory: the folder to write to.
+      history_length: the number of movies in a history.
+      without: features that the data lack.
+
+    Returns:
+      The folder of the graph.
+    """
     reader = _reader(without)
     with beam.Pipeline(options=_OPTIONS) as pipeline, _context(directory):
         batches = _batches(pipeline, rows, reader)
@@ -56,7 +66,7 @@ def analyze(rows: list[Row], directory: Path, history_length: int, without: tupl
 
 
 def write(rows: list[Row], graph: Path, directory: Path) -> list[bytes]:
-    """Transforms rows and serializes them, as the Transform component does; in the order of the rows."""
+    """Transforms rows and returns them serialized, in the same order, as the Transform component writes them."""
     reader, path = _reader(), str(directory / "rows")
     schema = tft.TFTransformOutput(str(graph)).transformed_metadata.schema
     with beam.Pipeline(options=_OPTIONS) as pipeline, _context(directory):
@@ -71,7 +81,7 @@ def write(rows: list[Row], graph: Path, directory: Path) -> list[bytes]:
 
 
 def _context(directory: Path) -> tft_beam.Context:
-    # As the pipeline's Transform component traces the graph.
+    # The pipeline's Transform component traces the graph in this mode too.
     return tft_beam.Context(temp_dir=str(directory / "temporary"), force_tf_compat_v1=True)
 
 
@@ -88,5 +98,5 @@ def _reader(without: tuple[str, ...] = ()) -> tfxio.TFExampleBeamRecord:
 
 
 def _batches(pipeline: beam.Pipeline, rows: list[Row], reader: tfxio.TFExampleBeamRecord) -> beam.PCollection:
-    # Of another size than those that the serving graph is given.
+    # These batches of 7 differ in size from those that the serving graph gets, so that an effect of the size shows.
     return pipeline | beam.Create([serialize(row) for row in rows], reshuffle=False) | reader.BeamSource(7)

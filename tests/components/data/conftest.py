@@ -1,4 +1,4 @@
-"""A small data set in the files' real layout."""
+"""Fixtures: a small, valid data set in the file layout of MovieLens 1M, and small inputs for credits.csv."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of four valid files."""
+    """A folder with the four valid files in FILES."""
     path = tmp_path / "data"
     path.mkdir()
     for name, lines in FILES.items():
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def set_line(folder: Path) -> Callable[[str, int, str | bytes], None]:
-    """Puts another text in place of a line (counted from 1) of a file in `folder`."""
+    """A function that replaces one line (counted from 1) of a file in `folder`."""
 
     def replace(name: str, line: int, text: str | bytes) -> None:
         path = folder / name
@@ -52,5 +52,5 @@ def set_line(folder: Path) -> Callable[[str, int, str | bytes], None]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """links.csv and IMDb's tables, small."""
+    """Small versions of links.csv and of IMDb's tables."""
     return Source(tmp_path)

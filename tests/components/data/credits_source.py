@@ -1,4 +1,4 @@
-"""links.csv and small tables in IMDb's format; names and titles are made up."""
+"""A small links.csv and small tables in IMDb's format; all names and titles are invented."""
 
 import gzip
 from pathlib import Path
@@ -68,11 +68,11 @@ EXPECTED = """movie_id,director,star
 301,,
 """
 SUMMARY = LinkCounts(movies=6, with_director=3, with_star=3, without_id=1, unknown=1, other_types={"tvMovie": 1})
-TINY = 200  # Bytes, a line or three.
+TINY = 200  # Block size in bytes: so few lines that reading crosses the borders of blocks.
 
 
 class Source:
-    """A folder with links.csv and tables."""
+    """A folder with the input files of `make_credits`; its methods change the files and run `make_credits` on them."""
 
     def __init__(self, root: Path):
         self.links = root / "links.csv"
@@ -99,7 +99,7 @@ class Source:
     def make(self, **options) -> LinkCounts:
         return make_credits(self.links, self.imdb, self.output, **options)
 
-    def fails(self, message: str) -> None:
+    def assert_fails(self, message: str) -> None:
         with pytest.raises(DataError, match=message):
             self.make(block_bytes=TINY)
         assert not self.output.exists()

@@ -1,4 +1,4 @@
-"""credits.csv made of links.csv and small tables in IMDb's format."""
+"""`make_credits` writes each movie's first director and star with a name, and names the line of a bad input file."""
 
 import gzip
 import signal
@@ -22,17 +22,17 @@ def test_names_the_first_director_and_star_that_have_a_name(source, compressed, 
     assert [entry.name for entry in source.output.parent.iterdir()] == ["credits.csv"]
 
 
-def test_links_as_windows_writes_them(source):
+def test_links_with_a_byte_order_mark_and_windows_line_ends_are_read(source):
     source.write_links(["\ufeff" + LINKS[0], *LINKS[1:]], end="\r\n")
     assert source.make() == SUMMARY
 
 
-def test_only_the_movies_that_are_asked_for(source):
+def test_only_the_requested_movies_are_written(source):
     assert source.make(movie_ids=[2, 300, 4000]).movies == 2
     assert [line.split(",")[0] for line in source.output.read_text().splitlines()] == ["movie_id", "2", "300"]
 
 
-def test_the_pipelines_reader_takes_what_was_written(source, folder):
+def test_the_pipeline_can_read_the_written_file(source, folder):
     source.output = folder / "credits.csv"
     source.make(movie_ids=[1, 2, 73, 260], force=True)
     read = read_movielens(folder).credits
@@ -41,14 +41,14 @@ def test_the_pipelines_reader_takes_what_was_written(source, folder):
     assert read["star"].tolist() == ["Ida Marsh", "Kim Ray", "Roy Old", None]
 
 
-def test_columns_in_another_order_and_new_ones_are_no_matter(source):
+def test_reordered_and_additional_columns_are_accepted(source):
     lines = ["new\tdirectors\ttconst\twriters", "x\tnm0000012\ttt0000101\t\\N"]
     source.write("title.crew.tsv", lines)
     source.make()
     assert '1,"B. ""Buzz"" Lund, Jr.",Ida Marsh' in source.output.read_text()
 
 
-def test_progress_goes_from_file_to_file_up_to_their_sizes(source):
+def test_progress_is_reported_for_one_table_after_another_up_to_its_size(source):
     source.compress()
     steps: dict[str, list[tuple[int, int]]] = {}
     source.make(
@@ -61,8 +61,8 @@ def test_progress_goes_from_file_to_file_up_to_their_sizes(source):
         assert reports[-1] == (size, size)
 
 
-def test_memory_stays_small_whatever_the_size_of_a_table(source):
-    """A table of 150 MB, gzipped to little, in a process that may not have much more than Python and Arrow need."""
+def test_memory_does_not_grow_with_the_size_of_a_table(source):
+    """Reads a table of 150 MB (gzipped to a small file) in a new process; its peak memory grows by less than 100 MB."""
     row = "tt9{:06d}\t1\tnm0000022\tactor\t\\N\t" + "x" * 700 + "\n"
     with gzip.open(source.imdb / "title.principals.tsv.gz", "wt", compresslevel=1) as file:
         file.write(TABLES["title.principals.tsv"][0] + "\n")
@@ -86,19 +86,19 @@ def test_memory_stays_small_whatever_the_size_of_a_table(source):
 @pytest.mark.parametrize("name", TABLES)
 def test_a_missing_table_is_named(source, name):
     (source.imdb / name).unlink()
-    source.fails(rf"^{name}: should be in .*imdb, as {name} or {name}\.gz from https://\S+; no such file\.$")
+    source.assert_fails(rf"^{name}: should be in .*imdb, as {name} or {name}\.gz from https://\S+; no such file\.$")
 
 
 def test_missing_links_are_named(source):
     source.links.unlink()
-    source.fails(r"^links\.csv: should be in .*; no such file")
+    source.assert_fails(r"^links\.csv: should be in .*; no such file")
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_another_header_is_named(source, name):
+def test_a_wrong_header_is_named(source, name):
     first, *rest = TABLES[name]
     source.write(name, [first.replace("const\t", "\t", 1), *rest])
-    source.fails(rf"^{name}:1: the header should name the columns [tn]const, \w+.*; received ")
+    source.assert_fails(rf"^{name}:1: the header should name the columns [tn]const, \w+.*; received ")
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gz"])
@@ -129,26 +129,26 @@ def test_a_bad_line_is_named(source, name, line, text, message, compressed):
     (source.imdb / name).unlink()
     source.write(name, lines, compressed)
     suffix = r"\.gz" if compressed else ""
-    source.fails(rf"^{name}{suffix}:{line}: {message}")
+    source.assert_fails(rf"^{name}{suffix}:{line}: {message}")
 
 
 def test_text_that_is_not_utf8_is_named(source):
     path = source.imdb / "name.basics.tsv"
     path.write_bytes(path.read_bytes().replace("Förster".encode(), "Förster".encode("latin-1")))
-    source.fails(r"^name\.basics\.tsv:3: text should be UTF-8; received 'Ada Förster'")
+    source.assert_fails(r"^name\.basics\.tsv:3: text should be UTF-8; received 'Ada Förster'")
 
 
-def test_a_table_that_breaks_off_is_named(source):
+def test_a_truncated_gzip_table_is_named(source):
     source.compress()
     path = source.imdb / "name.basics.tsv.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    source.fails(r"^name\.basics\.tsv\.gz: should be a whole gzip file")
+    source.assert_fails(r"^name\.basics\.tsv\.gz: should be a whole gzip file")
 
 
 @pytest.mark.parametrize("content", [b"", b"tconst\tdirectors\twriters\n"])
 def test_an_empty_table_is_named(source, content):
     (source.imdb / "title.crew.tsv").write_bytes(content)
-    source.fails(r"^title\.crew\.tsv:? ?(1: the header should name|should have at least one row)")
+    source.assert_fails(r"^title\.crew\.tsv:? ?(1: the header should name|should have at least one row)")
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_a_bad_link_is_named(source, line, text, message):
     lines = list(LINKS)
     lines[line - 1] = text
     source.write_links(lines)
-    source.fails(rf"^links\.csv:{line}: {message}")
+    source.assert_fails(rf"^links\.csv:{line}: {message}")
 
 
-def test_a_file_that_is_there_is_replaced_only_if_told_so(source):
+def test_an_existing_output_is_replaced_only_with_force(source):
     source.output.parent.mkdir()
     source.output.write_text("mine")
     with pytest.raises(FileExistsError, match=r"should be a new file; there is one, which --force replaces"):
@@ -192,7 +192,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(source, mo
     assert [entry.name for entry in source.output.parent.iterdir()] == ["credits.csv"]
 
 
-def test_killed_half_way_it_leaves_nothing(source):
+def test_a_killed_run_leaves_no_new_file(source):
     code = (
         "import time\n"
         "from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""`movielens data credits`, from the options to the table that it prints."""
+"""`movielens data credits` writes credits.csv and prints a summary, or fails with one message."""
 
 import shutil
 import subprocess
@@ -36,7 +36,7 @@ def test_command_prints_a_summary(source):
     assert source.output.read_text() == EXPECTED
 
 
-def test_command_writes_the_movies_of_the_file_beside_the_output(source, folder):
+def test_command_writes_the_movies_of_the_movies_file_beside_the_output(source, folder):
     source.output = folder / "credits.csv"
     assert run(source).exit_code == 2
     assert run(source, "--force").exit_code == 0
@@ -49,7 +49,7 @@ def test_command_writes_the_movies_of_the_file_beside_the_output(source, folder)
     assert source.output.read_text().splitlines()[1:] == ['2,"B. ""Buzz"" Lund, Jr.",Kim Ray']
 
 
-def test_command_fails_in_one_message(source):
+def test_command_fails_with_one_message(source):
     (source.imdb / "title.crew.tsv").unlink()
     result = run(source)
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""`movielens data`: what it prints and how it exits."""
+"""The commands under `movielens data` print tables or one error message, and exit with 0, 1 or 2."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def _run(*args):
 
 
 def _cells(text):
-    """Cells of a printed table, row by row."""
+    """The two cells of each row of a printed table, as a mapping from the first to the second."""
     return {row[1].strip(): row[2].strip() for line in text.splitlines() if len(row := line.split("│")) == 4}
 
 
@@ -33,12 +33,12 @@ def test_check_prints_counts(folder):
     assert cells["Movies with a star"] == "2 (40.0% of ratings)"
 
 
-def test_check_without_credits(folder):
+def test_check_reports_a_missing_credits_file(folder):
     (folder / "credits.csv").unlink()
     assert _cells(_run("check", folder).stdout)["Credits"] == "no credits.csv"
 
 
-def test_check_names_the_line_in_one_message(folder, set_line):
+def test_check_names_the_bad_line_in_one_message(folder, set_line):
     set_line("ratings.dat", 4, "2::260::7::978298413")
     result = _run("check", folder)
     assert result.exit_code == 2
@@ -59,14 +59,14 @@ def test_check_counts_bad_rows_by_kind(folder, set_line):
     )
 
 
-def test_check_of_no_folder(tmp_path):
+def test_check_refuses_a_missing_folder(tmp_path):
     result = _run("check", tmp_path / "nowhere")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert f"there is none at {tmp_path / 'nowhere'}" in result.stderr
 
 
-def test_sample(tmp_path):
+def test_sample_replaces_a_different_data_set_only_with_force(tmp_path):
     sizes = ("--users", 10, "--movies", 20, "--ratings", 200, "--seed", 5)
     result = _run("sample", "--output", tmp_path / "a", *sizes)
     assert result.exit_code == 0
@@ -79,20 +79,20 @@ def test_sample(tmp_path):
     assert _run("sample", "--output", tmp_path / "a", *sizes[:-1], 6, "--force").exit_code == 0
 
 
-def test_sample_of_an_impossible_size(tmp_path):
+def test_sample_refuses_an_impossible_size(tmp_path):
     result = _run("sample", "--output", tmp_path / "a", "--users", 10, "--movies", 20, "--ratings", 201)
     assert result.exit_code == 2
     assert result.stderr == "Error: ratings should be from 10 (one a user) to 200 (users x movies); received 201.\n"
 
 
-def test_sample_into_a_file(tmp_path):
+def test_sample_refuses_an_output_below_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     result = _run("sample", "--output", tmp_path / "file" / "data")
     assert result.exit_code == 2
     assert f"{tmp_path / 'file'} is a file." in result.stderr
 
 
-def test_sample_where_nothing_can_be_written():
+def test_sample_reports_a_folder_that_cannot_be_written():
     result = _run("sample", "--output", "/proc/nothing/data")
     assert result.exit_code == 1
     assert result.stderr == "Error: /proc/nothing/data: cannot be written; No such file or directory.\n"

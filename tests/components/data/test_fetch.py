@@ -1,4 +1,4 @@
-"""Downloading, against a server on this machine that can break off, lie and resume."""
+"""Downloads resume, have their MD5 checked, and appear whole or not at all; a local server simulates the failures."""
 
 import hashlib
 import io
@@ -18,16 +18,17 @@ from components.data.raw_files import read_movielens
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`.
+    """Serves `content`, and fails in the ways that its attributes set.
 
     Attributes:
-      content: the file.
-      stop_after: bytes of an answer's body after which the connection is closed; None for all.
-      stall: set, the connection stays open then, without another byte, until the server ends.
-      ranges: whether the server heeds the Range header.
-      status: status of all answers; None for what is right.
-      requested: the Range header of each request (None where there was none).
-      sent: bytes of body sent in all.
+      content: the file to serve.
+      stop_after: number of body bytes after which the server stops sending; None to send all.
+      stall: whether the connection then stays open, without another byte, until the server ends.
+      ended: set when the server ends.
+      ranges: whether the server honours the Range header.
+      status: HTTP status of every response; None for the correct one.
+      requested: the Range header of each request; None for a request without one.
+      sent: total number of body bytes sent.
     """
 
     daemon_threads = True
@@ -102,7 +103,7 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 @pytest.fixture
 def archive(folder) -> bytes:
-    """As GroupLens's: one folder, with a README beside the data; padded to several chunks."""
+    """A zip archive like GroupLens's: one folder with the data and a README, here padded to several chunks."""
     names = ("users.dat", "movies.dat", "ratings.dat")
     members = {f"ml-1m/{name}": (folder / name).read_bytes() for name in names}
     return _zip({"ml-1m/": b""} | members | {"ml-1m/README": b"terms of use\n" * 20_000})
@@ -135,7 +136,7 @@ def test_fetches_the_files_and_nothing_else(server, archive, folder, output):
     assert steps == sorted(steps)
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(server, archive, output):
+def test_an_interrupted_download_resumes_where_it_stopped(server, archive, output):
     server.stop_after = 100_000
     with pytest.raises(FetchError, match=r"broke off .* bytes are kept: try again to go on"):
         fetch_movielens(output, server.url, _md5(archive))
@@ -152,7 +153,7 @@ def test_a_download_that_broke_off_goes_on_where_it_was(server, archive, output)
     assert len(read_movielens(output).ratings) == 5
 
 
-def test_a_killed_process_leaves_what_the_next_one_goes_on_with(server, archive, output):
+def test_the_download_of_a_killed_process_resumes_where_it_stopped(server, archive, output):
     server.stop_after, server.stall = 100_000, True
     code = f"from components.data.fetch import *; fetch_movielens(Path({str(output)!r}), {server.url!r})"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
@@ -174,7 +175,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(server, archive,
     assert len(read_movielens(output).ratings) == 5
 
 
-def test_a_server_that_knows_no_ranges_sends_all_again(server, archive, output):
+def test_without_range_support_the_whole_file_is_downloaded_again(server, archive, output):
     part_file(output).write_bytes(archive[:1000])
     server.ranges = False
     fetch_movielens(output, server.url, _md5(archive))
@@ -182,20 +183,20 @@ def test_a_server_that_knows_no_ranges_sends_all_again(server, archive, output):
     assert len(read_movielens(output).ratings) == 5
 
 
-def test_a_process_that_was_killed_after_the_last_byte(server, archive, output):
+def test_a_complete_part_file_is_not_downloaded_again(server, archive, output):
     part_file(output).write_bytes(archive)
     fetch_movielens(output, server.url, _md5(archive))
     assert server.sent == 0
     assert _entries(output) == {"ml-1m"}
 
 
-def test_wrong_checksum(server, archive, output):
+def test_a_file_with_the_wrong_checksum_is_deleted(server, archive, output):
     with pytest.raises(FetchError, match=rf"md5 should be {MD5}; received {_md5(archive)}\. It was deleted"):
         fetch_movielens(output, server.url)
     assert _entries(output) == set()
 
 
-def test_a_part_of_another_file_is_found_out_and_the_next_call_succeeds(server, archive, output):
+def test_the_part_of_another_file_fails_the_checksum_and_the_next_call_succeeds(server, archive, output):
     part_file(output).write_bytes(b"x" * 1000)
     with pytest.raises(FetchError, match="md5 should be"):
         fetch_movielens(output, server.url, _md5(archive))
@@ -203,7 +204,7 @@ def test_a_part_of_another_file_is_found_out_and_the_next_call_succeeds(server, 
     assert len(read_movielens(output).ratings) == 5
 
 
-def test_offline(output):
+def test_a_missing_connection_is_reported(output):
     with Server() as server:
         url = server.url
     with pytest.raises(FetchError, match=r"no connection .*online"):
@@ -212,14 +213,14 @@ def test_offline(output):
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_refused(server, output, status):
+def test_an_error_status_is_reported(server, output, status):
     server.status = status
     with pytest.raises(FetchError, match=rf"should be there; received {status} "):
         fetch_movielens(output, server.url)
     assert _entries(output) == set()
 
 
-def test_not_an_address(output):
+def test_an_invalid_url_is_reported(output):
     with pytest.raises(FetchError, match="cannot be fetched"):
         fetch_movielens(output, "ml-1m.zip")
 
@@ -232,7 +233,7 @@ def test_not_an_address(output):
         (_zip({"a/users.dat": b"1", "b/users.dat": b"2"}), r"should hold one users\.dat .*; received b/users\.dat"),
     ],
 )
-def test_an_archive_of_something_else(server, output, content, message):
+def test_an_archive_of_something_else_is_refused(server, output, content, message):
     server.content = content
     with pytest.raises(FetchError, match=message):
         fetch_movielens(output, server.url, _md5(content))
@@ -247,7 +248,7 @@ def test_paths_in_the_archive_do_not_leave_the_folder(server, output, tmp_path):
     assert {path.name for path in tmp_path.rglob("*evil*")} == set()
 
 
-def test_a_folder_with_something_in_it_is_left_alone(server, output):
+def test_a_folder_that_is_not_empty_is_left_alone(server, output):
     output.mkdir()
     (output / "ratings.dat").write_text("mine")
     with pytest.raises(FileExistsError, match=r"ratings\.dat"):

@@ -1,4 +1,4 @@
-"""Reading a folder: what comes back from good files, and what is said about bad ones."""
+"""`read_movielens` returns typed tables of valid files, and reports bad rows with their file, line and value."""
 
 import pickle
 
@@ -47,7 +47,7 @@ def test_credits_are_optional(folder):
     assert read_movielens(folder).credits is None
 
 
-def test_line_ends_of_windows_and_a_last_line_without_one_are_fine(folder):
+def test_windows_line_ends_and_a_last_line_without_line_end_are_accepted(folder):
     expected = read_movielens(folder)
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n"))
@@ -57,39 +57,39 @@ def test_line_ends_of_windows_and_a_last_line_without_one_are_fine(folder):
 
 
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat"])
-def test_missing_file(folder, name):
+def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(DataError, match=rf"^{name}: should be in .*; no such file\.$") as caught:
         read_movielens(folder)
     assert (caught.value.file, caught.value.line, caught.value.value) == (folder / name, None, None)
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"should be a folder with users\.dat, movies\.dat and ratings\.dat"):
         read_movielens(tmp_path / "nowhere")
 
 
-def test_folder_that_cannot_be_looked_into(tmp_path):
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"…: should be a folder that can be read; File name too long\.$") as caught:
         read_movielens(tmp_path / ("x" * 5000))
     assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat", "credits.csv"])
-def test_empty_file(folder, name):
+def test_an_empty_file_is_refused(folder, name):
     (folder / name).write_bytes(b"")
     with pytest.raises(DataError, match=rf"^{name}: should have at least one row; the file is empty\.$"):
         read_movielens(folder)
 
 
-def test_unreadable_file(folder):
+def test_an_unreadable_file_is_refused(folder):
     (folder / "ratings.dat").unlink()
     (folder / "ratings.dat").mkdir()
     with pytest.raises(DataError, match=r"^ratings\.dat: should be a readable file; Is a directory\.$"):
         read_movielens(folder)
 
 
-# File, line, the text put there, the text that the error quotes, and a part of what it says.
+# File, line number, text that replaces the line, value that the error quotes, and a part of the error's message.
 BAD_LINES = [
     ("ratings.dat", 3, "2::1::1", "2::1::1", "4 fields"),
     ("ratings.dat", 3, "2::1::1::978298413::9", "2::1::1::978298413::9", "4 fields"),
@@ -115,7 +115,7 @@ BAD_LINES = [
     ("ratings.dat", 3, "0::1::1::978298413", "0", "user_id should be a positive integer"),
     ("ratings.dat", 3, "x::1::1::978298413", "x", "user_id should be a positive integer"),
     ("ratings.dat", 3, "9223372036854775808::1::1::1", "9223372036854775808", "user_id should be a positive integer"),
-    # 2 to the power of 64, and 2: a known user where only 64 bits are kept.
+    # 2**64 + 2: a parser that kept only the low 64 bits would take it for the known user 2.
     ("ratings.dat", 3, "18446744073709551618::1::1::1", "18446744073709551618", "user_id should be a positive integer"),
     ("ratings.dat", 3, "1::73::4::978300999", "1::73", "line 1 has this pair"),
     ("ratings.dat", 3, b"2::1::1::978298413\r\r", "2::1::1::978298413\r", "printable latin-1"),
@@ -148,19 +148,19 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("name", "line", "text", "value", "message"), BAD_LINES)
-def test_bad_line(folder, set_line, name, line, text, value, message):
+def test_a_bad_line_is_reported_with_its_number_and_value(folder, set_line, name, line, text, value, message):
     set_line(name, line, text)
     with pytest.raises(DataError) as caught:
         read_movielens(folder)
     error = caught.value
     assert (error.file, error.line, error.value) == (folder / name, line, value)
-    # Ratings that refer to the bad row are reported with it.
+    # The error also reports the ratings that refer to the bad row.
     (reported,) = [part for part in str(error).split("\n") if part.startswith(f"{name}:{line}: ")]
     assert message in reported
     assert reported.endswith(f"; received {value!r}.")
 
 
-def test_message_of_a_bad_rating(folder, set_line):
+def test_a_single_bad_row_gives_a_message_of_one_line(folder, set_line):
     set_line("ratings.dat", 4, "2::260::7::978298413")
     with pytest.raises(DataError) as caught:
         read_movielens(folder)
@@ -199,7 +199,7 @@ def test_tolerated_rows_are_left_out_with_all_that_refer_to_them(folder, set_lin
     pd.testing.assert_frame_equal(data.ratings, whole.ratings.iloc[[1, 2]].reset_index(drop=True))
     pd.testing.assert_frame_equal(data.movies, whole.movies.drop(index=2).reset_index(drop=True))
     pd.testing.assert_frame_equal(data.users, whole.users)
-    # The same rows, where the file never had the others.
+    # Files that never had the left-out rows give the same tables.
     for name, lines in (("movies.dat", [3]), ("ratings.dat", [1, 4, 5])):
         kept = (folder / name).read_bytes().splitlines(keepends=True)
         (folder / name).write_bytes(b"".join(text for line, text in enumerate(kept, start=1) if line not in lines))
@@ -219,13 +219,13 @@ def test_the_tolerance_is_a_share_of_the_rows_of_a_file(folder, set_line, tolera
 
 
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat"])
-def test_a_file_of_bad_rows_alone_is_never_tolerated(folder, name):
+def test_a_file_with_only_bad_rows_is_never_tolerated(folder, name):
     (folder / name).write_text("one\ntwo\n")
     with pytest.raises(DataError, match=rf"^{name}: should have at least one good row; there is none\.\n{name}:1: "):
         read_movielens(folder, tolerance=1.0)
 
 
-def test_of_rows_with_the_same_pair_the_first_good_one_stays(folder, set_line):
+def test_the_first_good_row_of_a_duplicated_pair_is_kept(folder, set_line):
     set_line("ratings.dat", 1, "1::73::9::978300760")
     set_line("ratings.dat", 2, "1::73::3::978302109")
     set_line("ratings.dat", 3, "1::73::1::978298413")
@@ -240,7 +240,7 @@ def test_of_rows_with_the_same_pair_the_first_good_one_stays(folder, set_line):
     assert data.bad_rows[1].expected == "a user should rate a movie once, and line 2 has this pair"
 
 
-def test_users_file_in_utf8_is_refused_by_its_fields(folder, set_line):
+def test_a_users_file_in_utf8_is_reported_as_utf8(folder, set_line):
     set_line("users.dat", 2, "2::M::56::16::700é2".encode())
     with pytest.raises(DataError, match=r"\nusers\.dat:2: .*is UTF-8"):
         read_movielens(folder)
@@ -254,7 +254,7 @@ def test_a_long_line_is_quoted_in_part(folder, set_line):
     assert caught.value.value == "x" * 10_000
 
 
-def test_ids_up_to_the_largest_int64(folder, set_line):
+def test_ids_up_to_the_largest_int64_are_read(folder, set_line):
     largest = 2**63 - 1
     set_line("users.dat", 2, f"{largest}::M::56::16::70072")
     set_line("movies.dat", 1, f"{largest}::Toy Story (1995)::Comedy")
@@ -266,14 +266,14 @@ def test_ids_up_to_the_largest_int64(folder, set_line):
     assert ratings["movie_id"].tolist() == [73, 2, largest, 260, 73]
 
 
-def test_both_ways_of_parsing_ratings_agree(tmp_path):
+def test_parsing_by_columns_and_by_rows_gives_the_same_ratings(tmp_path):
     rng = np.random.default_rng(3)
     pairs = rng.permutation(40 * 30)[:500]
     rows = np.column_stack(
         [pairs // 30 + 1, pairs % 30 + 990, rng.integers(1, 6, 500), 10 ** rng.integers(0, 11, 500) + 1]
     )
     texts = ["::".join(map(str, row)) for row in rows.tolist()]
-    # One row that has to be read by itself leaves the others as they are.
+    # One row, with a user_id padded to 19 digits, is left to parse_row; this should not change the other rows.
     texts[17] = "::".join([texts[17].split("::")[0].zfill(19), *texts[17].split("::")[1:]])
     lines = Lines(tmp_path / "ratings.dat", "\n".join(texts).encode())
     columns, is_ordinary = parse_columns(lines)
@@ -292,7 +292,7 @@ def test_the_error_survives_pickling(folder):
 
 
 @pytest.mark.ml1m
-def test_real_movielens_1m(ml1m_dir):
+def test_movielens_1m_is_read_in_full(ml1m_dir):
     data = read_movielens(ml1m_dir)
     assert (len(data.ratings), len(data.users), len(data.movies)) == (1_000_209, 6_040, 3_883)
     assert data.ratings["movie_id"].nunique() == 3_706

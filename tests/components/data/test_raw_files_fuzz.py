@@ -1,4 +1,4 @@
-"""Damaged files are refused with a DataError or read but for their bad rows; nothing else happens."""
+"""Damaged files are either refused with a DataError or read without their bad rows; no other error is raised."""
 
 import random
 import re
@@ -9,13 +9,13 @@ import pytest
 from components.data.raw_files import DataError, MovieLens, read_movielens
 from components.data.sample import generate_sample
 
-MUTANTS = 60  # Of each file.
+MUTANTS = 60  # Damaged versions of each file, for each tolerance.
 _PIECES = [b"::", b":", b"\n", b"\r", b"\r\n", b"|", b",", b'"', b" ", b"-1", b"0", b"7", b"9" * 25, b"(1995)"]
 _PIECES += [b"\x00", b"\x1c", b"\x85", b"\xb2", b"\xe9", b"\xff", b"\xc2\x85", b"\xc3\xa9", b"\xd9\xa1"]
 
 
 def _mutate(rng: random.Random, data: bytes) -> bytes:
-    """One change to a byte, a field or a line, or a cut."""
+    """Makes one random change to a byte, a field or a line, or truncates the file."""
     place = rng.randrange(len(data))
     end = min(len(data), place + rng.randrange(1, 30))
     lines = data.splitlines(keepends=True)
@@ -56,10 +56,10 @@ def _count_rows(data: bytes) -> int:
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("name", ["users.dat", "movies.dat", "ratings.dat", "credits.csv"])
-def test_mutated_files(tmp_path, name, tolerance):
+def test_damaged_files_are_refused_or_read_without_their_bad_rows(tmp_path, name, tolerance):
     folder = tmp_path / "data"
     generate_sample(folder, users=12, movies=30, ratings=240, seed=4)
-    # Users and movies without ratings, so that a change of their ids can go unnoticed.
+    # Keeping only 100 ratings leaves users and movies without any; a changed id of theirs can go unnoticed.
     ratings = (folder / "ratings.dat").read_bytes().splitlines(keepends=True)[:100]
     (folder / "ratings.dat").write_bytes(b"".join(ratings))
     original = (folder / name).read_bytes()
@@ -79,15 +79,15 @@ def test_mutated_files(tmp_path, name, tolerance):
         if data is not None:
             damaged += bool(data.bad_rows)
             _assert_every_row_is_counted(data, folder, tolerance)
-    # Both ends are met: damage that is seen, and damage that leaves the file valid.
+    # The mutants cover both cases: damage that is noticed, and damage that leaves the file valid.
     assert MUTANTS // 4 < refused + damaged < MUTANTS
     assert bool(damaged) == bool(tolerance)
-    # What is refused although all may be bad: an empty file, another header.
+    # Although tolerance 1 accepts any share of bad rows, an empty file or a wrong header, for example, is refused.
     assert refused < MUTANTS // 2 or tolerance < 1
 
 
 def _assert_every_row_is_counted(data: MovieLens, folder: Path, tolerance: float) -> None:
-    """Each row of each file is either among the good or among the bad ones, in the order and with the text it had."""
+    """Checks that each row of each file is read or listed as bad, and that bad rows keep the file's order and text."""
     assert data.credits is not None
     frames = {"users.dat": data.users, "movies.dat": data.movies, "ratings.dat": data.ratings}
     for name, table in {**frames, "credits.csv": data.credits}.items():

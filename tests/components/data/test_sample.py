@@ -1,4 +1,4 @@
-"""The synthetic data: its layout, and that what is planted in it can be found again."""
+"""The synthetic data set has the layout of MovieLens 1M, and the effects planted in it can be measured."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def data(folder) -> MovieLens:
 
 @pytest.fixture(scope="module")
 def rows(data) -> dict[str, np.ndarray]:
-    """User rows, movie rows, ratings and a random split: 73 % train, 25 % test."""
+    """For each rating the user's and movie's row, the value, and a random split: 73 % train, 25 % test."""
     draw = np.random.default_rng(11).random(RATINGS)
     return {
         "user": data.ratings["user_id"].to_numpy() - 1,
@@ -52,7 +52,7 @@ def test_the_same_arguments_give_the_same_bytes(folder, tmp_path):
     assert all(other[name] != content for name, content in _bytes(folder).items())
 
 
-def test_layout_is_that_of_movielens_1m(folder, data):
+def test_the_layout_is_that_of_movielens_1m(folder, data):
     assert set(_bytes(folder)) == {"users.dat", "movies.dat", "ratings.dat", "credits.csv"}
     movies = (folder / "movies.dat").read_bytes()
     assert not movies.isascii()
@@ -60,7 +60,7 @@ def test_layout_is_that_of_movielens_1m(folder, data):
         movies.decode("utf-8")
     summary = summarize(data)
     assert (summary.users, summary.movies, summary.ratings) == (USERS, MOVIES, RATINGS)
-    # MovieLens 1M: 5.6, 10.8, 26.1, 34.9 and 22.6 % of 1 to 5; April 2000 to February 2003.
+    # In MovieLens 1M, 5.6, 10.8, 26.1, 34.9 and 22.6 % of ratings are 1 to 5, from April 2000 to February 2003.
     shares = [count / RATINGS for count in summary.histogram.values()]
     np.testing.assert_allclose(shares, [0.056, 0.108, 0.261, 0.349, 0.226], atol=0.01)
     assert summary.first.year == 2000
@@ -81,7 +81,8 @@ def test_ratings_come_in_bursts_and_out_of_order(data):
     assert (np.diff(user) >= 0).all()
     order = np.lexsort((time, user))
     gaps = np.diff(time[order])[np.diff(user[order]) == 0]
-    # MovieLens 1M: 57 % of ratings share the second of the one before, the median of the others is about a minute.
+    # In MovieLens 1M, 57 % of ratings have the timestamp of the user's previous one; the median of the other gaps is
+    # about a minute.
     assert 0.4 < (gaps == 0).mean() < 0.7
     assert 10 < np.median(gaps[gaps > 0]) < 120
     in_order = np.diff(time)[np.diff(user) == 0] >= 0
@@ -92,7 +93,7 @@ def test_ratings_come_in_bursts_and_out_of_order(data):
     ("users", "movies", "ratings", "least"),
     [(10, 20, 200, 20), (10, 20, 100, 10), (7, 5, 35, 5), (1, 1, 1, 1), (50, 400, 1000, 20), (3, 30, 3, 1)],
 )
-def test_any_possible_size(tmp_path, users, movies, ratings, least):
+def test_any_possible_size_is_generated(tmp_path, users, movies, ratings, least):
     generate_sample(tmp_path / "data", users, movies, ratings, seed=2)
     data = read_movielens(tmp_path / "data")
     assert (len(data.users), len(data.movies), len(data.ratings)) == (users, movies, ratings)
@@ -109,13 +110,13 @@ def test_any_possible_size(tmp_path, users, movies, ratings, least):
         ((5, 5, 26, 0), "26"),
     ],
 )
-def test_impossible_sizes(tmp_path, sizes, received):
+def test_impossible_sizes_are_refused(tmp_path, sizes, received):
     with pytest.raises(ValueError, match=rf"should be .*; received .*{received}\.$"):
         generate_sample(tmp_path / "data", *sizes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_only_on_demand(tmp_path):
+def test_a_different_data_set_is_replaced_only_with_force(tmp_path):
     folder = tmp_path / "data"
     generate_sample(folder, 10, 20, 200, seed=0)
     first = _bytes(folder)
@@ -130,7 +131,7 @@ def test_a_folder_is_replaced_only_on_demand(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
-def test_what_is_no_data_is_never_replaced(tmp_path):
+def test_files_that_are_no_data_set_are_never_replaced(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
@@ -141,7 +142,7 @@ def test_what_is_no_data_is_never_replaced(tmp_path):
         generate_sample(folder / "thesis.txt", 10, 20, 200, seed=0, force=True)
 
 
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_generation_leaves_no_files(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError(28, "No space left on device")
 
@@ -182,7 +183,7 @@ def test_folders_that_cannot_be_replaced_are_refused(tmp_path, monkeypatch):
 def test_personal_models_beat_popularity(rows):
     watched = np.zeros((USERS, MOVIES))
     watched[rows["user"][rows["train"]], rows["movie"][rows["train"]]] = 1
-    # EASE (Steck 2019): the ridge regression of each movie on all others.
+    # EASE (Steck 2019) is a ridge regression of each movie on all others.
     inverse = np.linalg.inv(watched.T @ watched + 300 * np.eye(MOVIES))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
@@ -195,8 +196,8 @@ def test_personal_models_beat_popularity(rows):
 def _filtered_recall(scores, watched, rows):
     """Recall@10 of the test split over movies that the user has not watched in train; ties count as misses."""
     scores = np.where(watched > 0, -np.inf, scores)[rows["user"][rows["test"]]]
-    own = np.take_along_axis(scores, rows["movie"][rows["test"], None], axis=1)
-    return ((scores >= own).sum(axis=1) <= 10).mean()
+    score_of_watched = np.take_along_axis(scores, rows["movie"][rows["test"], None], axis=1)
+    return ((scores >= score_of_watched).sum(axis=1) <= 10).mean()
 
 
 def test_factors_beat_biases(rows):
@@ -215,15 +216,15 @@ def test_factors_beat_biases(rows):
 
 
 def _biases(rows, damping=3.0):
-    """Mean + user + movie, fitted in turns: [users, movies]."""
+    """Predicts mean + user bias + movie bias, [users, movies]; the biases are fitted in turns."""
     user, movie, rating = (rows[name][rows["train"]] for name in ("user", "movie", "rating"))
-    mean, of_user, of_movie = rating.mean(), np.zeros(USERS), np.zeros(MOVIES)
+    mean, user_bias, movie_bias = rating.mean(), np.zeros(USERS), np.zeros(MOVIES)
     for _ in range(10):
-        left = rating - mean - of_user[user]
-        of_movie = np.bincount(movie, left, MOVIES) / (np.bincount(movie, minlength=MOVIES) + damping)
-        left = rating - mean - of_movie[movie]
-        of_user = np.bincount(user, left, USERS) / (np.bincount(user, minlength=USERS) + damping)
-    return mean + of_user[:, None] + of_movie
+        residual = rating - mean - user_bias[user]
+        movie_bias = np.bincount(movie, residual, MOVIES) / (np.bincount(movie, minlength=MOVIES) + damping)
+        residual = rating - mean - movie_bias[movie]
+        user_bias = np.bincount(user, residual, USERS) / (np.bincount(user, minlength=USERS) + damping)
+    return mean + user_bias[:, None] + movie_bias
 
 
 def _ridge(target, known, factors, penalty):
@@ -236,19 +237,22 @@ def _rmse(prediction, rows):
     return np.sqrt((error[rows["test"]] ** 2).mean())
 
 
-def test_people_of_an_occupation_share_their_taste_in_genres(data, rows):
-    """What an occupation thinks of a genre in train foretells the residuals of test; a shuffled one does not."""
+def test_users_with_the_same_occupation_prefer_the_same_genres(data, rows):
+    """Genre preferences fitted per occupation in train predict the residuals of test; shuffled occupations do not.
+
+    Genders and age groups have planted genre preferences too, weaker than those of occupations.
+    """
     prediction = _biases(rows)
     residual = rows["rating"] - prediction[rows["user"], rows["movie"]]
-    genres = np.array([[genre in of_movie for genre in GENRES] for of_movie in data.movies["genres"]], float)
+    genres = np.array([[genre in movie_genres for genre in GENRES] for movie_genres in data.movies["genres"]], float)
     genres /= np.sqrt(genres.sum(axis=1, keepdims=True))
 
-    def foretold(codes):
+    def correlation_in_test(codes):
         table = np.zeros((codes.max() + 1, len(GENRES)))
         for code in range(codes.max() + 1):
-            mine = rows["train"] & (codes[rows["user"]] == code)
-            chosen = genres[rows["movie"][mine]]
-            table[code] = np.linalg.solve(chosen.T @ chosen + 5 * np.eye(len(GENRES)), chosen.T @ residual[mine])
+            has_code = rows["train"] & (codes[rows["user"]] == code)
+            inputs = genres[rows["movie"][has_code]]
+            table[code] = np.linalg.solve(inputs.T @ inputs + 5 * np.eye(len(GENRES)), inputs.T @ residual[has_code])
         estimate = (table[codes[rows["user"]]] * genres[rows["movie"]]).sum(axis=1)
         return np.corrcoef(estimate[rows["test"]], residual[rows["test"]])[0, 1]
 
@@ -257,18 +261,18 @@ def test_people_of_an_occupation_share_their_taste_in_genres(data, rows):
     age = np.unique(data.users["age"], return_inverse=True)[1]
     shuffled = np.random.default_rng(5).permutation(occupation)
     assert pair_strength("genres", "occupation") > pair_strength("gender", "genres") > pair_strength("age", "genres")
-    assert foretold(occupation) > 0.2
-    assert foretold(gender) > 0.1
-    assert foretold(age) > 0.1
-    assert foretold(occupation) > 1.5 * foretold(shuffled)
+    assert correlation_in_test(occupation) > 0.2
+    assert correlation_in_test(gender) > 0.1
+    assert correlation_in_test(age) > 0.1
+    assert correlation_in_test(occupation) > 1.5 * correlation_in_test(shuffled)
 
 
-def test_names_in_the_credits_matter(data, rows):
-    """Movies of one director or star get more alike ratings than the movies of a shuffled column."""
+def test_movies_of_the_same_director_or_star_have_similar_ratings(data, rows):
+    """Movie biases vary more between directors (or stars) than between the groups of a shuffled column."""
     prediction = _biases(rows)
     movie_bias = prediction.mean(axis=0)
 
-    def between(names):
+    def variance_share_between(names):
         groups = np.unique(names, return_inverse=True)[1]
         means = np.bincount(groups, movie_bias) / np.bincount(groups)
         return np.var(means[groups]) / np.var(movie_bias)
@@ -276,12 +280,12 @@ def test_names_in_the_credits_matter(data, rows):
     rng = np.random.default_rng(6)
     for name in ("director", "star"):
         names = data.credits[name].fillna("?").to_numpy()
-        by_chance = [between(rng.permutation(names)) for _ in range(200)]
-        assert between(names) > np.quantile(by_chance, 0.99), name
+        shares_by_chance = [variance_share_between(rng.permutation(names)) for _ in range(200)]
+        assert variance_share_between(names) > np.quantile(shares_by_chance, 0.99), name
 
 
 def test_users_have_favourite_directors(data, rows):
-    """A user's mean residual for a director in train goes with that in test; star as well; zip code digits do not."""
+    """A user's mean residuals for a director or star in train and test correlate more than for random groups."""
     residual = rows["rating"] - _biases(rows)[rows["user"], rows["movie"]]
 
     def correlation(groups):
@@ -293,20 +297,20 @@ def test_users_have_favourite_directors(data, rows):
         means = [totals[split][both] / counts[split][both] for split in ("train", "test")]
         return np.corrcoef(means[0], means[1])[0, 1]
 
-    by_chance = np.random.default_rng(7).integers(67, size=MOVIES)
+    random_groups = np.random.default_rng(7).integers(67, size=MOVIES)
     for name in ("director", "star"):
         assert correlation(np.unique(data.credits[name].fillna("?"), return_inverse=True)[1]) > (
-            correlation(by_chance) + 0.05
+            correlation(random_groups) + 0.05
         ), name
 
 
-def test_some_movies_are_popular_with_all(rows):
+def test_planted_popularity_shows_in_the_number_of_ratings(rows):
     world = draw_world(USERS, MOVIES, seed=0)
     counts = np.bincount(rows["movie"], minlength=MOVIES)
     assert np.corrcoef(world.popularity, np.log(counts + 1))[0, 1] > 0.5
 
 
-def test_the_next_movie_follows_from_the_last(data, rows):
+def test_the_next_movie_is_often_the_planted_successor(data, rows):
     world = draw_world(USERS, MOVIES, seed=0)
     np.testing.assert_array_equal(np.sort(world.successor), np.arange(MOVIES))
     np.testing.assert_array_equal(world.movie_ids, data.movies["movie_id"])
@@ -314,15 +318,15 @@ def test_the_next_movie_follows_from_the_last(data, rows):
     user, movie = rows["user"][order], rows["movie"][order]
     same = user[1:] == user[:-1]
     followed = (world.successor[movie[:-1]] == movie[1:])[same].mean()
-    # A successor that was watched earlier is not watched again.
+    # The share can be below NEXT_MOVIE, because a successor that was watched earlier is not watched again.
     assert 0.6 * NEXT_MOVIE < followed < 1.2 * NEXT_MOVIE
 
 
-def test_planted_strengths_are_those_of_the_scores():
+def test_drawn_effects_have_the_planted_strengths():
     world = draw_world(2000, 1000, seed=3)
     interactions = np.stack([world.interactions(user) for user in range(2000)])
     wanted = sum(value**2 for pair, value in STRENGTHS.items() if len(pair) == 2)
-    # The tables of codes are small (2 genders), so that one draw may be well off its standard deviation.
+    # Some tables of drawn effects are small (2 genders), so the variance of one draw can be far from the expected one.
     assert 0.6 * wanted < interactions.var() < 1.5 * wanted
     assert world.user_bias.std() == pytest.approx(STRENGTHS["user_id",], rel=0.1)
     assert pair_strength("director", "user_id") == STRENGTHS["user_id", "director"]

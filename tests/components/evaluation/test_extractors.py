@@ -1,4 +1,4 @@
-"""The Evaluator's extractors against TFMA's own, on a small model."""
+"""The Evaluator's custom extractors lead to the same metrics as TFMA's own, and drop features that no slice needs."""
 
 from pathlib import Path
 
@@ -40,13 +40,13 @@ def example(row: int) -> bytes:
 
 @pytest.fixture
 def model(tmp_path) -> str:
-    """Predicts how long a history is."""
+    """The path of a model that predicts the length of the history."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(examples):
         history = tf.io.parse_example(examples, {"history": tf.io.VarLenFeature(tf.int64)})["history"]
         lengths = tf.math.bincount(tf.cast(history.indices[:, 0], tf.int32), minlength=tf.size(examples))
-        # With a single output TFMA forgets its name.
+        # The second output is needed because TFMA drops the name of a model's only output.
         return {"length": tf.cast(lengths, tf.float32), "zero": tf.zeros_like(lengths)}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "model"), signatures={"evaluate": evaluate})
@@ -68,7 +68,7 @@ CONFIG = text_format.Parse(
 
 
 def evaluate(model: str, extractors, output: Path):
-    """The metrics of each slice, and the names of the features that rows had when they were sliced."""
+    """Returns the metrics of each slice, and the names of the features that the extractors leave for slicing."""
     shared = tfma.default_eval_shared_model(model, eval_config=CONFIG)
     source = tf_example_record.TFExampleBeamRecord(
         physical_format="inmem",
@@ -91,23 +91,24 @@ def evaluate(model: str, extractors, output: Path):
     return dict(tfma.load_eval_result(str(output)).slicing_metrics), set((output / "names").read_text().split())
 
 
-def test_slices_are_those_of_tfma_and_other_features_are_not_handed_on(model, tmp_path):
-    stock, of_stock = evaluate(model, tfma.default_extractors, tmp_path / "stock")
-    ours, of_ours = evaluate(model, custom_extractors, tmp_path / "ours")
+def test_metrics_equal_those_of_tfma_and_features_of_no_slice_are_dropped(model, tmp_path):
+    stock, stock_features = evaluate(model, tfma.default_extractors, tmp_path / "stock")
+    ours, our_features = evaluate(model, custom_extractors, tmp_path / "ours")
 
     assert ours == stock
     assert len(ours) == 1 + 2 + 3
-    assert of_stock == {"gender", "genres", "history", "rating"}
-    assert of_ours == {"gender", "genres"}
+    assert stock_features == {"gender", "genres", "history", "rating"}
+    assert our_features == {"gender", "genres"}
 
 
-def test_every_evaluator_calls_them(tmp_path):
+def test_every_evaluator_uses_the_custom_extractors(tmp_path):
     root = str(tmp_path)
     pipeline = create_pipeline(config=load_config("sample"), data_dir=root, pipeline_root=root, serving_dir=root)
     evaluators = [node for node in pipeline.components if node.id.startswith("Evaluator.")]
     assert len(evaluators) == 4
     for evaluator in evaluators:
-        # TFX takes its own without a word where it finds none; of the module it makes another function each time.
+        # TFX silently falls back on TFMA's own extractors if it finds no custom function. It loads the module anew, so
+        # the functions are different objects and only the names of their modules can be compared.
         found = udf_utils.try_get_fn(evaluator.exec_properties, custom_extractors.__name__)
         assert found is not None
         assert found.__module__ == custom_extractors.__module__

@@ -1,4 +1,4 @@
-"""Which model a candidate is measured against, and which one it starts from."""
+"""A candidate's baseline and the model that a warm start takes are the latest blessed ones of the same trainer."""
 
 import ml_metadata as mlmd
 import pytest
@@ -29,7 +29,7 @@ def blessing(number, blessed=True):
 
 
 @pytest.fixture
-def resolve():
+def resolve_baseline():
     def ids(candidate, models, blessings):
         inputs = {CANDIDATE: [candidate], MODEL: models, MODEL_BLESSING: blessings}
         resolved = LatestOtherBlessedModelStrategy().resolve_artifacts(None, inputs)
@@ -38,19 +38,19 @@ def resolve():
     return ids
 
 
-def test_latest_blessed_model_of_the_same_trainer(resolve):
+def test_baseline_is_the_latest_blessed_model_of_the_same_trainer(resolve_baseline):
     models = [model(1), model(2), model(3), model(4, "Trainer.dcn"), model(5)]
     blessings = [blessing(1), blessing(2), blessing(3, blessed=False), blessing(4)]
-    assert resolve(model(5), models, blessings) == [2]
+    assert resolve_baseline(model(5), models, blessings) == [2]
 
 
-def test_candidate_is_not_measured_against_itself(resolve):
-    assert resolve(model(1), [model(1)], [blessing(1)]) == []
-    assert resolve(model(2), [model(1), model(2)], [blessing(1), blessing(2)]) == [1]
+def test_candidate_is_not_its_own_baseline(resolve_baseline):
+    assert resolve_baseline(model(1), [model(1)], [blessing(1)]) == []
+    assert resolve_baseline(model(2), [model(1), model(2)], [blessing(1), blessing(2)]) == [1]
 
 
-def test_nothing_where_nothing_is_blessed(resolve):
-    assert resolve(model(2), [model(1), model(2)], []) == []
+def test_there_is_no_baseline_without_a_blessed_model(resolve_baseline):
+    assert resolve_baseline(model(2), [model(1), model(2)], []) == []
 
 
 def graph(number):
@@ -60,8 +60,11 @@ def graph(number):
 
 
 @pytest.fixture
-def start():
-    """Ids of the model to start from, given which graph each model was trained on; models are numbered from 1."""
+def resolve_base_model():
+    """A function from the transform graph that each model was trained on to the models that training starts from.
+
+    Models are numbered from 1 in the order of `graphs`; the result holds no number or one.
+    """
     config = metadata_store_pb2.ConnectionConfig()
     config.fake_database.SetInParent()
     store = mlmd.MetadataStore(config)
@@ -82,7 +85,7 @@ def start():
         for place, name in enumerate(graphs):
             artifact = model(new_artifact(), (trainers or {}).get(place + 1, "Trainer.ranking"))
             models.append(artifact)
-            # The second execution is that of a run whose Trainer came from the cache.
+            # The second execution stands for a later run that took the Trainer's output from the cache.
             for _ in range(2):
                 (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=training)])
                 record(metadata_store_pb2.Event.INPUT, nodes[name], execution)
@@ -96,19 +99,19 @@ def start():
     return ids
 
 
-def test_starts_from_the_latest_blessed_model_of_other_data(start):
-    assert start(["monday", "tuesday", "tuesday"], current="wednesday", blessed=[1, 2]) == [2]
+def test_training_starts_from_the_latest_blessed_model_of_other_data(resolve_base_model):
+    assert resolve_base_model(["monday", "tuesday", "tuesday"], current="wednesday", blessed=[1, 2]) == [2]
 
 
-def test_the_same_data_again_start_from_the_same_model(start):
-    assert start(["monday", "tuesday", "tuesday"], current="tuesday", blessed=[1, 2, 3]) == [1]
-    assert start(["monday"], current="monday", blessed=[1]) == []
+def test_training_again_on_the_same_data_starts_from_the_same_model(resolve_base_model):
+    assert resolve_base_model(["monday", "tuesday", "tuesday"], current="tuesday", blessed=[1, 2, 3]) == [1]
+    assert resolve_base_model(["monday"], current="monday", blessed=[1]) == []
 
 
-def test_starts_from_a_model_of_its_own_trainer(start):
+def test_training_starts_from_a_model_of_its_own_trainer(resolve_base_model):
     trainers = {2: "Trainer.dcn"}
-    assert start(["monday", "tuesday"], current="wednesday", blessed=[1, 2], trainers=trainers) == [1]
+    assert resolve_base_model(["monday", "tuesday"], current="wednesday", blessed=[1, 2], trainers=trainers) == [1]
 
 
-def test_starts_from_scratch_where_nothing_is_blessed(start):
-    assert start(["monday"], current="tuesday", blessed=[]) == []
+def test_training_starts_from_scratch_without_a_blessed_model(resolve_base_model):
+    assert resolve_base_model(["monday"], current="tuesday", blessed=[]) == []

@@ -1,4 +1,4 @@
-"""Figures of many outputs at once, against NumPy and TFMA's own metrics of one."""
+"""Metrics of many outputs at once equal NumPy's values and those of TFMA's own metrics of a single output."""
 
 import apache_beam as beam
 import numpy as np
@@ -17,24 +17,24 @@ ROWS = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
 
 
 def inputs(*models):
-    """A row for each of ROWS; of several models, the second's outputs are twice the first's."""
+    """Yields the metric inputs of each of ROWS; with two models, the second's outputs are twice the first's."""
     for row in ROWS:
-        of_model = [{name: np.array([scale * x]) for name, x in zip(OUTPUTS, row, strict=True)} for scale in (1, 2)]
-        predictions = dict(zip(models, of_model, strict=False)) if models else of_model[0]
+        outputs = [{name: np.array([scale * x]) for name, x in zip(OUTPUTS, row, strict=True)} for scale in (1, 2)]
+        predictions = dict(zip(models, outputs, strict=False)) if models else outputs[0]
         yield metric_types.StandardMetricInputs(
             label=np.array([LABEL]), prediction=predictions, example_weight=np.array([1.0])
         )
 
 
 def measure(combiner, rows):
-    """In two parts that are merged, as Beam does it."""
+    """Accumulates rows in two parts and merges these, as Beam does."""
     sums = []
     for part in (rows[:30], rows[30:]):
         accumulator = combiner.create_accumulator()
         for row in part:
             accumulator = combiner.add_input(accumulator, row)
         sums.append(accumulator)
-    # An iterator: of a list, TFMA's own mean absolute error counts the first part twice.
+    # This is an iterator because TFMA's own mean absolute error counts the first part of a list twice.
     return combiner.extract_output(combiner.merge_accumulators(iter(sums)))
 
 
@@ -45,7 +45,7 @@ def test_means_are_those_of_the_rows():
     np.testing.assert_allclose(list(values.values()), ROWS.mean(axis=0), rtol=1e-5)
 
 
-def test_each_model_has_its_own():
+def test_each_model_has_its_own_means():
     computations = MeanOutputs(OUTPUTS).computations(model_names=["candidate", "baseline"])
     rows = list(inputs("candidate", "baseline"))
     for computation, scale in zip(computations, (1, 2), strict=True):
@@ -87,17 +87,17 @@ def test_tfma_has_the_same_error_under_the_same_key(output):
     assert measure(stock.combiner, list(inputs()))[key] == pytest.approx(values[key], rel=1e-5)
 
 
-def test_nothing_gives_no_number():
+def test_the_mean_of_no_rows_is_nan():
     combiner = MeanOutputs(OUTPUTS).computations()[0].combiner
     assert all(np.isnan(value) for value in combiner.extract_output(combiner.create_accumulator()).values())
 
 
-def test_beam_takes_it():
+def test_the_combiner_runs_in_beam():
     combiner = MeanOutputs(OUTPUTS).computations()[0].combiner
     with beam.Pipeline(options=PipelineOptions(BeamConfig().args())) as pipeline:
         means = pipeline | beam.Create([1]) | beam.FlatMap(lambda _: list(inputs())) | beam.CombineGlobally(combiner)
-        means | beam.Map(lambda values: [float(value) for value in values.values()]) | beam.Map(_check)
+        means | beam.Map(lambda values: [float(value) for value in values.values()]) | beam.Map(_check_means)
 
 
-def _check(values):
+def _check_means(values):
     np.testing.assert_allclose(values, ROWS.mean(axis=0), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""What ExampleGen should have written, worked out again from the raw files with pandas and a loop over the ratings."""
+"""Computes independently what ExampleGen should write: from the raw files, with pandas and a loop over the ratings."""
 
 import bisect
 import io
@@ -19,8 +19,8 @@ USER_FEATURES = ("gender", "age", "occupation", "zip_code")
 MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
 HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
 
-# The splits that rows of a split know their user's ratings of, where these are not train alone.
-_KNOWN = {
+# The splits whose ratings of the same user a row may know, by strategy and split of the row; by default only train.
+_KNOWN_SPLITS = {
     (Strategy.LEAVE_LAST_OUT, "test"): ["train", "eval"],
     (Strategy.TEMPORAL_ROLLING, "eval"): ["train", "eval", "test"],
     (Strategy.TEMPORAL_ROLLING, "test"): ["train", "eval", "test"],
@@ -28,7 +28,7 @@ _KNOWN = {
 
 
 def read_split(uri: str, split: str) -> pa.Table:
-    """The features of all rows: lists, null where a row does not have the feature."""
+    """Reads the features of all rows of a split, as columns of lists; null where a row lacks the feature."""
     files = sorted(str(path) for path in Path(uri, f"Split-{split}").glob("*.gz"))
     assert files
     decoder = ExamplesToRecordBatchDecoder()
@@ -38,7 +38,7 @@ def read_split(uri: str, split: str) -> pa.Table:
 
 
 def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
-    """ratings, users and movies (with director and star, None where unknown) as they are in the files."""
+    """Reads the tables ratings, users and movies from the raw files; unknown directors and stars are empty or null."""
     columns = {
         "ratings": ["user_id", "movie_id", "rating", "timestamp"],
         "users": ["user_id", *USER_FEATURES],
@@ -68,14 +68,14 @@ def assert_examples(
     """Checks every feature of every row against the raw files, except which split a rating is in.
 
     Args:
-      tables: all splits, as read by `read_split`.
-      folder: of the raw files.
-      history_length: most movies in a history.
-      strategy: how ratings were divided, which decides what rows know of their user.
-      earlier: ratings of earlier spans, with the column `split`.
+      tables: the table of each split, as read by `read_split`.
+      folder: the folder with the raw files.
+      history_length: the largest number of movies in a history.
+      strategy: how ratings were divided into splits, which decides which of the user's ratings a row may know.
+      earlier: the ratings of earlier spans, with the column `split`.
 
     Returns:
-      The ratings of the file, with the column `split`.
+      The ratings in the file, with the column `split`.
     """
     raw = read_raw(folder)
     ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
@@ -84,7 +84,7 @@ def assert_examples(
     joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
     for split in RATING_SPLITS:
         table = tables[split]
-        rows = _rows(ratings, table)
+        rows = _positions(ratings, table)
         expected = joined.iloc[rows]
         for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
             _assert_values(table, name, expected[name])
@@ -108,11 +108,11 @@ def _with_splits(ratings: pd.DataFrame, tables: dict[str, pa.Table]) -> pd.DataF
 
 
 def _keys(table: pa.Table) -> pd.DataFrame:
-    return pd.DataFrame({name: _flat(table, name) for name in ("user_id", "movie_id")})
+    return pd.DataFrame({name: _single_values(table, name) for name in ("user_id", "movie_id")})
 
 
-def _flat(table: pa.Table, name: str) -> np.ndarray:
-    """The values of a feature that every row has once."""
+def _single_values(table: pa.Table, name: str) -> np.ndarray:
+    """The values of a feature that has exactly one value in every row."""
     column = _column(table, name)
     assert column.null_count == 0
     assert len(column.flatten()) == len(column)
@@ -124,8 +124,8 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
-def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
-    """For each written row, its row in the file."""
+def _positions(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
+    """For each row of `table`, the position of its rating in `ratings`."""
     index = pd.MultiIndex.from_frame(ratings[["user_id", "movie_id"]])
     return index.get_indexer(pd.MultiIndex.from_frame(_keys(table)))
 
@@ -133,12 +133,12 @@ def _rows(ratings: pd.DataFrame, table: pa.Table) -> np.ndarray:
 def _expected_lists(
     ratings: pd.DataFrame, length: int, strategy: Strategy
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each row of the file, rows of its history and of all that is known of the user."""
+    """For each rating, the positions of the ratings in its history, and of all ratings of the user that it may know."""
     histories: list[np.ndarray] = [np.array([], np.int64)] * len(ratings)
     seen = list(histories)
     for _, group in ratings.groupby("user_id"):
         for split, rows_of_split in group.groupby("split"):
-            sources = group[group["split"].isin(_KNOWN.get((strategy, str(split)), ["train"]))]
+            sources = group[group["split"].isin(_KNOWN_SPLITS.get((strategy, str(split)), ["train"]))]
             moments = sorted(zip(sources["timestamp"].tolist(), sources.index.tolist(), strict=True))
             rows = np.array([row for _, row in moments], np.int64)
             for row, time in zip(rows_of_split.index.tolist(), rows_of_split["timestamp"].tolist(), strict=True):
@@ -156,7 +156,7 @@ def _assert_values(table: pa.Table, name: str, expected: pd.Series) -> None:
     column = _column(table, name)
     np.testing.assert_array_equal(column.is_valid().to_numpy(zero_copy_only=False), is_known, err_msg=name)
     if pa.types.is_large_binary(column.type.value_type):
-        # Several texts, such as genres, as they are in the file.
+        # The file joins several texts, such as genres, with |.
         texts = pc.binary_join(column.cast(pa.list_(pa.string())), "|")
         assert texts.drop_null().equals(pa.array(expected[is_known], pa.string())), name
     else:
@@ -178,6 +178,6 @@ def _assert_lists(table: pa.Table, name: str, rows: list[np.ndarray], source: np
 
 def _assert_movies(table: pa.Table, movies: pd.DataFrame) -> None:
     assert set(table.column_names) <= {"movie_id", *MOVIE_FEATURES}
-    np.testing.assert_array_equal(_flat(table, "movie_id"), movies["movie_id"])
+    np.testing.assert_array_equal(_single_values(table, "movie_id"), movies["movie_id"])
     for name in MOVIE_FEATURES:
         _assert_values(table, name, movies[name])

@@ -1,4 +1,4 @@
-"""Shards and their serialized rows."""
+"""Shards hold whole users, and each serialized row holds a rating with its user, movie and history."""
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ def movielens() -> MovieLens:
 
 
 def decode(serialized: bytes) -> dict[str, list]:
-    """The features that are there; one without a kind counts as missing, as it does for tf.io.parse_example."""
+    """The features of an example; one without a kind counts as missing, as it does for tf.io.parse_example."""
     features = tf.train.Example.FromString(serialized).features.feature
     kinds = {name: feature.WhichOneof("kind") for name, feature in features.items()}
     return {name: list(getattr(features[name], kind).value) for name, kind in kinds.items() if kind is not None}
@@ -87,7 +87,7 @@ def test_a_row_holds_user_movie_rating_and_history(movielens):
     assert [(row["movie_id"], row["history_movie_ids"]) for row in eval_] == [([20], [40, BIG])]
 
 
-def test_what_is_unknown_is_no_feature(movielens):
+def test_unknown_values_are_missing_features(movielens):
     train, eval_, _ = rows(movielens, Strategy.LEAVE_LAST_OUT)
     first = train[1]
     assert first["title"] == ["Misérables, Les (1995)".encode()]
@@ -97,12 +97,12 @@ def test_what_is_unknown_is_no_feature(movielens):
     assert eval_[0]["star"] == [b"T"]
 
 
-def test_without_credits_no_row_has_them(movielens):
+def test_without_credits_no_row_has_a_director_or_star(movielens):
     data = MovieLens(movielens.ratings, movielens.users, movielens.movies, None)
     assert all(not {"director", "star"} & set(row) for part in rows(data, Strategy.TEMPORAL) for row in part)
 
 
-def test_histories_are_cut_to_the_latest(movielens):
+def test_histories_are_cut_to_the_latest_movies(movielens):
     _, _, test = rows(movielens, Strategy.LEAVE_LAST_OUT, length=1)
     assert test[0]["history_movie_ids"] == [20]
     assert test[0]["seen_movie_ids"] == [40, BIG, 20]
@@ -110,20 +110,20 @@ def test_histories_are_cut_to_the_latest(movielens):
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-def test_cutting_into_shards_changes_nothing(movielens, strategy):
+def test_the_size_of_shards_does_not_change_the_rows(movielens, strategy):
     whole = rows(movielens, strategy)
     assert rows(movielens, strategy, shard_rows=1) == whole
     assert sum(map(len, whole)) == len(movielens.ratings)
 
 
-def test_a_user_is_in_one_shard(movielens):
+def test_all_rows_of_a_user_are_in_one_shard(movielens):
     shards = make_shards(movielens, SplitConfig(), shard_rows=2)
     assert [sorted(shard.users["user_id"]) for shard in shards] == [[3, 9], [BIG]]
     assert [len(shard.ratings) for shard in shards] == [5, 1]
     assert all((shard.ratings["split"] >= TRAIN).all() for shard in shards)
 
 
-def test_rows_of_earlier_spans_are_history_and_seen_but_are_not_written(movielens):
+def test_ratings_of_earlier_spans_are_in_histories_but_are_not_written(movielens):
     config = SplitConfig(fractions=Fractions(train=0.98, eval=0.01, test=0.01))
     older = pd.DataFrame(
         [(9, 77, 1.0, 15, TRAIN), (9, 78, 1.0, 5, TEST), (9, 79, 2.0, 60, TRAIN), (4, 20, 3.0, 1, TRAIN)],

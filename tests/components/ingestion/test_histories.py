@@ -1,4 +1,4 @@
-"""Splits and histories against loops that read like their definitions."""
+"""Splits and histories equal those of plain loops that follow their definitions."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SPLIT_CONFIGS = st.builds(
 
 @st.composite
 def interactions(draw):
-    """Arrays of user, movie and time: few users, unique pairs, many ties in time."""
+    """Draws arrays of user, movie and time: few users, unique pairs, many ties in time."""
     pairs = draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 12)), unique=True, min_size=1, max_size=40))
     times = draw(st.lists(st.integers(0, 6), min_size=len(pairs), max_size=len(pairs)))
     users, movies = np.array(pairs, np.int64).T
@@ -35,7 +35,11 @@ def lists(ragged) -> list[list[int]]:
 
 
 def known_to(row: int, user_id: np.ndarray, codes: np.ndarray, config: SplitConfig) -> list[int]:
-    """The user's train rows; for a test row of leave-last-out, the eval row too; for a rolling one, any row."""
+    """Rows of the same user that `row` may know.
+
+    These are the train rows; for a test row of leave-last-out also the eval row; for an eval or test row of
+    temporal_rolling the rows of all splits.
+    """
     splits = {TRAIN}
     if codes[row] != TRAIN and config.strategy is Strategy.TEMPORAL_ROLLING:
         splits = {TRAIN, EVAL, TEST}
@@ -62,7 +66,7 @@ def test_histories_are_the_latest_earlier_known_rows_of_the_user(rows, config, l
 
 @pytest.mark.parametrize("code", [EVAL, TEST])
 @given(rows=interactions(), config=SPLIT_CONFIGS)
-def test_seen_are_all_known_rows_of_the_user_but_none_from_later_where_time_goes_on(rows, config, code):
+def test_seen_are_all_known_rows_of_the_user_but_only_earlier_ones_if_temporal_rolling(rows, config, code):
     user_id, movie_id, timestamp = rows
     codes = assign_splits(user_id, movie_id, timestamp, config)
     timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
@@ -78,7 +82,7 @@ def test_seen_are_all_known_rows_of_the_user_but_none_from_later_where_time_goes
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-def test_what_is_held_out_is_known_to_held_out_rows_alone_and_of_few_strategies(strategy):
+def test_held_out_rows_are_known_only_to_held_out_rows_of_two_strategies(strategy):
     codes = np.array([TRAIN, EVAL, TEST], np.int8)
     exceptions = {
         (Strategy.LEAVE_LAST_OUT, TEST): [True, True, False],
@@ -90,7 +94,7 @@ def test_what_is_held_out_is_known_to_held_out_rows_alone_and_of_few_strategies(
 
 
 @given(interactions(), SPLIT_CONFIGS)
-def test_places_are_in_the_order_of_user_time_and_row(rows, config):
+def test_the_timeline_is_in_the_order_of_user_time_and_row(rows, config):
     user_id, movie_id, timestamp = rows
     codes = assign_splits(user_id, movie_id, timestamp, config)
     order = Timeline.of(user_id, timestamp, codes == TRAIN).order
@@ -140,7 +144,7 @@ def test_random_fractions_hold_overall_for_users_and_for_movies(seed):
         is_in = (codes == code).astype(float)
         deviation = np.sqrt(fraction * (1 - fraction))
         assert is_in.mean() == pytest.approx(fraction, abs=4 * deviation / np.sqrt(len(codes)))
-        # Shares by user and by movie spread as those of independent draws do.
+        # The shares per user and per movie vary as much as those of independent draws.
         for ids, size in ((user_id, 400), (movie_id, 500)):
             shares = np.bincount(ids, weights=is_in)[1:] / size
             assert shares.std() == pytest.approx(deviation / np.sqrt(size), rel=0.2)
@@ -152,7 +156,7 @@ def test_seeds_give_unrelated_splits():
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(len(first))
 
 
-def test_swapping_user_and_movie_gives_another_split():
+def test_swapping_user_and_movie_gives_an_unrelated_split():
     user_id, movie_id, timestamp = grid(300, 300)
     config = SplitConfig()
     there = assign_splits(user_id, movie_id, timestamp, config) == TEST
@@ -170,7 +174,7 @@ def test_ties_in_time_are_broken_by_the_order_of_the_file():
     assert lists(timeline.histories(10, np.arange(4))) == [[], [0], [0, 1], [0, 1]]
 
 
-def test_a_user_with_one_rating_has_neither_history_nor_held_out_rows_left_last():
+def test_leave_last_out_gives_a_user_with_one_rating_neither_history_nor_held_out_rows():
     user_id, timestamp = np.array([7]), np.array([5])
     codes = assign_splits(user_id, np.array([1]), timestamp, SplitConfig(strategy=Strategy.LEAVE_LAST_OUT))
     assert codes.tolist() == [TRAIN]

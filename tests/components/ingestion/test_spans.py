@@ -1,4 +1,4 @@
-"""Spans: which folders are read, and which artifacts a window of spans holds."""
+"""Span folders are found by their numbers and versions; resolvers choose the artifacts of a window of spans."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_folders_are_in_the_order_of_their_numbers(base):
 
 
 @pytest.mark.parametrize("name", ["span-01", "span-x", "span--1"])
-def test_names_that_are_no_number_are_refused(base, name):
+def test_folder_names_without_a_plain_number_are_refused(base, name):
     (base / name).mkdir()
     with pytest.raises(DataError, match=rf"^{name}: the name should be span- and a whole number"):
         span_folders(base, versions=False)
@@ -39,7 +39,7 @@ def test_a_folder_without_spans_is_refused(tmp_path):
         span_folders(tmp_path, versions=False)
 
 
-def test_a_span_draws_on_those_before_it(base):
+def test_a_span_also_reads_the_earlier_spans(base):
     source = Source.of(base, "span-2", SplitConfig(), 0.0)
     assert (source.folder, source.earlier) == (base / "span-2", (base / "span-1",))
     assert Source.of(base, "", SplitConfig(), 0.0) == Source(base, base, (), SplitConfig(), 0.0)
@@ -47,7 +47,7 @@ def test_a_span_draws_on_those_before_it(base):
         Source.of(base, "span-3", SplitConfig(), 0.0)
 
 
-def test_the_latest_version_of_a_span_counts(base):
+def test_only_the_latest_version_of_a_span_is_read(base):
     for name in ("span-1/version-1", "span-1/version-12", "span-2/version-9", "span-10/version-1"):
         (base / name).mkdir()
     folders = span_folders(base, versions=True)
@@ -63,7 +63,7 @@ def test_a_span_without_versions_is_refused(base):
         span_folders(base, versions=True)
 
 
-def test_bad_data_of_an_earlier_span_tell_which(tmp_path):
+def test_an_error_in_an_earlier_span_names_that_span(tmp_path):
     for day in (1, 2):
         generate_sample(tmp_path / f"span-{day}", users=5, movies=10, ratings=40)
     (tmp_path / "span-1" / "ratings.dat").write_text("1::1::7::978300760\n")
@@ -77,7 +77,7 @@ def examples(number, span, settings="{}", component="MovieLensExampleGen"):
     artifact = standard_artifacts.Examples()
     artifact.uri, artifact.id = f"artifacts/{component}/examples/{number}", number
     artifact.span = span
-    # Where TFX has it.
+    # SpanRangeStrategy of TFX reads the span from this custom property.
     artifact.set_int_custom_property("span", span)
     artifact.set_string_custom_property("settings", settings)
     return artifact
@@ -94,24 +94,24 @@ def test_the_window_holds_the_latest_spans_newest_first():
     earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=4)]
     assert resolve(examples(4, span=5), earlier, spans=1) == [4]
     assert resolve(examples(4, span=5), earlier, spans=2) == [4, 3]
-    # Span 3 never came.
+    # There is no span 3, so the window of spans 3 to 5 holds only two.
     assert resolve(examples(4, span=5), earlier, spans=3) == [4, 3]
     assert resolve(examples(4, span=5), earlier, spans=9) == [4, 3, 2, 1]
     assert resolve(examples(4, span=5), earlier, spans=None) == [4, 3, 2, 1]
 
 
-def test_a_span_that_was_ingested_again_counts_once_as_it_is_now():
+def test_a_span_that_was_ingested_twice_is_in_the_window_once_with_its_latest_artifact():
     earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=1)]
     assert resolve(examples(4, span=2), earlier, spans=2) == [4, 3]
 
 
-def test_a_run_that_goes_back_does_not_see_what_came_later():
+def test_a_run_on_an_earlier_span_does_not_see_later_spans():
     others = [examples(1, span=1), examples(3, span=3), examples(4, span=2, settings="{1}")]
-    # From the cache, so that others have later numbers.
+    # The current artifact comes from the cache, so artifacts of other runs have higher ids.
     assert resolve(examples(2, span=2), others, spans=2) == [2, 1]
 
 
-def test_rows_that_were_split_in_another_way_or_are_transformed_are_no_part_of_it():
+def test_examples_of_other_split_settings_or_of_another_component_are_left_out():
     others = [examples(1, span=1, settings="{1}"), examples(2, span=1, component="Transform")]
     assert resolve(examples(3, span=2), others, spans=2) == [3]
 
@@ -122,17 +122,17 @@ def statistics(number, span, component="StatisticsGen"):
     return artifact
 
 
-def previous(current, others):
+def resolve_previous(current, others):
     inputs = {CURRENT: [current], STATISTICS: [*others, current]}
     resolved = PreviousSpanStrategy().resolve_artifacts(None, inputs)
     assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
     return [artifact.id for artifact in resolved[STATISTICS]]
 
 
-def test_the_previous_span_is_the_latest_before_as_it_was_ingested_last():
+def test_the_previous_span_is_the_nearest_earlier_one_with_its_latest_artifact():
     others = [statistics(1, span=1), statistics(2, span=3), statistics(3, span=3), statistics(4, span=5)]
-    assert previous(statistics(5, span=5), others) == [3]
-    assert previous(statistics(5, span=3), others) == [1]
-    # In the first there is nothing to compare with.
-    assert previous(statistics(5, span=1), others) == [5]
-    assert previous(statistics(5, span=2), [statistics(1, span=1, component="Another")]) == [5]
+    assert resolve_previous(statistics(5, span=5), others) == [3]
+    assert resolve_previous(statistics(5, span=3), others) == [1]
+    # The first span has no earlier one, so its statistics are compared with themselves.
+    assert resolve_previous(statistics(5, span=1), others) == [5]
+    assert resolve_previous(statistics(5, span=2), [statistics(1, span=1, component="Another")]) == [5]

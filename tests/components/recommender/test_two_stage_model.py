@@ -1,4 +1,4 @@
-"""The two-stage graph, over parts whose answers are known."""
+"""The two-stage graph retrieves, ranks and leaves out seen movies, tested with models whose outputs are known."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,12 @@ IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one t
 LENGTH = 3
 
 
-class Parts(tf.Module):
-    """Retrieval prefers high indices, and shifts by the newest movie of the history; ranking prefers low indices."""
+class FakeModel(tf.Module):
+    """A fake model for both stages.
+
+    Retrieval scores rise with the movie's index, and are 100 higher for the index before the newest movie of the
+    history; ratings fall with the index.
+    """
 
     def __init__(self):
         super().__init__()
@@ -28,7 +32,7 @@ class Parts(tf.Module):
 
 
 @pytest.fixture
-def parts():
+def movies_and_users():
     movies = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object), {"movie_id_xf": np.arange(7)})
     users = Users(
         ids=np.array([0, 7]),
@@ -42,9 +46,9 @@ def parts():
     return movies, users
 
 
-def recommend(parts, user_id, history=(), candidates=3):
-    movies, users = parts
-    recommender = Recommender(Parts(), Parts(), movies, users, candidates)
+def recommend(movies_and_users, user_id, history=(), candidates=3):
+    movies, users = movies_and_users
+    recommender = Recommender(FakeModel(), FakeModel(), movies, users, candidates)
     answer = recommender.recommend(
         tf.constant([user_id], tf.int64),
         tf.constant([list(history)], tf.int64, shape=[1, len(history)]),
@@ -53,39 +57,39 @@ def recommend(parts, user_id, history=(), candidates=3):
     return {name: value.numpy()[0].tolist() for name, value in answer.items()}
 
 
-def test_unknown_person_gets_the_retrieved_movies_in_the_order_of_their_ratings(parts):
-    assert recommend(parts, 0)["movie_id"] == [30, 40, 50]
+def test_unknown_user_gets_the_retrieved_movies_in_the_order_of_their_ratings(movies_and_users):
+    assert recommend(movies_and_users, 0)["movie_id"] == [30, 40, 50]
 
 
-def test_known_user_is_not_given_what_they_have_seen(parts):
-    answer = recommend(parts, 7)
+def test_known_user_is_not_recommended_seen_movies(movies_and_users):
+    answer = recommend(movies_and_users, 7)
     assert answer["movie_id"] == [10, 20, 30]
     assert answer["title"] == [b"title 10", b"title 20", b"title 30"]
     assert answer["predicted_rating"] == [4.5, 4.0, 3.5]
 
 
-def test_given_history_is_newest_last_excluded_and_decides(parts):
-    # The newest, 20, makes 10 the first to be retrieved; both of the history are left out.
-    answer = recommend(parts, 0, history=[30, 20], candidates=2)
+def test_given_history_is_excluded_and_its_last_movie_steers_retrieval(movies_and_users):
+    # 20 is the newest movie of the history, so 10, just before it, is retrieved first; 20 and 30 are left out.
+    answer = recommend(movies_and_users, 0, history=[30, 20], candidates=2)
     assert answer["movie_id"] == [10, 50]
 
 
-def test_padding_and_unknown_movies_in_a_history_count_for_nothing(parts):
-    assert recommend(parts, 0, history=[0, 999], candidates=3) == recommend(parts, 0)
+def test_padding_and_unknown_movies_in_a_history_are_ignored(movies_and_users):
+    assert recommend(movies_and_users, 0, history=[0, 999], candidates=3) == recommend(movies_and_users, 0)
 
 
-def test_places_behind_the_last_recommendation_are_empty(parts):
-    answer = recommend(parts, 7, candidates=5)
+def test_places_behind_the_last_recommendation_are_empty(movies_and_users):
+    answer = recommend(movies_and_users, 7, candidates=5)
     assert answer["movie_id"] == [10, 20, 30, 0, 0]
     assert answer["title"][3:] == [b"", b""]
     assert answer["predicted_rating"][3:] == [0.0, 0.0]
 
 
-def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(parts, tmp_path):
-    movies, users = parts
-    save(Recommender(Parts(), Parts(), movies, users, 3), str(tmp_path / "good"))
+def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(movies_and_users, tmp_path):
+    movies, users = movies_and_users
+    save(Recommender(FakeModel(), FakeModel(), movies, users, 3), str(tmp_path / "good"))
     smoke_test(str(tmp_path / "good"), users, movies)
     forgetful = Users(users.ids, users.features, np.zeros_like(users.seen_offsets), users.seen_movies)
-    save(Recommender(Parts(), Parts(), movies, forgetful, 3), str(tmp_path / "bad"))
+    save(Recommender(FakeModel(), FakeModel(), movies, forgetful, 3), str(tmp_path / "bad"))
     with pytest.raises(ValueError, match="user 7: should be recommended unseen movies"):
         smoke_test(str(tmp_path / "bad"), users, movies)

@@ -1,4 +1,4 @@
-"""Runs the stock validators and the data gate on rows, as TFX would but without a metadata store."""
+"""Runs the stock validators and the data gate on given rows, as TFX does, but without a metadata store."""
 
 from pathlib import Path
 from typing import Any
@@ -22,37 +22,42 @@ Columns = dict[str, pa.Array]
 
 
 class Gate:
-    """Rows by split, in a folder for artifacts."""
+    """Runs the data gate on the rows of each split; artifacts are written below `folder`."""
 
     def __init__(self, folder: Path, splits: dict[str, Columns]):
         self.folder = folder
         self.splits = splits
 
     def artifact(self, kind: type[Artifact], name: str, splits: list[str] | None = None) -> Artifact:
-        made = kind()
-        made.uri = str(self.folder / name)
+        artifact = kind()
+        artifact.uri = str(self.folder / name)
         if splits:
-            made.split_names = artifact_utils.encode_split_names(splits)
-        return made
+            artifact.split_names = artifact_utils.encode_split_names(splits)
+        return artifact
 
     def statistics(self, name: str = "statistics") -> Artifact:
-        made = self.artifact(standard_artifacts.ExampleStatistics, name, list(self.splits))
+        statistics = self.artifact(standard_artifacts.ExampleStatistics, name, list(self.splits))
         for split, columns in self.splits.items():
             batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
             content = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=SCHEMA))
             path = self.folder / name / f"Split-{split}" / "FeatureStats.pb"
             path.parent.mkdir(parents=True)
             path.write_bytes(content.SerializeToString())
-        return made
+        return statistics
 
     def schema(self) -> Artifact:
-        made = self.artifact(standard_artifacts.Schema, "curated")
-        Path(made.uri).mkdir()
-        tfdv.write_schema_text(SCHEMA, f"{made.uri}/schema.pbtxt")
-        return made
+        schema = self.artifact(standard_artifacts.Schema, "curated")
+        Path(schema.uri).mkdir()
+        tfdv.write_schema_text(SCHEMA, f"{schema.uri}/schema.pbtxt")
+        return schema
 
     def run(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[str]:
-        """Names of the features in the schema that the gate hands on; `before` are statistics of the span before."""
+        """Runs the gate and returns the names of the features in the schema that it writes.
+
+        Args:
+          strategy: the split strategy, on which the comparison of train and eval depends.
+          before: the statistics of the previous span.
+        """
         statistics, schema = self.statistics(), self.schema()
         anomalies, drift = (self.artifact(standard_artifacts.ExampleAnomalies, name) for name in ("anomalies", "drift"))
         channel = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
@@ -70,13 +75,14 @@ class Gate:
             pair = {"statistics": statistics, "baseline_statistics": before}
             execute(comparer, pair, {"anomalies": across_spans})
             statistics.span = before.span + 1
-            # As TFX unites channels: in any order.
+            # TFX unites channels in any order, so the current statistics need not come first.
             inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
         executor = DataGate.EXECUTOR_SPEC.executor_class()
         executor.Do(inputs, {"schema": [written]}, {"source": ""})
         return [feature.name for feature in tfdv.load_schema_text(f"{written.uri}/schema.pbtxt").feature]
 
     def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
+        """Runs the gate, checks that it refuses the rows, and returns the anomalies that its message lists."""
         with pytest.raises(AnomalyError) as caught:
             self.run(strategy, before)
         assert not (self.folder / "written").exists()

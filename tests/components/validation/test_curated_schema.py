@@ -1,4 +1,4 @@
-"""The schema is imported anew when the file has changed, and only then."""
+"""The curated schema is imported again if its file has changed, and otherwise comes from the cache."""
 
 import pytest
 import tensorflow_data_validation as tfdv
@@ -15,7 +15,7 @@ def test_a_changed_file_is_imported_again(tmp_path):
     connection = sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
 
     def run(*names):
-        """The features of all schemas so far, the earliest first."""
+        """Writes the schema, runs the pipeline, and returns the features of all schemas so far, oldest first."""
         tfdv.write_schema_text(schema_pb2.Schema(feature=[schema_pb2.Feature(name=name) for name in names]), path)
         tfx.orchestration.LocalDagRunner().run(
             tfx.dsl.Pipeline(

@@ -1,4 +1,4 @@
-"""The data gate, behind the stock validators, on TFDV's statistics of rows that are right but for one thing."""
+"""The data gate, after the stock validators, passes good rows and reports every bad value or drift put into them."""
 
 import pickle
 from collections.abc import Callable
@@ -23,17 +23,17 @@ from pipeline.config import BeamConfig
 from tests.components.validation.gate_runs import SCHEMA, SCHEMA_FILE, Columns, Gate
 from transform.features import AGE_CODES, GENRES
 
-OF_MOVIES = ("movie_id", "title", "release_year", "genres", "director", "star")
+MOVIE_FEATURES = ("movie_id", "title", "release_year", "genres", "director", "star")
 ROWS = {"train": 4000, "eval": 1000, "movies": 200}
 
 
 def lists(values: Any) -> pa.Array:
-    """A value a row; None for rows without."""
+    """A column with one value per row; None for a row without a value."""
     return pa.array([None if value is None else [value] for value in values])
 
 
 def good_rows(split: str) -> Columns:
-    """Rows of a split, all drawn alike."""
+    """Valid rows of a split; all splits are drawn from the same distributions."""
     count = ROWS[split]
     rng = np.random.default_rng(list(ROWS).index(split))
     columns = {
@@ -54,12 +54,12 @@ def good_rows(split: str) -> Columns:
         "history_ratings": pa.array([None, *[[3, 5]] * (count - 1)], pa.list_(pa.float32())),
     }
     if split == "movies":
-        return {name: columns[name] for name in OF_MOVIES}
+        return {name: columns[name] for name in MOVIE_FEATURES}
     return columns if split == "train" else columns | {"seen_movie_ids": pa.array([[3, 5]] * count)}
 
 
 def with_first(column: pa.Array, value: Any) -> pa.Array:
-    """The column with another value in its first row; None for no value."""
+    """The column with its first row replaced by `value`, or by no value if that is None."""
     return pa.concat_arrays([pa.array([None if value is None else [value]], column.type), column[1:]])
 
 
@@ -73,7 +73,7 @@ def test_good_data_pass_with_the_whole_schema(gate):
 
 
 @pytest.mark.parametrize("nulls", [False, True], ids=["no column", "a column without values"])
-def test_without_credits_the_schema_knows_neither_director_nor_star(gate, nulls):
+def test_without_credits_the_schema_has_neither_director_nor_star(gate, nulls):
     for columns in gate.splits.values():
         for name in ("director", "star"):
             if nulls:
@@ -98,7 +98,8 @@ def test_without_credits_the_schema_knows_neither_director_nor_star(gate, nulls)
 def test_one_bad_value_is_found(gate, split, feature, value, message):
     gate.splits[split][feature] = with_first(gate.splits[split][feature], value)
     found = gate.anomalies()
-    # One rating out of range also moves the bounds of the histograms that are compared.
+    # A rating out of range also moves the bounds of the histograms that the validators compare between train and eval,
+    # so the same feature may have a second anomaly.
     assert {each.feature for each in found} == {feature}
     assert [each.split for each in found if message in each.long] == [split]
 
@@ -118,7 +119,7 @@ def test_a_new_column_is_found(gate, split):
     assert (anomaly.split, anomaly.feature, anomaly.short) == (split, "colour", "New column")
 
 
-def test_the_catalogue_has_no_ratings_but_all_else_of_a_movie(gate):
+def test_ratings_in_the_catalogue_and_bad_movie_features_are_found(gate):
     gate.splits["movies"]["rating"] = lists([3.0] * ROWS["movies"])
     gate.splits["movies"]["release_year"] = with_first(gate.splits["movies"]["release_year"], 1800)
     assert {(each.split, each.feature) for each in gate.anomalies()} == {
@@ -127,7 +128,7 @@ def test_the_catalogue_has_no_ratings_but_all_else_of_a_movie(gate):
     }
 
 
-def test_all_anomalies_are_told_at_once(gate):
+def test_all_anomalies_are_reported_at_once(gate):
     gate.splits["train"]["occupation"] = with_first(gate.splits["train"]["occupation"], 99)
     gate.splits["eval"]["age"] = with_first(gate.splits["eval"]["age"], 17)
     gate.splits["movies"]["movie_id"] = with_first(gate.splits["movies"]["movie_id"], 0)
@@ -154,6 +155,7 @@ def test_drifted_genres_are_found(gate, strategy):
 
 
 def drifted(name: str) -> pa.Array:
+    """A feature of eval that has the same value in every row."""
     count = ROWS["eval"]
     return {
         "gender": lists(["F"] * count),
@@ -171,50 +173,51 @@ def test_a_drift_of_any_compared_feature_is_found(gate, name):
     assert (anomaly.split, anomaly.feature) == ("train_eval", name)
 
 
-def test_after_a_cut_in_time_other_people_are_no_anomaly(gate):
+def test_drifted_user_features_are_no_anomaly_in_a_temporal_split(gate):
     for name in ("gender", "age", "occupation"):
         gate.splits["eval"][name] = drifted(name)
     assert gate.run(Strategy.TEMPORAL)
 
 
-def test_a_few_rows_may_differ_by_chance(gate):
+def test_drift_in_a_split_of_few_rows_is_ignored(gate):
     few = FEWEST_COMPARED_ROWS - 1
     gate.splits["eval"] = {name: column[:few] for name, column in gate.splits["eval"].items()}
     gate.splits["eval"]["genres"] = comedies(few)
     assert gate.run()
 
 
-def with_comedies(gate: Gate) -> None:
+def add_comedies(gate: Gate) -> None:
+    """Turns the first third of the rows of train and eval into comedies."""
     for split in ("train", "eval"):
         mixed, share = gate.splits[split]["genres"], ROWS[split] // 3
         gate.splits[split]["genres"] = pa.concat_arrays([comedies(share), mixed[share:]])
 
 
-def test_a_span_unlike_the_one_before_is_found(gate):
+def test_drift_from_the_previous_span_is_found(gate):
     before = gate.statistics("before")
-    with_comedies(gate)
+    add_comedies(gate)
     (anomaly,) = gate.anomalies(before=before)
     assert (anomaly.split, anomaly.feature) == ("train_train", "genres")
 
 
-def test_spans_of_other_people_are_alike(gate):
+def test_user_features_may_drift_between_spans(gate):
     before = gate.statistics("before")
     for split in ("train", "eval"):
         gate.splits[split]["gender"] = lists(["F"] * ROWS[split])
     assert gate.run(before=before)
 
 
-def test_a_span_of_few_rows_is_no_measure(gate):
+def test_drift_from_a_previous_span_of_few_rows_is_ignored(gate):
     train = gate.splits["train"]
     gate.splits["train"] = {name: column[: FEWEST_COMPARED_ROWS - 1] for name, column in train.items()}
     before = gate.statistics("before")
     gate.splits["train"] = train
-    with_comedies(gate)
+    add_comedies(gate)
     assert gate.run(before=before)
 
 
 @pytest.mark.parametrize("comparator", ["skew_comparator", "drift_comparator"])
-def test_what_is_compared_comes_from_the_schema(comparator):
+def test_compared_features_and_thresholds_come_from_the_schema(comparator):
     schema = schema_pb2.Schema()
     for name, threshold in (("one", 0.25), ("two", 0.5), ("three", 0.125)):
         getattr(schema.feature.add(name=name), comparator).infinity_norm.threshold = threshold
@@ -226,7 +229,7 @@ def test_what_is_compared_comes_from_the_schema(comparator):
     ]
 
 
-def test_the_error_survives_a_process_boundary():
+def test_the_error_survives_pickling():
     error = AnomalyError([Anomaly("train", "age", "Unexpected codes", "17")] * 60)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert str(error).endswith("and 10 more")

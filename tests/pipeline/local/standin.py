@@ -1,4 +1,4 @@
-"""A small pipeline that stands in for the real graph: it counts, fails and waits as its tests want."""
+"""A small pipeline that tests run instead of the real graph; the variable STANDIN_TROUBLE makes it fail or wait."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def Worker(
     factor: tfx.dsl.components.Parameter[int],
     model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
 ) -> None:
-    """Writes the text `factor` times; half of it, where trouble was ordered in the environment."""
+    """Writes the text `factor` times; if STANDIN_TROUBLE is set, writes "half" and then fails or waits as it says."""
     result = Path(model.uri, "result")
     text = Path(data.uri, "text").read_text()
     trouble = os.environ.get(TROUBLE, "")
@@ -64,7 +64,7 @@ def Push(
     serving_dir: tfx.dsl.components.Parameter[str],
     pushed_model: tfx.dsl.components.OutputArtifact[standard_artifacts.PushedModel],
 ) -> None:
-    """Copies the result to where models are served."""
+    """Copies the result into the folder that models are served from."""
     version = Path(serving_dir, "recommender", str(time.time_ns() // 10**9))
     version.mkdir(parents=True)
     (version / "saved_model.pb").write_bytes(Path(model.uri, "result").read_bytes())
@@ -73,7 +73,7 @@ def Push(
 
 
 def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_connection_config, enable_cache):
-    """Source, Worker, a Resolver, and a Pusher; `models.ranking.epochs` is the Worker's hyper-parameter."""
+    """Makes a pipeline of Source, Worker, a Resolver and a Pusher; `models.ranking.epochs` is the Worker's factor."""
     source = Source(text="ab").with_id("Source")
     worker = Worker(data=source.outputs["data"], factor=config.models.ranking.epochs).with_id("Worker")
     latest = Resolver(

@@ -1,4 +1,4 @@
-"""The `movielens` command with the stand-in pipeline for the graph, and without the answer at its end."""
+"""Runs the `movielens` command with the stand-in pipeline as its graph, and without asking for titles at the end."""
 
 import importlib
 import sys
@@ -9,7 +9,7 @@ from pipeline.commands import run
 
 
 class _StandIn:
-    """Takes the place of `pipeline.graph`; imports TFX as late as that is imported."""
+    """Replaces the module `pipeline.graph`; imports TFX only when the pipeline is created, as late as usual."""
 
     @staticmethod
     def create_pipeline(**arguments):

@@ -1,4 +1,4 @@
-"""`movielens doctor`: it finds what is wrong, says how to mend it, and imports nothing heavy."""
+"""`movielens doctor` finds what is wrong with an environment, says how to fix it, and imports no large framework."""
 
 import importlib.metadata
 import subprocess
@@ -18,13 +18,13 @@ GIB = 2**30
 
 @pytest.fixture
 def app() -> typer.Typer:
-    """The command as the only one of an application."""
+    """An application whose only command is `doctor`."""
     app = typer.Typer()
     app.command()(command.doctor)
     return app
 
 
-def test_this_environment_has_the_stack_that_was_asked_for(tmp_path):
+def test_this_environment_has_the_required_packages(tmp_path):
     checks = {check.name: check for check in doctor.examine(tmp_path)}
     for label, name in doctor.PACKAGES.items():
         assert checks[label].ok, checks[label]
@@ -68,7 +68,7 @@ def test_a_problem_comes_with_its_fix(check, names):
         doctor.check_memory(8 * GIB),
     ],
 )
-def test_what_will_do_is_no_problem(check):
+def test_sufficient_values_are_no_problem(check):
     assert check.ok
     assert check.fix == ""
 
@@ -86,7 +86,7 @@ def test_a_missing_package_is_a_problem():
     assert (check.ok, check.value) == (False, "not installed")
 
 
-def test_the_limit_of_a_container_counts(tmp_path):
+def test_available_memory_respects_the_limit_of_a_container(tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 33554432 kB\nMemAvailable: 16777216 kB\n")
     assert doctor.available_memory(meminfo, tmp_path / "none") == 16 * GIB

@@ -1,4 +1,4 @@
-"""The one message that is made of what a component raised."""
+"""The error that a component raised becomes one message that names its root cause, with an exit code."""
 
 import errno
 from pathlib import Path
@@ -30,19 +30,19 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
         return caught
 
 
-def test_the_cause_is_what_it_was_raised_from() -> None:
+def test_the_root_cause_is_the_error_that_it_was_raised_from() -> None:
     error = raised(RuntimeError("pipeline failed"), KeyError("vocabulary"))
     assert root_cause(error) == ("KeyError", "'vocabulary'")
 
 
-def test_what_was_raised_while_handling_another_counts_itself() -> None:
+def test_an_error_raised_while_handling_another_is_its_own_root_cause() -> None:
     error = ValueError("epochs should be positive")
     error.__context__ = KeyError("a detail")
     assert root_cause(error) == ("ValueError", "epochs should be positive")
 
 
 @pytest.mark.parametrize("kind", ["RuntimeError: components.data.raw_files.DataError", "components.DataError"])
-def test_bad_data_is_read_from_the_text_of_beams_traceback(kind: str) -> None:
+def test_bad_data_is_recognised_in_the_text_of_beams_traceback(kind: str) -> None:
     text = BEAM.format(last=f"{kind}: ratings.dat:17: rating should be 1 to 5; received '7'.")
     failure = node_failure("MovieLensExampleGen", RuntimeError(text))
     assert "ratings.dat:17: rating should be 1 to 5; received '7'." in str(failure)

@@ -1,4 +1,4 @@
-"""Where output goes during a run."""
+"""During a run only output for the user reaches the console; the output of libraries goes to the log file."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_only_what_is_for_the_user_reaches_the_console(tmp_path: Path) -> None:
+def test_only_output_for_the_user_reaches_the_console(tmp_path: Path) -> None:
     completed = run(NOISE, tmp_path)
     assert completed.stdout == "for the user\nafterwards\n"
     assert completed.stderr == "progress\nlogged afterwards\n"
@@ -50,7 +50,7 @@ def test_only_what_is_for_the_user_reaches_the_console(tmp_path: Path) -> None:
     assert "for the user" not in text
 
 
-def test_what_does_not_fit_on_the_disk_is_dropped() -> None:
+def test_log_output_is_dropped_when_the_disk_is_full() -> None:
     code = (
         "import io, logging, sys; from pipeline import logs\n"
         "stream = io.TextIOWrapper(io.BufferedWriter(logs._Forgiving(open('/dev/full', 'wb', buffering=0))))\n"

@@ -1,25 +1,25 @@
-"""The peak of memory."""
+"""`PeakMemory` reports the peak memory of this process and its children."""
 
 import subprocess
 import sys
 
 from pipeline.local.memory import PeakMemory
 
-HELD = 200
+HELD_MEGABYTES = 200
 
 
-def test_children_count_too() -> None:
-    code = f"held = bytearray({HELD} << 20); import time; time.sleep(2)"
+def test_memory_of_child_processes_counts() -> None:
+    code = f"held = bytearray({HELD_MEGABYTES} << 20); import time; time.sleep(2)"
     with PeakMemory() as memory:
         before = memory.megabytes
         subprocess.run([sys.executable, "-c", code], check=True)
-    assert memory.megabytes >= HELD
+    assert memory.megabytes >= HELD_MEGABYTES
     assert memory.megabytes >= before
 
 
-def test_memory_that_was_given_back_still_counts() -> None:
+def test_freed_memory_still_counts() -> None:
     with PeakMemory() as memory:
         before = memory.megabytes
-        held = bytearray(b"x") * (HELD << 20)
+        held = bytearray(b"x") * (HELD_MEGABYTES << 20)
         del held
-    assert memory.megabytes >= min(before, HELD)
+    assert memory.megabytes >= min(before, HELD_MEGABYTES)

@@ -1,4 +1,4 @@
-"""The output folder: room, locks and the state of the metadata store."""
+"""The output folder is locked by one run at a time; a full disk and a damaged metadata store are errors."""
 
 import os
 import sqlite3
@@ -18,7 +18,7 @@ def test_prepare_makes_the_folder(tmp_path: Path) -> None:
     assert output.logs.is_dir()
 
 
-def test_prepare_asks_for_room(tmp_path: Path) -> None:
+def test_prepare_refuses_a_disk_with_too_little_free_space(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"No space left on device: at least 1000000000 MB should be free; \d+ MB are"):
         OutputFolder(tmp_path).prepare(10**9)
 
@@ -32,7 +32,7 @@ def test_the_lock_excludes_and_names_its_holder_and_is_released(tmp_path: Path) 
         pass
 
 
-def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from pipeline.local.output import OutputFolder\n"
         f"with OutputFolder(Path({str(tmp_path)!r})).locked(): os.kill(os.getpid(), signal.SIGKILL)"
@@ -57,7 +57,7 @@ def test_a_damaged_store_is_an_error(tmp_path: Path) -> None:
         output.check_metadata()
 
 
-def test_a_store_cut_short_is_an_error(tmp_path: Path) -> None:
+def test_a_truncated_store_is_an_error(tmp_path: Path) -> None:
     output = OutputFolder(tmp_path)
     with sqlite3.connect(output.metadata) as store:
         store.execute("CREATE TABLE Type (name TEXT)")

@@ -1,4 +1,4 @@
-"""What a run shows while it runs."""
+"""While a run goes on, each node is shown with its number, its outcome and its duration."""
 
 import io
 import logging
@@ -13,11 +13,11 @@ _logger = logging.getLogger("trainers.anything")
 
 
 @pytest.fixture(autouse=True)
-def _info(caplog: pytest.LogCaptureFixture) -> None:
+def _set_log_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "trainers")
 
 
-def shown(terminal: bool) -> str:
+def run_output(terminal: bool) -> str:
     file = io.StringIO()
     with RunProgress(Console(file=file, force_terminal=terminal, width=100, color_system=None), total=24) as progress:
         runs: list[tuple[str, State, float]] = [
@@ -37,8 +37,8 @@ def shown(terminal: bool) -> str:
     return file.getvalue()
 
 
-def test_plain_lines() -> None:
-    assert shown(terminal=False).splitlines() == [
+def test_without_a_terminal_the_progress_is_plain_lines() -> None:
+    assert run_output(terminal=False).splitlines() == [
         "[ 1/24] Transform … 41 s",
         "[ 2/24] Trainer.dcn",
         "        dcn epoch 1/2: loss 1.0 [half]",
@@ -51,7 +51,7 @@ def test_plain_lines() -> None:
 
 
 def test_a_terminal_shows_the_same_outcomes_beside_a_clock() -> None:
-    text = shown(terminal=True)
+    text = run_output(terminal=True)
     for outcome in ("Transform … 41 s", "Pusher.dcn … cached", "epoch 2/2: loss 0.5 [half]", "0:00:00"):
         assert outcome in text
     assert "after the run" not in text
@@ -60,5 +60,5 @@ def test_a_terminal_shows_the_same_outcomes_beside_a_clock() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.04, "0.0 s"), (0.96, "1 s"), (41.4, "41 s"), (59.7, "1 min 0 s"), (3725, "62 min 5 s")]
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations_are_in_seconds_or_in_minutes_and_seconds(seconds: float, text: str) -> None:
     assert duration(seconds) == text

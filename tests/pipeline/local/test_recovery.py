@@ -1,4 +1,4 @@
-"""What is cleared away before a run goes on, and what is left alone."""
+"""Before a new run, recovery removes what an interrupted run left unfinished, and keeps everything finished."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ PUSHER = "tfx.components.pusher.component.Pusher"
 
 
 class Store:
-    """An output folder with a metadata store, filled by hand."""
+    """An output folder with a metadata store; its methods add single records and files."""
 
     def __init__(self, root: Path):
         self.output = OutputFolder(root)
@@ -51,37 +51,37 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def test_a_new_folder_needs_nothing(tmp_path: Path) -> None:
+def test_a_new_folder_needs_no_recovery(tmp_path: Path) -> None:
     assert recover(OutputFolder(tmp_path)) == 0
 
 
 @pytest.mark.parametrize("state", [Execution.NEW, Execution.RUNNING])
 def test_open_executions_are_marked_failed_and_their_files_removed(store: Store, state: int) -> None:
     done = store.execution("Trainer", Execution.COMPLETE)
-    cut_off = store.execution("Trainer", state)
-    kept, half = store.artifact("Trainer.dcn", done), store.artifact("Trainer.dcn", cut_off)
+    interrupted = store.execution("Trainer", state)
+    kept, unfinished = store.artifact("Trainer.dcn", done), store.artifact("Trainer.dcn", interrupted)
     assert recover(store.output) == 1
     assert kept.is_dir()
-    assert not half.exists()
+    assert not unfinished.exists()
     states = {execution.id: execution.last_known_state for execution in store.mlmd.get_executions()}
-    assert states == {done: Execution.COMPLETE, cut_off: Execution.FAILED}
+    assert states == {done: Execution.COMPLETE, interrupted: Execution.FAILED}
     assert recover(store.output) == 0
 
 
-def test_what_a_pusher_did_not_finish_is_not_served(store: Store) -> None:
+def test_the_version_of_an_unfinished_push_is_removed(store: Store) -> None:
     now = int(time.time())
     older = store.version("dcn", now - 1000)
-    by_hand = store.version("dcn", 1)
+    copied_by_hand = store.version("dcn", 1)
     store.pushed(older, store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE)))
     store.execution(PUSHER, Execution.RUNNING)
-    half = store.version("dcn", now + 1)
+    unfinished = store.version("dcn", now + 1)
     recover(store.output)
     assert older.is_dir()
-    assert by_hand.is_dir()
-    assert not half.exists()
+    assert copied_by_hand.is_dir()
+    assert not unfinished.exists()
 
 
-def test_a_version_whose_push_is_on_record_stays_though_another_push_broke(store: Store) -> None:
+def test_a_version_whose_push_is_recorded_stays_although_another_push_failed(store: Store) -> None:
     store.execution(PUSHER, Execution.FAILED)
     version = store.version("dcn", int(time.time()) + 1)
     archive = store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE))
@@ -91,7 +91,7 @@ def test_a_version_whose_push_is_on_record_stays_though_another_push_broke(store
     assert archive.is_dir()
 
 
-def test_a_push_whose_version_is_gone_is_not_taken_for_done(store: Store) -> None:
+def test_the_artifact_of_a_push_is_removed_if_its_version_is_gone(store: Store) -> None:
     archive = store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE))
     store.pushed(store.output.serving / "dcn" / "1700000000", archive)
     recover(store.output)

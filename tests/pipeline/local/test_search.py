@@ -1,4 +1,4 @@
-"""What a search came to: the table, and the file that a run takes as it is."""
+"""The result of a search is a table of its trials, and a configuration file with the best hyper-parameters."""
 
 import json
 
@@ -22,20 +22,20 @@ def source(tmp_path):
     return str(path)
 
 
-def tuned(config, path, search=SEARCH, command="movielens tune ranking"):
+def write_and_load(config, path, search=SEARCH, command="movielens tune ranking"):
     write_tuned(config, search, command, path)
     return load_config(str(path))
 
 
 def test_the_file_is_the_configuration_with_the_best_hyper_parameters(source, tmp_path):
     overrides = ["data.split.strategy=temporal", "models.dcn.projection_dim=null", "evaluation.slices=[[gender, age]]"]
-    read = tuned(load_config(source, overrides), tmp_path / "tuned.yaml")
+    read = write_and_load(load_config(source, overrides), tmp_path / "tuned.yaml")
     best = ["models.ranking.learning_rate=1e-6", "models.ranking.hidden_units=[128, 64]"]
     assert read == load_config(source, [*overrides, *best])
 
 
-def test_the_file_sets_nothing_else(source, tmp_path):
-    tuned(load_config(source), tmp_path / "tuned.yaml")
+def test_the_file_contains_no_settings_left_at_their_defaults(source, tmp_path):
+    write_and_load(load_config(source), tmp_path / "tuned.yaml")
     text = (tmp_path / "tuned.yaml").read_text()
     assert "patience" not in text
     assert "evaluation" not in text
@@ -44,13 +44,13 @@ def test_the_file_sets_nothing_else(source, tmp_path):
 
 def test_a_run_with_the_file_does_not_search_again(source, tmp_path):
     config = load_config(source, ["tuning.models=[ranking, dcn]"])
-    assert tuned(config, tmp_path / "tuned.yaml").tuning.models == ["dcn"]
+    assert write_and_load(config, tmp_path / "tuned.yaml").tuning.models == ["dcn"]
     assert config.tuning.models == ["ranking", "dcn"]
 
 
-def test_the_comment_tells_where_the_values_come_from(source, tmp_path):
+def test_the_comment_names_the_command_and_the_best_value(source, tmp_path):
     command = "movielens tune ranking --set 'data.sample={users: 20,\nmovies: 30}' --trials 2"
-    tuned(load_config(source), tmp_path / "tuned.yaml", command=command)
+    write_and_load(load_config(source), tmp_path / "tuned.yaml", command=command)
     lines = (tmp_path / "tuned.yaml").read_text().splitlines()
     assert lines[:3] == [
         "# Found by: movielens tune ranking --set 'data.sample={users: 20,",
@@ -61,16 +61,16 @@ def test_the_comment_tells_where_the_values_come_from(source, tmp_path):
     assert lines[3] == "name: mine"
 
 
-def test_the_comment_tells_where_nothing_better_was_found(source, tmp_path):
+def test_the_comment_says_when_no_trial_beat_the_given_settings(source, tmp_path):
     search = Search("ranking", "rmse", 1, TRIALS[::-1])
-    tuned(load_config(source), tmp_path / "tuned.yaml", search)
+    write_and_load(load_config(source), tmp_path / "tuned.yaml", search)
     line = (tmp_path / "tuned.yaml").read_text().splitlines()[1]
     assert line.endswith("(larger is better): 0.9, which is that of the settings as they were.")
 
 
-def test_the_old_file_stays_where_the_new_one_cannot_be_written(source, tmp_path, monkeypatch):
+def test_the_old_file_stays_if_the_new_one_cannot_be_written(source, tmp_path, monkeypatch):
     path = tmp_path / "tuned.yaml"
-    tuned(load_config(source), path)
+    write_and_load(load_config(source), path)
     before = path.read_text()
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
@@ -78,7 +78,7 @@ def test_the_old_file_stays_where_the_new_one_cannot_be_written(source, tmp_path
     assert path.read_text() == before
 
 
-def test_the_table_shows_each_trial_the_best_first():
+def test_the_table_lists_the_trials_best_first():
     console = Console(width=120)
     with console.capture() as capture:
         console.print(trials_table(SEARCH))
@@ -92,7 +92,7 @@ def test_the_table_shows_each_trial_the_best_first():
     ]
 
 
-def test_the_table_cuts_nothing_off_on_a_narrow_screen():
+def test_the_table_is_not_truncated_on_a_narrow_screen():
     tried = {f"hyper_parameter_{number}": number for number in range(12)}
     console = Console(width=80)
     with console.capture() as capture:
@@ -102,7 +102,7 @@ def test_the_table_cuts_nothing_off_on_a_narrow_screen():
     assert all(word in text for word in ("recall_at_10_filtered", "0.1235", "6789.0", *tried))
 
 
-def test_trials_are_read_from_the_tuners_results_and_its_records(tmp_path):
+def test_trials_are_read_from_the_tuners_results_and_trial_records(tmp_path):
     rows = [{"trial_id": "1", "score": 0.8, "l2": "0.0"}, {"trial_id": "0", "score": 0.9, "l2": "1e-06"}]
     (tmp_path / "tuner_results.json").write_text(json.dumps(rows))
     record = tmp_path / "trial_1" / "trial.json"

@@ -1,4 +1,4 @@
-"""The client's checks and errors, without a model server; and that REST needs no TensorFlow."""
+"""The client checks its arguments, reports and retries failures of the server, and needs no TensorFlow for REST."""
 
 import http.server
 import socket
@@ -20,7 +20,7 @@ from serving.client import (
 
 
 class FakeTransport:
-    """Answers with three movies, the last a place that no movie takes; remembers what it was asked."""
+    """Answers with two movies and an empty third place, and keeps the inputs of the last request."""
 
     def __init__(self):
         self.inputs = None
@@ -57,7 +57,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_recommendations_come_best_first_without_empty_places(client):
+def test_recommendations_are_best_first_without_empty_places(client):
     assert client.recommend(user_id=7, k=3) == [
         Recommendation(5, "Amélie (2001)", 4.5, 0.5),
         Recommendation(9, "Heat (1995)", 4.0, 0.25),
@@ -65,7 +65,7 @@ def test_recommendations_come_best_first_without_empty_places(client):
     assert [movie.movie_id for movie in client.recommend(user_id=7, k=1)] == [5]
 
 
-def test_what_the_model_is_asked(client, transport):
+def test_the_request_holds_the_user_and_the_history_with_its_ratings(client, transport):
     client.recommend(history=[1, 260], ratings=[5, 3.5], k=1)
     asked = {name: (array.dtype, array.tolist()) for name, array in transport.inputs.items()}
     assert asked == {
@@ -93,12 +93,12 @@ def test_what_the_model_is_asked(client, transport):
         ({"history": [1], "ratings": [float("nan")]}, "received nan"),
     ],
 )
-def test_arguments_that_cannot_be_used(client, arguments, message):
+def test_invalid_arguments_are_refused(client, arguments, message):
     with pytest.raises(ValueError, match=message):
         client.recommend(**{"k": 1, **arguments})
 
 
-def test_no_server(free_port):
+def test_a_missing_server_is_reported_with_its_address(free_port):
     with (
         RecommenderClient(port=free_port, transport="rest", attempts=2) as client,
         pytest.raises(ServerUnreachableError, match=f"127.0.0.1:{free_port}"),
@@ -106,8 +106,8 @@ def test_no_server(free_port):
         client.recommend()
 
 
-def test_a_server_is_tried_again_before_giving_up(monkeypatch):
-    """A server that answers 503 twice and then well."""
+def test_a_failed_request_is_retried(monkeypatch):
+    """The server answers 503 twice and then 200."""
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -122,7 +122,7 @@ def test_a_server_is_tried_again_before_giving_up(monkeypatch):
         def log_message(self, format, *args):
             pass
 
-    # A proxy in the environment must not stand between the client and the server.
+    # The client must ignore a proxy that the environment sets.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -133,7 +133,7 @@ def test_a_server_is_tried_again_before_giving_up(monkeypatch):
     assert seen == ["/v1/models/recommender"] * 3
 
 
-def test_another_kind_of_server():
+def test_a_server_of_another_kind_is_reported():
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *args):
             pass
@@ -148,7 +148,7 @@ def test_another_kind_of_server():
         server.shutdown()
 
 
-def test_a_server_that_does_not_answer_in_time():
+def test_a_server_that_does_not_answer_in_time_is_reported():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -159,7 +159,7 @@ def test_a_server_that_does_not_answer_in_time():
             client.recommend()
 
 
-def test_waiting_for_a_model_outlasts_a_server_that_starts():
+def test_waiting_for_a_model_continues_while_the_server_starts():
     answers = iter(
         [ServerUnreachableError("no server"), ModelNotFoundError("no model"), {4: "LOADING", 3: "AVAILABLE"}]
     )
@@ -174,7 +174,7 @@ def test_waiting_for_a_model_outlasts_a_server_that_starts():
     assert wait_until_available(Starting(), "recommender", 10) == 3
 
 
-def test_waiting_for_a_model_ends():
+def test_waiting_for_a_model_ends_with_an_error_after_the_time_limit():
     class Broken(FakeTransport):
         def states(self, model):
             return {4: "END"}

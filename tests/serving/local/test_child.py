@@ -1,4 +1,4 @@
-"""Servers in processes of their own."""
+"""A server in a child process ends with its parent, and reports why it cannot start."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ def is_closed(port):
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_running_server_answers_and_ends_with_the_block_however_that_ends(toy_models):
+def test_a_running_server_answers_and_ends_with_the_block_even_on_an_error(toy_models):
     answers: list[list[int]] = []
     ports: list[int] = []
 
     def ask_and_fail():
-        with running_server(toy_models) as both:
-            ports.extend(both)
-            clients = RecommenderClient(port=both[0]), RecommenderClient(port=both[1], transport="rest")
+        with running_server(toy_models) as both_ports:
+            ports.extend(both_ports)
+            clients = RecommenderClient(port=both_ports[0]), RecommenderClient(port=both_ports[1], transport="rest")
             for client in clients:
                 with client:
                     answers.append([movie.movie_id for movie in client.recommend(history=[6], k=2)])
@@ -68,7 +68,7 @@ def test_a_folder_without_models_fails_with_a_reason(tmp_path):
         pytest.fail("no server should run")
 
 
-def test_a_folder_with_broken_models_only_ends_with_a_reason(tmp_path, monkeypatch, caplog):
+def test_a_folder_with_only_broken_models_ends_with_a_reason(tmp_path, monkeypatch, caplog):
     (tmp_path / "ranking" / "1").mkdir(parents=True)
     (tmp_path / "ranking" / "1" / "saved_model.pb").write_bytes(b"not a model")
     monkeypatch.setattr(sys, "argv", ["serving", "--models", str(tmp_path)])

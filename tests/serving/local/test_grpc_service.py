@@ -1,4 +1,4 @@
-"""PredictionService and ModelService over a real connection."""
+"""Over a real gRPC connection, PredictionService and ModelService answer like TensorFlow Serving."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,13 +24,14 @@ def calls(server):
     calls.channel.close()
 
 
-def refused(call):
+def status_and_details(call):
+    """The status code and the message with which the server refuses a call."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code(), caught.value.details()
 
 
-def test_predict(calls):
+def test_predict_returns_all_outputs_and_the_model_version(calls):
     import tensorflow as tf
 
     response = calls.predict("recommender", INPUTS)
@@ -59,13 +60,13 @@ def test_an_empty_history_may_have_no_columns(calls):
     assert list(calls.predict("recommender", inputs).outputs["movie_id"].int64_val) == [6, 5, 4, 3]
 
 
-def test_signature_name_and_version(calls):
+def test_predict_takes_a_signature_name_and_a_version(calls):
     response = calls.predict("ranking", {"examples": [b"abc"]}, signature_name="evaluate", version={"value": 7})
     assert list(response.outputs["length"].int_val) == [6]
     assert response.model_spec.signature_name == "evaluate"
 
 
-def test_output_filter(calls):
+def test_predict_returns_only_filtered_outputs(calls):
     response = calls.predict("ranking", {"examples": [b"drama", b"?"]}, output_filter=["index"])
     assert set(response.outputs) == {"index"}
     assert list(response.outputs["index"].int64_val) == [1, -1]
@@ -81,14 +82,17 @@ def test_output_filter(calls):
         ("", {}, "INVALID_ARGUMENT", "ModelSpec has no name specified."),
     ],
 )
-def test_unknown_model_version_label_or_signature(calls, model, spec, code, message):
-    assert refused(lambda: calls.predict(model, {"examples": [b"x"]}, **spec)) == (grpc.StatusCode[code], message)
+def test_an_unknown_model_version_label_or_signature_is_refused(calls, model, spec, code, message):
+    assert status_and_details(lambda: calls.predict(model, {"examples": [b"x"]}, **spec)) == (
+        grpc.StatusCode[code],
+        message,
+    )
 
 
-def test_a_request_without_a_model(calls):
+def test_a_request_without_a_model_is_refused(calls):
     from tensorflow_serving.apis import predict_pb2
 
-    code, message = refused(lambda: calls.predict_raw(predict_pb2.PredictRequest()))
+    code, message = status_and_details(lambda: calls.predict_raw(predict_pb2.PredictRequest()))
     assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
 
 
@@ -100,13 +104,13 @@ def test_a_request_without_a_model(calls):
         ({"user_id": None}, ["Missing but required: {user_id}"]),
         ({"age": np.array([1])}, ["Sent extra: {age}"]),
         ({"user_id": None, "user": np.array([7], np.int64)}, ["not found in signature: user"]),
-        # The shapes are allowed, but the model itself cannot add them up.
+        # The signature allows these shapes, but the model cannot combine 3 rows with 2.
         ({"history_movie_ids": np.zeros([3, 2], np.int64)}, ["ncompatible"]),
     ],
 )
-def test_inputs_that_do_not_fit(calls, changes, words):
+def test_inputs_that_do_not_match_the_signature_are_refused(calls, changes, words):
     inputs = {name: value for name, value in (INPUTS | changes).items() if value is not None}
-    code, message = refused(lambda: calls.predict("recommender", inputs))
+    code, message = status_and_details(lambda: calls.predict("recommender", inputs))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     for word in words:
         assert word in message
@@ -116,25 +120,27 @@ def test_inputs_that_do_not_fit(calls, changes, words):
     ("output_filter", "message"),
     [(["nope"], "output tensor alias not found in signature: nope"), (["index", "index"], "duplicate output tensor")],
 )
-def test_outputs_that_cannot_be_had(calls, output_filter, message):
-    code, details = refused(lambda: calls.predict("ranking", {"examples": [b"x"]}, output_filter=output_filter))
+def test_unknown_or_duplicate_outputs_are_refused(calls, output_filter, message):
+    code, details = status_and_details(
+        lambda: calls.predict("ranking", {"examples": [b"x"]}, output_filter=output_filter)
+    )
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message in details
 
 
-def test_a_tensor_that_contradicts_itself(calls):
+def test_a_tensor_with_more_values_than_its_shape_is_refused(calls):
     from tensorflow_serving.apis import predict_pb2
 
     request = predict_pb2.PredictRequest(model_spec={"name": "ranking"})
     request.inputs["examples"].dtype = 7
     request.inputs["examples"].tensor_shape.dim.add(size=3)
     request.inputs["examples"].string_val.extend([b"a", b"b", b"c", b"d"])
-    code, message = refused(lambda: calls.predict_raw(request))
+    code, message = status_and_details(lambda: calls.predict_raw(request))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message.startswith("tensor parsing error: examples")
 
 
-def test_metadata(calls):
+def test_metadata_has_the_signatures(calls):
     from tensorflow_serving.apis import get_model_metadata_pb2
 
     response = calls.metadata("ranking")
@@ -149,13 +155,13 @@ def test_metadata(calls):
     ("fields", "message"),
     [((), "must specify at least one metadata_field"), (("weights",), "weights is not supported")],
 )
-def test_metadata_that_cannot_be_had(calls, fields, message):
-    code, details = refused(lambda: calls.metadata("ranking", fields))
+def test_missing_or_unknown_metadata_fields_are_refused(calls, fields, message):
+    code, details = status_and_details(lambda: calls.metadata("ranking", fields))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message in details
 
 
-def test_status(calls):
+def test_status_tells_the_state_of_each_version(calls):
     from tensorflow_serving.apis import get_model_status_pb2
 
     (status,) = calls.status("ranking").model_version_status
@@ -163,18 +169,18 @@ def test_status(calls):
     assert status.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
     assert status.status.error_code == 0
     assert calls.status("ranking", version={"value": 7}).model_version_status[0] == status
-    assert refused(lambda: calls.status("ranking", version={"value": 8}))[0] == grpc.StatusCode.NOT_FOUND
-    assert refused(lambda: calls.status("nothing"))[0] == grpc.StatusCode.NOT_FOUND
+    assert status_and_details(lambda: calls.status("ranking", version={"value": 8}))[0] == grpc.StatusCode.NOT_FOUND
+    assert status_and_details(lambda: calls.status("nothing"))[0] == grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference", "HandleReloadConfigRequest"])
 def test_unimplemented_methods_say_so(calls, method):
-    code, message = refused(calls.unimplemented()[method])
+    code, message = status_and_details(calls.unimplemented()[method])
     assert code == grpc.StatusCode.UNIMPLEMENTED
     assert method in message
 
 
-def test_calls_at_the_same_time_get_their_own_answers(calls):
+def test_concurrent_calls_get_their_own_answers(calls):
     def ask(user_id):
         inputs = {
             "user_id": np.array([user_id], np.int64),

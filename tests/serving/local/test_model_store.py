@@ -1,4 +1,7 @@
-"""The store with a loader that reads a word from saved_model.pb, and fails on "bad"."""
+"""The store loads new versions of models and keeps the old ones if they fail.
+
+The loader of these tests reads a word from saved_model.pb, and fails if it is "bad".
+"""
 
 import logging
 import shutil
@@ -116,7 +119,7 @@ def test_a_version_being_written_is_not_loaded(tmp_path):
     assert store.served() == {}
 
 
-def test_deleting_the_newest_version_brings_back_the_one_before(store, tmp_path):
+def test_deleting_the_newest_version_brings_back_the_previous_one(store, tmp_path):
     write(tmp_path, 1, "old")
     path = write(tmp_path, 2, "new")
     store.poll()
@@ -127,7 +130,7 @@ def test_deleting_the_newest_version_brings_back_the_one_before(store, tmp_path)
 
 
 @pytest.mark.parametrize("what", ["version", "model"])
-def test_a_model_with_nothing_left_is_unloaded(store, tmp_path, what):
+def test_a_model_without_versions_is_unloaded(store, tmp_path, what):
     path = write(tmp_path, 1, "old")
     store.poll()
     shutil.rmtree(path if what == "version" else path.parent)
@@ -145,7 +148,7 @@ def test_models_stay_when_the_folder_cannot_be_read(store, tmp_path, caplog):
     assert str(tmp_path) in caplog.text
 
 
-def test_start_watches_until_stop(tmp_path, eventually):
+def test_the_store_watches_the_folder_from_start_to_stop(tmp_path, eventually):
     store = ModelStore(tmp_path, load_word, poll_seconds=0.02, settle_seconds=0.0)
     store.start()
     assert store.served() == {}
@@ -164,7 +167,7 @@ def test_start_watches_until_stop(tmp_path, eventually):
         ("ranking", 9, grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(ranking, 9)"),
     ],
 )
-def test_get_of_what_is_not_there(store, tmp_path, name, version, code, message):
+def test_get_of_an_unknown_model_or_version_is_an_error(store, tmp_path, name, version, code, message):
     write(tmp_path, 1, "x")
     store.poll()
     with pytest.raises(ServingError) as caught:
@@ -179,7 +182,7 @@ def test_get_of_what_is_not_there(store, tmp_path, name, version, code, message)
         ("ranking", 9, "Could not find version 9 of model ranking"),
     ],
 )
-def test_status_of_what_is_not_there(store, tmp_path, name, version, message):
+def test_status_of_an_unknown_model_or_version_is_an_error(store, tmp_path, name, version, message):
     write(tmp_path, 1, "x")
     store.poll()
     with pytest.raises(ServingError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""New, half-copied and broken versions under a running server."""
+"""A running server picks up new models and versions, and never serves a half-copied or broken one."""
 
 import shutil
 import threading
@@ -21,8 +21,8 @@ def rating(client):
     return client.recommend(k=1)[0].predicted_rating
 
 
-def polled(server):
-    """Lets the server look at its folder, now that the files have settled."""
+def settle_and_poll(server):
+    """Waits until the files count as settled, and lets the server look at its folder."""
     threading.Event().wait(3 * server.config.settle_seconds)
     server.store.poll()
 
@@ -84,27 +84,27 @@ def test_a_half_copied_version_is_never_served(
     damage(half)
     version = changing_models / "recommender" / "2"
     half.rename(version)
-    polled(changing_server)
+    settle_and_poll(changing_server)
     assert changing_server.store.served() == {"recommender": 1}
     assert rating(client) == 0.0
     for status in changing_server.store.status("recommender"):
         assert status.state == ("AVAILABLE" if status.version == 1 else "END")
         assert (status.code == grpc.StatusCode.OK) == (status.version == 1)
 
-    # The rest arrives.
+    # The rest of the version is copied.
     shutil.copytree(second_version, version, dirs_exist_ok=True)
-    polled(changing_server)
+    settle_and_poll(changing_server)
     assert rating(client) == 2.0
 
 
 def test_a_temporary_directory_is_never_served(changing_server, changing_models, second_version):
     shutil.copytree(second_version, changing_models / "recommender" / ".2.tmp")
     shutil.copytree(second_version, changing_models / ".recommender" / "2")
-    polled(changing_server)
+    settle_and_poll(changing_server)
     assert changing_server.store.served() == {"recommender": 1}
 
 
 def test_a_new_model_is_picked_up(changing_server, changing_models, toy_models):
     shutil.copytree(toy_models / "ranking", changing_models / "ranking")
-    polled(changing_server)
+    settle_and_poll(changing_server)
     assert changing_server.store.served() == {"ranking": 7, "recommender": 1}

@@ -1,4 +1,4 @@
-"""The REST API over a real connection, in the shapes that TensorFlow Serving documents."""
+"""The REST API answers over a real connection, in the formats that TensorFlow Serving documents."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ def b64(value):
     return {"b64": base64.b64encode(value).decode()}
 
 
-def test_status(url):
+def test_status_tells_the_state_of_each_version(url):
     response = requests.get(f"{url}/v1/models/ranking", timeout=20)
     assert response.headers["Content-Type"] == "application/json"
     ok = {"error_code": "OK", "error_message": ""}
@@ -35,7 +35,7 @@ def test_status(url):
 
 
 @pytest.mark.parametrize("path", ["ranking", "ranking/versions/7"])
-def test_metadata(url, path):
+def test_metadata_has_the_signatures(url, path):
     answer = requests.get(f"{url}/v1/models/{path}/metadata", timeout=20).json()
     assert answer["model_spec"] == {"name": "ranking", "signature_name": "", "version": "7"}
     examples = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]["inputs"]["examples"]
@@ -79,13 +79,13 @@ def test_rows_and_columns_of_many_inputs_agree(url):
     assert by_row[0]["predicted_rating"] == by_column["predicted_rating"][0] == [0.0735] * 4
 
 
-def test_not_a_number_is_a_number(url):
+def test_nan_is_accepted_and_returned(url):
     body = '{"inputs": {"user_id": [1], "history_movie_ids": [[1]], "history_ratings": [[NaN]]}}'
     answer = post(url, "recommender:predict", body).json()["outputs"]
     assert math.isnan(answer["predicted_rating"][0][0])
 
 
-def test_an_empty_history(url):
+def test_an_empty_history_is_accepted(url):
     body = {"inputs": {"user_id": [7], "history_movie_ids": [[]], "history_ratings": [[]]}}
     assert post(url, "recommender:predict", body).json()["outputs"]["movie_id"] == [[6, 5, 4, 3]]
 
@@ -137,7 +137,7 @@ def test_an_empty_history(url):
         ),
     ],
 )
-def test_requests_that_cannot_be_answered(url, path, body, status, words):
+def test_invalid_requests_get_an_error_and_its_status(url, path, body, status, words):
     response = post(url, path, body)
     assert response.status_code == status
     answer = response.json()
@@ -157,13 +157,13 @@ def test_requests_that_cannot_be_answered(url, path, body, status, words):
         ("/", 404),
     ],
 )
-def test_paths_that_cannot_be_read(url, path, status):
+def test_invalid_paths_get_an_error_and_its_status(url, path, status):
     response = requests.get(url + path, timeout=20)
     assert response.status_code == status
     assert list(response.json()) == ["error"]
 
 
-def test_calls_at_the_same_time_get_their_own_answers(url):
+def test_concurrent_calls_get_their_own_answers(url):
     def ask(length):
         body = {"signature_name": "evaluate", "instances": ["x" * length]}
         return post(url, "ranking:predict", body).json()["predictions"][0]

@@ -1,3 +1,5 @@
+"""Only folders whose name is a number and whose saved_model.pb has settled count as versions of a model."""
+
 import os
 import time
 
@@ -52,7 +54,7 @@ def test_an_old_modification_time_does_not_hide_a_copy_under_way(tmp_path):
     assert versions(tmp_path, settle_seconds=30.0) == []
 
 
-def test_the_snapshot_tells_changed_files(tmp_path):
+def test_the_snapshot_changes_with_the_files(tmp_path):
     make_version(tmp_path / "1")
     before = list_versions(tmp_path, 0)[0].snapshot
     assert list_versions(tmp_path, 0)[0].snapshot == before

@@ -1,4 +1,4 @@
-"""Top-k metrics against a plain NumPy count."""
+"""Retrieval metrics equal those of plain counting; ties count against the target, and seen movies are taken out."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def rank_by_counting(scores, target, seen=()):
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    # Few distinct scores, so that there are ties.
+    # There are few distinct scores, so that many are tied.
     scores = rng.integers(0, 12, (64, MOVIES)).astype(np.float32)
     targets = rng.integers(0, MOVIES, 64)
     seen = [set(rng.choice(MOVIES, rng.integers(0, 15), replace=False)) for _ in range(64)]
@@ -25,7 +25,7 @@ def batch():
     return scores, targets, seen, pairs
 
 
-def test_metrics_equal_counting(batch):
+def test_metrics_equal_those_of_counting(batch):
     scores, targets, seen, pairs = batch
     values = metrics.retrieval_metrics(tf.constant(scores), tf.constant(targets), tf.constant(pairs))
     for suffix, excluded in (("", [()] * 64), ("_filtered", seen)):
@@ -42,7 +42,7 @@ def test_equal_scores_count_against_the_target():
     assert metrics.target_ranks(tf.zeros([1, 5]), tf.constant([2], tf.int64)).numpy() == [5]
 
 
-def test_scores_that_are_no_numbers_rank_last():
+def test_nan_scores_rank_last():
     assert metrics.target_ranks(tf.fill([1, 5], float("nan")), tf.constant([2], tf.int64)).numpy() == [5]
 
 
@@ -52,15 +52,15 @@ def test_a_seen_target_stays_a_candidate():
     assert metrics.filtered_ranks(scores, tf.constant([1], tf.int64), seen).numpy() == [1]
 
 
-def test_seen_movies_that_are_no_candidates_take_nothing_off():
+def test_seen_movies_without_a_finite_score_do_not_change_the_rank():
     scores = tf.constant([[float("-inf"), float("-inf"), 3.0, 2.0]])
     seen = tf.constant([[0, 1], [0, 2]], tf.int64)
     assert metrics.filtered_ranks(scores, tf.constant([3], tf.int64), seen).numpy() == [1]
-    # A target that is no candidate stays behind the only other movie that is left.
+    # A target without a finite score ranks 4th of 4; only the seen movie with a finite score is taken off this rank.
     assert metrics.filtered_ranks(scores, tf.constant([0], tf.int64), seen).numpy() == [3]
 
 
-def test_popularity_ranks_as_the_same_scores_for_everybody(batch):
+def test_popularity_metrics_equal_those_of_the_same_scores_for_every_user(batch):
     scores, targets, _, pairs = batch
     counts = scores[0].copy()
     counts[[0, -1]] = -np.inf

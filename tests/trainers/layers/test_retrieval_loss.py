@@ -1,4 +1,4 @@
-"""Losses of retrieval against plain NumPy, what the correction is for, and which rows count."""
+"""Retrieval losses equal those of plain NumPy, correct for sampling by popularity, and count only positive rows."""
 
 from dataclasses import replace
 
@@ -21,12 +21,12 @@ COUNTS = np.array([1, 40, 20, 5, 2], np.float32)
 
 @pytest.fixture(scope="module")
 def splits():
-    made = planted_splits(users=200, movies=60, ratings=6000, seed=0)
-    return with_history(replace(made, train=long_tailed(made.train), eval=long_tailed(made.eval)), length=4)
+    planted = planted_splits(users=200, movies=60, ratings=6000, seed=0)
+    return with_history(replace(planted, train=long_tailed(planted.train), eval=long_tailed(planted.eval)), length=4)
 
 
 def long_tailed(arrays):
-    """Rows of which most are of a few movies, as in larger catalogues."""
+    """Drops rows so that a few movies have most of the ratings, as in larger catalogues."""
     movies = arrays["movie_id_xf"]
     kept = np.random.default_rng(0).random(len(movies)) < 5 / (4 + movies)
     return {name: values[kept] for name, values in arrays.items()}
@@ -36,8 +36,8 @@ def batch(arrays):
     return {name: tf.constant(values) for name, values in arrays.items()}
 
 
-def drawn():
-    """Queries, candidates and biases of rows; rows of one movie have the same candidate and bias."""
+def draw_inputs():
+    """Draws the query, candidate and bias of each row; rows of the same movie have the same candidate and bias."""
     rng = np.random.default_rng(0)
     queries, table = rng.normal(size=(len(MOVIES), 3)), rng.normal(size=(5, 3))
     biases = rng.normal(size=5)
@@ -46,13 +46,13 @@ def drawn():
 
 def in_batch_losses(**settings):
     hparams = RetrievalHyperparameters(loss="in_batch", temperature=TEMPERATURE, **settings)
-    queries, candidates, biases = drawn()
+    queries, candidates, biases = draw_inputs()
     task = InBatchSoftmax(hparams, np.log(COUNTS / COUNTS.sum()))
     return task.losses(queries, candidates, biases, MOVIES).numpy()
 
 
 def expected_losses(hard_negatives=None, accidental_hits=False):
-    queries, candidates, biases = (x.astype(np.float64) for x in drawn())
+    queries, candidates, biases = (x.astype(np.float64) for x in draw_inputs())
     logits = queries @ candidates.T / TEMPERATURE + biases - np.log(COUNTS / COUNTS.sum())[MOVIES]
     losses = []
     for row, movie in enumerate(MOVIES):
@@ -66,7 +66,7 @@ class TestInBatch:
     def test_losses_follow_the_formula(self):
         np.testing.assert_allclose(in_batch_losses(), expected_losses(), rtol=1e-4)
 
-    def test_accidental_hits_would_have_counted(self):
+    def test_accidental_hits_do_not_count_as_negatives(self):
         repeated = np.isin(MOVIES, [1])
         difference = expected_losses(accidental_hits=True) - in_batch_losses()
         assert (difference[repeated] > 1e-3).all()
@@ -74,13 +74,13 @@ class TestInBatch:
 
     @pytest.mark.parametrize("number", [1, 2, 5])
     def test_only_the_hardest_negatives_count(self, number):
-        # Of five other rows, two may be accidental hits, which are hard negatives of nobody.
+        # Each row has five others; up to two of these are accidental hits, which never count as negatives.
         losses = in_batch_losses(hard_negatives=number)
         np.testing.assert_allclose(losses, expected_losses(number), rtol=1e-4)
         assert (losses < in_batch_losses() - 1e-3).any() == (number < 5)
 
     def test_rare_movies_are_corrected_in_full(self):
-        # The task takes chances below 1e-6 for 1e-6.
+        # TFRS's task raises probabilities below 1e-6 to 1e-6, which would correct the movie with 2e-7 too little.
         shares = np.array([0.01, 0.001, 2e-7])
         rows, nothing = np.array([2, 1], np.int32), np.zeros([2, 3], np.float32)
         task = InBatchSoftmax(RetrievalHyperparameters(loss="in_batch"), np.log(shares))
@@ -89,7 +89,7 @@ class TestInBatch:
 
 
 class TestSmallCatalogue:
-    def test_it_holds_the_movies_of_the_batch_alone(self, splits):
+    def test_it_holds_only_the_movies_of_the_batch(self, splits):
         rows = batch({name: values[:3] for name, values in splits.train.items()})
         model = retrieval.RetrievalModel(splits, RetrievalHyperparameters())
         relabelled, movies = model.catalogue.of_batch(rows)
@@ -101,7 +101,7 @@ class TestSmallCatalogue:
         assert sorted(ids) == sorted({0, *named.tolist()})
         assert len(ids) < splits.movie_size / 2
 
-    def test_vectors_are_those_of_the_whole_catalogue(self, splits):
+    def test_vectors_equal_those_of_the_whole_catalogue(self, splits):
         rows = batch({name: values[:50] for name, values in splits.train.items()})
         encoded = []
         for loss in ("softmax", "in_batch"):
@@ -129,10 +129,10 @@ def trained(splits, tmp_path, correct=True, **settings):
 
 
 def log_loss(model, arrays):
-    """Mean cross-entropy over the whole catalogue, by NumPy."""
+    """The mean cross-entropy over the whole catalogue, computed with NumPy."""
     scores = model.scores(batch(arrays)).numpy().astype(np.float64)
-    own = scores[np.arange(len(scores)), arrays["movie_id_xf"]]
-    return np.mean(np.logaddexp.reduce(scores, axis=1) - own)
+    target_scores = scores[np.arange(len(scores)), arrays["movie_id_xf"]]
+    return np.mean(np.logaddexp.reduce(scores, axis=1) - target_scores)
 
 
 def test_the_exact_softmax_is_the_cross_entropy_over_the_catalogue(splits):
@@ -151,7 +151,7 @@ def test_in_batch_training_learns_the_softmax_over_the_catalogue_only_if_correct
 
 
 @pytest.mark.parametrize("settings", [{}, {"loss": "in_batch"}, {"loss": "in_batch", "hard_negatives": 30}])
-def test_every_setting_trains(splits, tmp_path, settings):
+def test_training_lowers_the_loss_under_every_setting(splits, tmp_path, settings):
     def loss(model):
         return np.mean([model.compute_loss(rows) for rows in batches(splits.train, 64, shuffle_seed=0)])
 
@@ -162,23 +162,23 @@ def test_every_setting_trains(splits, tmp_path, settings):
 
 
 class TestPositives:
-    def test_the_mean_is_of_rows_that_are_liked(self):
+    def test_the_mean_is_over_liked_rows_only(self):
         rows = {"rating_xf": tf.constant([5.0, 3.0, 4.0, 1.0])}
         losses = tf.constant([1.0, 10.0, 2.0, 100.0])
         assert float(mean_over_positives(losses, rows, "liked")) == 1.5
         assert float(mean_over_positives(losses, rows, "watched")) == 28.25
 
-    def test_without_any_there_is_no_loss(self):
+    def test_without_liked_rows_the_loss_is_zero(self):
         rows = {"rating_xf": tf.constant([3.0, 1.0])}
         assert float(mean_over_positives(tf.constant([1.0, 2.0]), rows, "liked")) == 0
 
-    def test_a_split_without_any_is_an_error(self, splits):
+    def test_a_split_without_liked_rows_is_an_error(self, splits):
         disliked = splits.train | {"rating_xf": np.ones_like(splits.train["rating_xf"])}
         with pytest.raises(ValueError, match="'train' should have ratings of 4 stars or more"):
             retrieval.SPEC.build(replace(splits, train=disliked), RetrievalHyperparameters(positives="liked"))
 
     @pytest.mark.parametrize("loss", ["softmax", "in_batch"])
-    def test_other_rows_move_nothing(self, splits, loss):
+    def test_rows_that_are_not_liked_do_not_change_the_loss(self, splits, loss):
         tf.keras.utils.set_random_seed(0)
         model = retrieval.RetrievalModel(splits, RetrievalHyperparameters(loss=loss, positives="liked"))
         before = float(model.compute_loss(batch(splits.train)))

@@ -1,4 +1,4 @@
-"""The towers against plain NumPy, and what people without an id are to them."""
+"""The towers equal plain NumPy, and give all users without a known id the same vectors."""
 
 import numpy as np
 import pytest
@@ -33,19 +33,19 @@ def query_tower(splits, **settings):
     return lambda features, training=False: tower(features, table, training=training).numpy()
 
 
-def test_people_without_an_id_are_alike(splits):
+def test_users_without_an_id_and_with_an_unknown_id_are_alike(splits):
     tower = query_tower(splits)
-    nobody, stranger = (tower(with_user(splits, user)) for user in (0, splits.size("user_id") - 1))
-    np.testing.assert_array_equal(nobody, stranger)
-    assert np.abs(tower(with_user(splits, 3)) - nobody).max() > 1e-3
+    no_id, unknown_id = (tower(with_user(splits, user)) for user in (0, splits.size("user_id") - 1))
+    np.testing.assert_array_equal(no_id, unknown_id)
+    assert np.abs(tower(with_user(splits, 3)) - no_id).max() > 1e-3
 
 
-def test_a_tower_may_do_without_ids(splits):
+def test_with_an_id_dropout_of_1_a_tower_ignores_ids(splits):
     tower = query_tower(splits, id_dropout=1.0)
     np.testing.assert_array_equal(tower(with_user(splits, 3)), tower(with_user(splits, 4)))
 
 
-def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
+def test_id_dropout_hides_the_ids_of_a_share_of_rows_in_training(splits):
     tower = query_tower(splits, dropout=0.0)
     with_id, without_id = tower(with_user(splits, 3)), tower(with_user(splits, 0))
     mixed = tower(with_user(splits, 3), training=True)
@@ -55,10 +55,10 @@ def test_ids_of_a_share_of_rows_are_kept_back_in_training(splits):
 
 
 @pytest.mark.parametrize("recent", [0, 2, 5])
-def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
+def test_a_history_is_encoded_as_its_mean_its_attended_means_and_its_latest_events(recent):
     rng = np.random.default_rng(0)
     table = rng.normal(size=(9, 3))
-    # Newest first; the last person has rated nothing.
+    # Histories are newest first; the last user has rated nothing.
     movies = np.array([[4, 2, 7, 1], [5, 5, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
     stars = np.where(movies > 0, rng.integers(1, 6, movies.shape), 0)
     features = {"history_movie_ids_xf": tf.constant(movies), "history_ratings_xf": tf.constant(stars, tf.float32)}
@@ -67,14 +67,16 @@ def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
     encoder(features, vectors)
     weights = [rng.normal(size=weight.shape) for weight in encoder.weights]
     encoder.set_weights(weights)
-    of_stars, star_logits, of_places, place_logits, kernel, bias, heads, head_bias = weights
+    star_vectors, star_logits, place_vectors, place_logits, kernel, bias, heads, head_bias = weights
     movie_logits = np.tanh(table @ kernel + bias) @ heads + head_bias
 
     found = encoder(features, vectors).numpy()
 
     for row, (rated, given) in enumerate(zip(movies, stars, strict=True)):
         length = np.count_nonzero(rated)
-        events = np.array([table[rated[i]] + of_stars[given[i]] + of_places[i] for i in range(length)]).reshape(-1, 3)
+        events = np.array([table[rated[i]] + star_vectors[given[i]] + place_vectors[i] for i in range(length)]).reshape(
+            -1, 3
+        )
         logits = [movie_logits[rated[i]] + star_logits[given[i]] + place_logits[i] for i in range(length)]
         odds = np.exp(logits).reshape(-1, 2)
         attended = [(odds[:, [head]] * events).sum(axis=0) / max(odds[:, head].sum(), 1e-9) for head in (0, 1)]
@@ -84,7 +86,7 @@ def test_a_history_is_its_mean_what_is_attended_to_and_the_latest(recent):
         np.testing.assert_allclose(found[row], np.concatenate([mean, *attended, latest.ravel()]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_penalty_of_tables_is_that_of_their_squares(splits):
+def test_the_penalty_of_tables_is_their_sum_of_squares_per_train_row(splits):
     layers = [embedding(5, 2, 0.0), embedding(3, 2, 0.0, values=np.ones([3, 2], np.float32))]
     for layer in layers:
         layer(tf.constant([0]))
@@ -98,24 +100,24 @@ def tower(splits):
     return RatingTower(splits, RatingTowerHyperparameters(embedding_dim=4, hidden_units=[8], dropout=0.0))
 
 
-def test_factors_and_biases_add_up(splits, tower):
+def test_the_factor_model_adds_mean_biases_and_product_of_factors(splits, tower):
     rows = batch(splits)
     predicted = tower._factors(rows).numpy()
     model = tower._factors
     users, movies = rows["user_id_xf"].numpy(), rows["movie_id_xf"].numpy()
     tables = {name: layer.weights[0].numpy() for name, layer in (model._user._tables | model._movie._tables).items()}
-    of_users = sum(tables[name][rows[name].numpy()] for name in model._user._tables)
-    of_movies = sum(tables[name][rows[name].numpy()] for name in model._movie._tables if name != "genres_xf")
+    user_factors = sum(tables[name][rows[name].numpy()] for name in model._user._tables)
+    movie_factors = sum(tables[name][rows[name].numpy()] for name in model._movie._tables if name != "genres_xf")
     genres = rows["genres_xf"].numpy()
-    of_movies = of_movies + genres @ tables["genres_xf"] / np.sqrt(genres.sum(axis=1, keepdims=True))
+    movie_factors = movie_factors + genres @ tables["genres_xf"] / np.sqrt(genres.sum(axis=1, keepdims=True))
     biases = [
         layer.weights[0].numpy()[index, 0] for layer, index in ((model._user_bias, users), (model._movie_bias, movies))
     ]
-    expected = splits.train["rating_xf"].mean() + sum(biases) + (of_users * of_movies).sum(axis=1)
+    expected = splits.train["rating_xf"].mean() + sum(biases) + (user_factors * movie_factors).sum(axis=1)
     np.testing.assert_allclose(predicted, expected, rtol=1e-4)
 
 
-def test_the_prediction_is_the_mean_of_the_experts_and_each_learns_alone(splits, tower):
+def test_the_prediction_is_the_mean_of_the_experts_and_each_has_its_own_loss(splits, tower):
     rows = batch(splits)
     one, other = (expert.numpy() for expert in tower._experts(rows, None, training=False))
     assert np.abs(one - other).max() > 0.01

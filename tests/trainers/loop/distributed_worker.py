@@ -1,7 +1,8 @@
-"""One process of a training run on planted splits, for the tests of distribution.
+"""Trains models on planted splits, as one worker process of the tests of distribution.
 
-Arguments: models, how they are distributed, a folder, and into how many devices the processor is divided. A
-Trainer's outputs go into FOLDER/MODEL, and the weights that worker INDEX ended with into weights-INDEX.npz there.
+Its arguments are MODELS (separated by commas), DISTRIBUTION, FOLDER and DEVICES (the number of logical devices that
+the CPU is divided into). The Trainer's outputs go into FOLDER/MODEL; worker INDEX also writes its final weights there,
+into weights-INDEX.npz.
 """
 
 import functools
@@ -26,7 +27,8 @@ from trainers.loop import training  # noqa: E402
 from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
 from trainers.registry import spec_of  # noqa: E402
 
-# Without what is random. In batches of 100, the last of an odd number of rows.
+# Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
+# replicas cannot divide evenly.
 _COMMON = {"dropout": 0.0, "batch_size": 100, "epochs": 2, "learning_rate": 0.01, "embedding_dim": 4, "l2": 1e-3}
 _NETWORK = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
 _RATING = _NETWORK | {"factor_dim": 4, "dropout": 0.0, "embedding_dim": 4, "l2": 1e-3}
@@ -37,7 +39,7 @@ SETTINGS = {
 
 
 def train(name: str, distribution: str, folder: Path) -> None:
-    """Runs a Trainer's function with planted splits."""
+    """Runs a Trainer's function on planted splits and saves the final weights."""
     section = SETTINGS[name] | {"distribution": distribution}
     spec = spec_of("dcn" if name == "like" else name, section)
     splits = with_history(planted_splits(users=40, movies=30, ratings=601, seed=0))
@@ -61,9 +63,9 @@ if __name__ == "__main__":
     if int(devices) > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
-        # Left to itself it takes all GPUs, but one processor only.
-        places = [f"CPU:{number}" for number in range(int(devices))]
-        tf.distribute.MirroredStrategy = functools.partial(tf.distribute.MirroredStrategy, places)
+        # By default MirroredStrategy uses all GPUs, but only one CPU device.
+        cpu_devices = [f"CPU:{number}" for number in range(int(devices))]
+        tf.distribute.MirroredStrategy = functools.partial(tf.distribute.MirroredStrategy, cpu_devices)
     for name in names.split(","):
         (Path(folder) / name).mkdir(exist_ok=True)
         train(name, distribution, Path(folder) / name)

@@ -1,4 +1,4 @@
-"""The seed decides what a model learns."""
+"""Training twice with the same seed gives exactly the same weights."""
 
 import numpy as np
 import pytest
@@ -34,10 +34,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name,
 
 
 @pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])
-def test_no_sum_depends_on_which_of_its_terms_is_free_first(splits, name):
-    # AddN sums into the first of its terms that nothing else reads any more, and is then no sum from left to right:
-    # https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/aggregate_ops.cc. If that is always
-    # one of the first two, the order makes no difference.
+def test_no_sum_of_gradients_depends_on_the_timing_of_its_terms(splits, name):
+    # AddN accumulates into the first of its inputs that no other operation still reads, so the order of the sum may
+    # depend on timing: https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/aggregate_ops.cc.
+    # If that input is always one of the first two, the result does not change.
     spec = spec_of(name, {})
     model = spec.build(splits, spec.hyperparameters(embedding_dim=8, l2=0.01))
     batch = {column: tf.constant(values[:50]) for column, values in splits.train.items()}
@@ -51,5 +51,5 @@ def test_no_sum_depends_on_which_of_its_terms_is_free_first(splits, name):
 
     sums = [op for op in gradients.get_concrete_function().graph.get_operations() if op.type == "AddN"]
     assert sums
-    shared = [op.name for op in sums if len(op.inputs) > 2 and all(len(term.consumers()) > 1 for term in op.inputs[:2])]
-    assert shared == []
+    unsafe = [op.name for op in sums if len(op.inputs) > 2 and all(len(term.consumers()) > 1 for term in op.inputs[:2])]
+    assert unsafe == []

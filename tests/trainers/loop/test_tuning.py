@@ -1,4 +1,7 @@
-"""The search for hyper-parameters, with a toy in the place of training."""
+"""The search for hyper-parameters finds the best trial, can be continued, and skips failed trials.
+
+A toy function replaces training.
+"""
 
 import importlib
 import json
@@ -20,7 +23,7 @@ SPACE = {"learning_rate": RATES, "projection_dim": RANKS, "hidden_units": WIDTHS
 
 
 class Toy:
-    """Stands for training: what was tried, and a value that is extreme near the third rate."""
+    """Replaces `fit`: records the hyper-parameters and returns an objective that is best at learning rate 0.31."""
 
     def __init__(self, sign):
         self.sign, self.tried, self.trouble = sign, [], lambda hparams: None
@@ -42,7 +45,7 @@ def toy(request, monkeypatch):
 
 @pytest.fixture
 def search(toy, tmp_path):
-    """Runs a search as the Tuner component does; returns keras-tuner's tuner."""
+    """A function that runs a search as the Tuner component does, and returns keras-tuner's tuner."""
 
     def run(trials=8, space=SPACE, seed=0, **settings):
         section = DCNHyperparameters(**({"learning_rate": 0.5, "epochs": 7, "hidden_units": [4]} | settings))
@@ -73,7 +76,7 @@ def value(hparams):
     return 1 - abs(hparams.learning_rate - 0.31)
 
 
-def test_the_best_is_the_best_of_what_was_tried_whichever_way_the_objective_points(toy, search):
+def test_the_best_trial_is_chosen_in_the_direction_of_the_objective(toy, search):
     tuner = search(trials=12)
     assert tuner.oracle.objective.direction == ("max" if toy.sign > 0 else "min")
     assert len(toy.tried) == 12
@@ -90,18 +93,18 @@ def test_values_come_from_the_space_and_all_else_from_the_configuration(toy, sea
     assert len({json.dumps(hparams.model_dump()) for hparams in toy.tried}) == 12
 
 
-def test_the_first_trial_is_of_the_settings_as_they_are(toy, search):
-    # Nothing else is any good: they are the best then, though no value of theirs is in the space.
+def test_the_first_trial_uses_the_configured_settings(toy, search):
+    # All values in the space are worse, so the configured settings win although the space does not contain them.
     tuner = search(trials=4, space={"learning_rate": [0.9, 1.0]}, learning_rate=0.29)
     assert toy.tried[0].learning_rate == best(tuner)["learning_rate"] == 0.29
 
 
-def test_a_space_that_is_used_up_ends_the_search(toy, search):
+def test_an_exhausted_space_ends_the_search(toy, search):
     search(trials=50, space={"learning_rate": [0.1, 0.2]})
     assert [hparams.learning_rate for hparams in toy.tried][1:] in ([0.1, 0.2], [0.2, 0.1])
 
 
-def test_the_same_seed_tries_the_same(toy, search, tmp_path):
+def test_the_same_seed_tries_the_same_values(toy, search, tmp_path):
     search(seed=3)
     first, toy.tried = toy.tried, []
     search(seed=4)
@@ -112,7 +115,7 @@ def test_the_same_seed_tries_the_same(toy, search, tmp_path):
     assert toy.tried == first != other
 
 
-def test_hyper_parameters_that_cannot_be_trained_with_are_passed_over(toy, search):
+def test_trials_whose_loss_is_nan_are_skipped(toy, search):
     def trouble(hparams):
         if hparams.learning_rate in (0.3, 0.5):
             raise FloatingPointError("the loss is nan")
@@ -130,7 +133,7 @@ def test_a_search_in_which_every_trial_failed_says_where_to_look(toy, search):
         search(trials=5)
 
 
-def test_any_other_error_ends_the_search_and_is_told(toy, search):
+def test_any_other_error_ends_the_search_and_is_reported(toy, search):
     def trouble(hparams):
         raise MemoryError("no room")
 
@@ -140,7 +143,7 @@ def test_any_other_error_ends_the_search_and_is_told(toy, search):
     assert root_cause(caught.value) == ("MemoryError", "no room")
 
 
-def test_a_search_that_was_cut_off_goes_on_where_it_was(toy, search, tmp_path):
+def test_an_interrupted_search_continues_where_it_stopped(toy, search, tmp_path):
     search()
     whole, toy.tried = toy.tried, []
     for folder in tmp_path.iterdir():
@@ -158,7 +161,7 @@ def test_a_search_that_was_cut_off_goes_on_where_it_was(toy, search, tmp_path):
     assert toy.tried == whole
 
 
-def test_more_trials_go_on_from_fewer_and_fewer_choose_among_theirs(toy, search):
+def test_more_trials_continue_a_search_and_fewer_choose_among_the_first(toy, search):
     search(trials=2)
     more = search(trials=12)
     assert len(toy.tried) == 12
@@ -168,7 +171,7 @@ def test_more_trials_go_on_from_fewer_and_fewer_choose_among_theirs(toy, search)
     assert best(again)["learning_rate"] == max(toy.tried[:2], key=value).learning_rate
 
 
-def test_other_settings_are_another_search(toy, search):
+def test_other_settings_start_another_search(toy, search):
     search(trials=2)
     search(trials=2, epochs=8)
     assert [hparams.epochs for hparams in toy.tried] == [7, 7, 8, 8]
@@ -183,7 +186,7 @@ def test_a_search_by_many_workers_is_refused(toy, search):
 
 
 @pytest.mark.parametrize("record", ["oracle.json", "trial_0/trial.json", "tuner0.json"])
-def test_records_that_cannot_be_read_are_made_anew(toy, search, tmp_path, record):
+def test_unreadable_records_make_the_search_start_again(toy, search, tmp_path, record):
     search(trials=3)
     (path,) = tmp_path.glob(f"*/{record}")
     path.write_text('{"trial_id": ')
@@ -192,12 +195,12 @@ def test_records_that_cannot_be_read_are_made_anew(toy, search, tmp_path, record
     assert len(toy.tried) == 3
 
 
-def test_each_trial_says_how_long_it_took(search):
+def test_each_trial_records_its_duration(search):
     for trial in search(trials=2).oracle.trials.values():
         assert trial.metrics.get_last_value(tuning.SECONDS) >= 0
 
 
-def test_the_trainer_takes_what_the_tuner_found(toy, search, monkeypatch):
+def test_the_trainer_uses_the_hyper_parameters_that_the_tuner_found(toy, search, monkeypatch):
     tuner = search(trials=12)
     section = DCNHyperparameters(learning_rate=0.5, epochs=7).model_dump(mode="json")
     found = SimpleNamespace(
@@ -221,7 +224,7 @@ def test_the_trainer_takes_what_the_tuner_found(toy, search, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ModelsConfig.model_fields)
-def test_training_and_tuning_a_model_have_one_specification(name, monkeypatch):
+def test_training_and_tuning_a_model_use_the_same_specification(name, monkeypatch):
     module = importlib.import_module(f"trainers.{name}")
     section = getattr(ModelsConfig(), name)
     fn_args = SimpleNamespace(custom_config={HYPERPARAMETERS: section.model_dump()})

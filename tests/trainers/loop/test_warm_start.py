@@ -1,4 +1,4 @@
-"""What a model takes over from the one before."""
+"""A warm start copies the weights of an earlier export, and moves each row of a table to the new index of its key."""
 
 import dataclasses
 import logging
@@ -27,7 +27,7 @@ def splits():
 
 
 class TrainLoss:
-    """The loss of some train rows, which falls in every epoch."""
+    """An objective that falls in every epoch: the loss of the first train rows."""
 
     name = "train_loss"
     sign = -1
@@ -52,7 +52,7 @@ def first_rows(splits):
 
 @pytest.fixture(scope="module")
 def base(splits, tmp_path_factory):
-    """The weights of a trained retriever, and the folder that it was exported to."""
+    """The weights of a trained retrieval model, and the folder that it was exported to."""
     folder = tmp_path_factory.mktemp("base")
     model = build(splits, seed=1)
     hparams = SPEC.hyperparameters(embedding_dim=8, epochs=8, batch_size=64, learning_rate=0.02, id_dropout=0.0)
@@ -66,12 +66,12 @@ def log_of(caplog):
 
 
 @pytest.fixture
-def info(caplog):
+def info_log(caplog):
     caplog.set_level(logging.INFO, logger="trainers")
     return caplog
 
 
-def test_with_the_same_vocabularies_it_goes_on_where_the_other_was(splits, base, info):
+def test_with_the_same_vocabularies_all_weights_are_taken(splits, base, info_log):
     weights, folder = base
     model = build(splits, seed=2)
     cold = float(model.compute_loss(first_rows(splits)))
@@ -79,14 +79,14 @@ def test_with_the_same_vocabularies_it_goes_on_where_the_other_was(splits, base,
     assert float(model.compute_loss(first_rows(splits))) < 0.8 * cold
     for name, weight in named_weights(model).items():
         np.testing.assert_array_equal(weight.numpy(), weights[name], err_msg=name)
-    assert log_of(info) == [
+    assert log_of(info_log) == [
         f"retrieval: starts from {folder}: "
         f"{len(weights)} weights taken, 0 with rows matched by key, 0 left as initialised"
     ]
 
 
-def shifted(splits):
-    """The same with one movie more, which is first, and the others in the opposite order; one user is gone."""
+def with_other_vocabularies(splits):
+    """The splits with a new movie before the other movies, which are in reverse order, and without user 7."""
     keys = {name.removesuffix("_vocabulary"): [key.decode() for key in words] for name, words in vocabularies(splits)}
     keys["movie_id"] = ["999", *keys["movie_id"][::-1]]
     keys["user_id"].remove("7")
@@ -97,25 +97,25 @@ def vocabularies(splits):
     return splits.transform.keys.items()
 
 
-def test_rows_follow_their_keys_and_new_ones_stay_as_they_are(splits, base, info):
+def test_rows_follow_their_keys_and_new_rows_stay_as_initialised(splits, base, info_log):
     weights, folder = base
-    moved = shifted(splits)
-    model = build(moved, seed=2)
+    changed_splits = with_other_vocabularies(splits)
+    model = build(changed_splits, seed=2)
     before = {name: weight.numpy() for name, weight in named_weights(model).items()}
-    start_from(folder, model, moved, "retrieval")
+    start_from(folder, model, changed_splits, "retrieval")
     after = {name: weight.numpy() for name, weight in named_weights(model).items()}
     for name in ("candidate_model._tables.movie_id_xf.embeddings", "_movie_bias"):
-        # Padding, the new movie, the old ones backwards, unknown ones.
+        # The rows are those of padding, the new movie, the old movies in reverse order, and unknown movies.
         np.testing.assert_array_equal(after[name][0], weights[name][0])
         np.testing.assert_array_equal(after[name][1], before[name][1])
         np.testing.assert_array_equal(after[name][2:-1], weights[name][-2:0:-1])
         np.testing.assert_array_equal(after[name][-1], weights[name][-1])
     users = "query_model._ids.embeddings"
     np.testing.assert_array_equal(after[users], np.delete(weights[users], 7, axis=0))
-    assert "3 with rows matched by key, 0 left as initialised" in log_of(info)[0]
+    assert "3 with rows matched by key, 0 left as initialised" in log_of(info_log)[0]
 
 
-def test_weights_of_another_shape_stay_as_they_are(splits, base, info):
+def test_weights_of_another_shape_stay_as_initialised(splits, base, info_log):
     weights, folder = base
     model = build(splits, seed=2, hidden_units=[16])
     before = {name: weight.numpy() for name, weight in named_weights(model).items()}
@@ -123,20 +123,20 @@ def test_weights_of_another_shape_stay_as_they_are(splits, base, info):
     others = {"query_model._mlp._layers.0.kernel", "query_model._mlp._layers.0.bias", "query_model._output.kernel"}
     for name, weight in named_weights(model).items():
         np.testing.assert_array_equal(weight.numpy(), (before if name in others else weights)[name], err_msg=name)
-    assert "3 left as initialised" in log_of(info)[0]
+    assert "3 left as initialised" in log_of(info_log)[0]
 
 
-def test_without_a_model_it_starts_from_scratch(splits, info):
+def test_without_a_model_it_starts_from_scratch(splits, info_log):
     model = build(splits, seed=2)
     before = model.get_weights()
     start_from(None, model, splits, "retrieval")
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert log_of(info) == ["retrieval: there is no model to start from; it starts from scratch."]
+    assert log_of(info_log) == ["retrieval: there is no model to start from; it starts from scratch."]
 
 
 @pytest.mark.parametrize("kind", ["another model", "an export without names", "no model"])
-def test_a_model_that_does_not_fit_is_told(splits, base, tmp_path, kind):
+def test_an_export_that_does_not_match_the_model_is_refused(splits, base, tmp_path, kind):
     folder, spec = base[1], spec_of("dcn", {})
     model = build(splits, seed=2, spec=spec)
     if kind != "another model":
@@ -152,7 +152,7 @@ def test_a_model_that_does_not_fit_is_told(splits, base, tmp_path, kind):
 
 
 @pytest.mark.parametrize("warm_start", [True, False])
-def test_the_trainer_starts_from_the_base_model_if_it_is_asked_to(splits, base, monkeypatch, tmp_path, warm_start):
+def test_the_trainer_starts_from_the_base_model_only_with_warm_start(splits, base, monkeypatch, tmp_path, warm_start):
     starts: list[float] = []
 
     def fit(model, train, *_):
@@ -174,7 +174,7 @@ def test_the_trainer_starts_from_the_base_model_if_it_is_asked_to(splits, base, 
     assert (starts[0] < 0.8 * cold) == warm_start
 
 
-def test_rows_by_key():
+def test_rows_by_key_copies_rows_of_keys_in_both_vocabularies():
     old, new = [b"a", b"b", b"c"], [b"c", b"x", b"a"]
     value = np.arange(5.0)
     np.testing.assert_array_equal(rows_by_key(value, old, new, start=np.full(7, -1.0)), [0, 3, -1, 1, 4, -1, -1])
