@@ -66,7 +66,7 @@ def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[st
     with messages_only(job.output, interrupted, failed="Nothing was pushed by it or after it.") as consoles:
         summary = _run_pipeline(job, runner, cache, start, consoles)
         if summary["recommender"]["pushed"]:
-            _answer(job, consoles.out)
+            _show_recommendations(job, consoles.out)
         consoles.out.print(f"Summary: {job.output.summary}", f"Log: {consoles.log}", sep="\n", soft_wrap=True)
     return summary
 
@@ -113,7 +113,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     return summary
 
 
-def _answer(job: Job, console: Console) -> None:
+def _show_recommendations(job: Job, console: Console) -> None:
     """Serves the pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient

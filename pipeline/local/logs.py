@@ -60,7 +60,7 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
         err = stack.enter_context(_duplicate_stream(sys.stderr, 2))
         # Libraries keep a reference to `log` after the run, so it is never closed; once `sink` is released, it drops
         # whatever is written to it.
-        sink = _Forgiving(file)
+        sink = _ErrorIgnoringFile(file)
         stack.callback(sink.release)
         log = io.TextIOWrapper(io.BufferedWriter(sink), "utf-8", line_buffering=True)
         stack.callback(log.flush)
@@ -72,7 +72,7 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
         yield Consoles(out=Console(file=out, highlight=False), err=Console(file=err, highlight=False), log=path)
 
 
-class _Forgiving(io.RawIOBase):
+class _ErrorIgnoringFile(io.RawIOBase):
     """Writes to a file and ignores errors such as a full disk, so that logging never hides the run's own error."""
 
     def __init__(self, file: io.FileIO):

@@ -17,5 +17,5 @@ class _StandIn:
 
 
 sys.modules["pipeline.graph"] = pipeline.graph = _StandIn  # type: ignore[assignment, attr-defined]
-run._answer = lambda *_: None
+run._show_recommendations = lambda *_: None
 cli.main()

@@ -52,8 +52,8 @@ def test_only_output_for_the_user_reaches_the_console(tmp_path: Path) -> None:
 
 def test_log_output_is_dropped_when_the_disk_is_full() -> None:
     code = (
-        "import io, logging, sys; from pipeline import logs\n"
-        "stream = io.TextIOWrapper(io.BufferedWriter(logs._Forgiving(open('/dev/full', 'wb', buffering=0))))\n"
+        "import io, logging, sys; from pipeline.local import logs\n"
+        "stream = io.TextIOWrapper(io.BufferedWriter(logs._ErrorIgnoringFile(open('/dev/full', 'wb', buffering=0))))\n"
         "stream.write('x' * 100_000); stream.flush(); print('alive')"
     )
     assert run(code, Path()).stdout == "alive\n"
