@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-fast lint format clean
 
+# Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
+WORKERS ?= 2
+IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FAST := not component and not e2e and not serving and not ml1m
 
 help: ## List the targets
@@ -18,7 +21,7 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 
 test: ## Run all tests; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(IN_PARALLEL)
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras

@@ -11,6 +11,19 @@ from transform.legacy_keras import ensure_legacy_keras
 ensure_legacy_keras()
 
 
+# Files with these markers take minutes. With several workers they start first, so that none is left over at the end.
+_LONGEST_FIRST = ("ml1m", "e2e", "component")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the files of tests, the longest first; within a file the order stays."""
+    places: dict[Path, int] = {}
+    for item in items:
+        marked = [place for place, marker in enumerate(_LONGEST_FIRST) if item.get_closest_marker(marker)]
+        places[item.path] = min([places.get(item.path, len(_LONGEST_FIRST)), *marked])
+    items.sort(key=lambda item: places[item.path])
+
+
 @pytest.fixture(scope="session")
 def ml1m_dir() -> Path:
     """The folder of MovieLens 1M, from the environment variable ML1M_DIR; if this is not set, the test is skipped."""

@@ -42,7 +42,10 @@ def artifacts(ml1m_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Artif
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
         custom_config={"history_length": HISTORY_LENGTH},
+        # As in `pipeline.graph`.
         disable_statistics=True,
+        disable_analyzer_cache=True,
+        force_tf_compat_v1=True,
     )
     connection = sqlite_metadata_connection_config(str(root / "metadata.db"))
     pipeline = tfx.dsl.Pipeline(
