@@ -46,9 +46,15 @@ COMMANDS = {
         "tune",
         "Search for better hyper-parameters of a model, measured on the eval split.",
     ),
-    "serve": Command("pipeline.commands.serve", "serve", "Serve pushed models on this machine, over gRPC and REST."),
+    "serve": Command(
+        "pipeline.commands.serve",
+        "serve",
+        "Serve pushed models over TensorFlow Serving's gRPC and REST protocols, until interrupted.",
+    ),
     "recommend": Command(
-        "pipeline.commands.recommend", "recommend", "Ask a model server which movies a user would like."
+        "pipeline.commands.recommend",
+        "recommend",
+        "Ask a model server, such as `movielens serve`, which movies a user would like.",
     ),
     "data": Command("pipeline.commands.data", "app", "Generate, download and check the data that the pipeline reads."),
     "doctor": Command(

@@ -25,7 +25,7 @@ class ConfigSection(BaseModel):
 
 
 class SampleConfig(ConfigSection):
-    """Size of the synthetic data that a run without a data folder generates."""
+    """Size of the synthetic data that are generated for a run without a data folder."""
 
     users: int = Field(600, ge=10, description="Number of users.")
     movies: int = Field(400, ge=20, description="Number of movies.")
@@ -34,10 +34,10 @@ class SampleConfig(ConfigSection):
 
 
 class DataConfig(ConfigSection):
-    """What is read and how it is divided."""
+    """Which data are read, and how they are split."""
 
     split: SplitConfig = Field(default_factory=SplitConfig, description="The split of the ratings.")
-    history_length: int = Field(50, ge=1, description="Most recent earlier train ratings that a row carries.")
+    history_length: int = Field(50, ge=1, description="Number of the user's latest earlier train ratings in each row.")
     on_bad_rows: Literal["fail", "quarantine"] = Field(
         "fail",
         description="fail: a single bad row ends the run. quarantine: bad rows, and the ratings that refer to them, "
@@ -48,7 +48,7 @@ class DataConfig(ConfigSection):
         ge=0,
         le=1,
         description="Share of the rows of a file that may be quarantined; with more, the file is taken for one in "
-        "another format, and the run fails. Not used by on_bad_rows: fail.",
+        "another format, and the run fails. Not used with on_bad_rows: fail.",
     )
     spans: int | None = Field(
         None,
@@ -79,7 +79,7 @@ class DataConfig(ConfigSection):
 
 
 class EvaluationConfig(ConfigSection):
-    """The gates that a model passes before it is pushed, on the test split."""
+    """Thresholds on the test split that a model must meet before it is pushed."""
 
     recall_margin: float = Field(
         0.0, ge=0, description="Filtered recall@10 that a retriever adds to popularity's, at least."
@@ -137,16 +137,16 @@ class BeamConfig(ConfigSection):
             "--sdk_container_image=none",
             f"--direct_running_mode={self.direct_running_mode}",
             f"--direct_num_workers={self.direct_num_workers}",
-            # Checking the types of a graph as large as Transform's takes seconds, and finds nothing in a released one.
+            # Type checks of a graph as large as Transform's take seconds; TFX's own graphs have passed them.
             "--no_pipeline_type_check",
         ]
 
 
 class Config(ConfigSection):
-    """A run of the pipeline."""
+    """The configuration of a pipeline."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
-    data: DataConfig = Field(default_factory=DataConfig, description="What is read and how it is divided.")
+    data: DataConfig = Field(default_factory=DataConfig, description="Which data are read, and how they are split.")
     models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the models.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
@@ -155,7 +155,7 @@ class Config(ConfigSection):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, in which `1e-3` is a number as in YAML 1.2, and a key may be given once only."""
+    """Reads YAML 1.2, in which `1e-3` is a number, and refuses a key that is given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

@@ -1,4 +1,4 @@
-"""What the Evaluator measures on the test split, and what a model must reach to be blessed."""
+"""What the Evaluator measures on the test split, and the thresholds that a model must meet to be blessed."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The pipeline, once, for every runner: reads from top to bottom as data flows.
+"""The one definition of the pipeline, for every runner. It reads from top to bottom, in the order in which data flow.
 
 ratings.dat users.dat movies.dat [credits.csv]
    └─ MovieLensExampleGen ─ ImportSchemaGen ─ StatisticsGen ─ ExampleValidator ─ DistributionValidator ─ DataGate
@@ -36,14 +36,14 @@ from trainers.registry import MODELS
 
 @dataclass(frozen=True)
 class DataStage:
-    """From the raw files to transformed examples: what every pipeline begins with.
+    """The nodes from the raw files to transformed examples, with which every pipeline begins.
 
     Attributes:
-      nodes: all of it, in order.
-      examples: MovieLensExampleGen; of spans, the newest.
-      every: where examples of all spans come from.
-      gate: hands on the schema of what is there.
-      transform: makes the examples that models are trained on.
+      nodes: all nodes of the stage, in order.
+      examples: MovieLensExampleGen, whose output is the newest span where data come in spans.
+      every: the node whose output is the examples of all spans.
+      gate: the data gate, whose output is the schema without the features that the data lack.
+      transform: Transform, whose output is the examples that models are trained on.
     """
 
     nodes: list[BaseNode]
@@ -71,8 +71,9 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         versions=config.data.versions,
     )
 
-    # Describes the data, holds it against the schema kept in the repository, and train against eval. The validators
-    # only write down what they find; the gate stops the pipeline for it, and hands on the schema of what is there.
+    # Computes statistics, and compares them with the schema that is kept in the repository, and train with eval. The
+    # validators only write down what they find; the gate stops the pipeline if there is anything, and passes on the
+    # schema without the optional features that the data lack.
     schema_file = str(resources.files("transform") / "schema.pbtxt")
     curated = CuratedSchemaGen(schema_file).with_id("ImportSchemaGen")
     statistics = tfx.components.StatisticsGen(
@@ -92,16 +93,17 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         source=fingerprint("components"),
     )
 
-    # Features for training; the same graph is part of every exported model. Test rows go through that one.
+    # Makes the features for training. Its graph is part of every exported model, so test rows need no Transform here:
+    # the Evaluator gives raw ones to the model.
     transform = tfx.components.Transform(
         examples=(spans.window if spans else examples).outputs["examples"],
         schema=gate.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
-        # Statistics of the transformed features would take longer than the features, and nothing reads them.
+        # Statistics of the transformed features would take longer than Transform itself, and nothing reads them.
         disable_statistics=True,
-        # No run reads another's cache, and writing one makes Beam's graph much larger, whatever the number of rows.
+        # No run could use another's analyzer cache, and writing one makes Beam's graph much larger for any data.
         disable_analyzer_cache=True,
-        # Traces and loads the same graph in half the time, which is seconds whatever the data.
+        # Traces and loads the same graph in half the time, which saves seconds for any data.
         force_tf_compat_v1=True,
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
         custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
@@ -132,7 +134,7 @@ def create_pipeline(
       serving_dir: where blessed models are pushed, as NAME/VERSION.
       metadata_connection_config: the metadata store; None where the runner brings its own.
       enable_cache: reuse the outputs of components whose inputs did not change.
-      resolver_strategy: picks the model that a candidate is measured against.
+      resolver_strategy: chooses the earlier model that a candidate is compared with.
 
     Returns:
       A pipeline for any TFX runner.
@@ -150,7 +152,7 @@ def create_pipeline(
     for stage in stages.values():
         nodes += stage.nodes
 
-    # Which features matter, alone and together: the DCN's cross weights, and what it loses when they are shuffled.
+    # Which features matter, alone and in pairs: by the DCN's cross weights, and by what shuffling them costs.
     importance = FeatureImportance(
         model=stages["dcn"].trainer.outputs["model"],
         examples=data.transform.outputs["transformed_examples"],
@@ -159,7 +161,7 @@ def create_pipeline(
     )
     nodes.append(importance)
 
-    # One model that retrieves, drops what was seen and ranks; blessed only if both its parts are.
+    # One model that retrieves, drops seen movies and ranks the rest. It is blessed only if both its parts are.
     recommender = RecommenderBuilder(
         examples=data.every.outputs["examples"],
         transform_graph=data.transform.outputs["transform_graph"],
@@ -183,7 +185,7 @@ def create_data_pipeline(
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     enable_cache: bool = True,
 ) -> tfx.dsl.Pipeline:
-    """Builds the pipeline that ends with the data stage; the arguments are those of `create_pipeline`."""
+    """Builds a pipeline of the data stage alone; the arguments are those of `create_pipeline`."""
     nodes = data_stage(config, data_dir).nodes
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
@@ -197,14 +199,14 @@ def create_tuning_pipeline(
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     enable_cache: bool = True,
 ) -> tfx.dsl.Pipeline:
-    """Builds the pipeline that looks for the hyper-parameters of one model: the same data stage, and a Tuner.
+    """Builds the pipeline that searches for the hyper-parameters of one model: the data stage and a Tuner.
 
-    Run with the folders of `create_pipeline`, it takes the data stage from the cache.
+    With the same folders as `create_pipeline`, the data stage comes from that pipeline's cache.
 
     Args:
       config: what to run.
-      model: whose Tuner.
-      data_dir: as for `create_pipeline`; so are the others.
+      model: the name of the model.
+      data_dir: as for `create_pipeline`, like the arguments that follow.
       pipeline_root: where artifacts go.
       metadata_connection_config: the metadata store.
       enable_cache: reuse the outputs of components whose inputs did not change.
@@ -240,13 +242,14 @@ def _union(first: tfx.dsl.Channel, second: tfx.dsl.Channel | None) -> tfx.dsl.Ch
 
 @dataclass(frozen=True)
 class _SpanNodes:
-    """What data in spans take in addition.
+    """The additional nodes for data that come in spans.
 
     Attributes:
-      window: the examples of the latest spans, which models are trained on; they are measured on the newest alone.
-      every: those of all spans: the recommender knows all that a person has rated.
-      previous: statistics of the span before; of the first, its own.
-      comparison: anomalies, where the newest span is unlike that one.
+      window: finds the examples of the latest spans, on which models are trained. They are measured on the newest span
+        alone.
+      every: finds the examples of all spans, from which the recommender knows everything that a person has rated.
+      previous: finds the statistics of the span before; for the first span, its own.
+      comparison: writes down as anomalies where the newest span differs from the one before.
     """
 
     window: Resolver

@@ -63,9 +63,13 @@ class TuningConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_trials: int = Field(10, ge=1, description="Trials, at most; the first is of the settings as they are.")
+    max_trials: int = Field(
+        10, ge=1, description="Maximum number of trials; the first one uses the configured settings."
+    )
     seed: int = Field(0, ge=0, description="Seed of the search.")
-    models: list[str] = Field([], description="Models that `movielens run` tunes, and trains with what was found.")
+    models: list[str] = Field(
+        [], description="Models that `movielens run` tunes before it trains them with the best values."
+    )
     space: SpacesConfig = Field(default_factory=SpacesConfig, description="The values to try.")
 
     @field_validator("models")

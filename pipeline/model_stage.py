@@ -30,10 +30,10 @@ class ModelStage:
     """The nodes of a model.
 
     Attributes:
-      tuner: there for the models that `tuning.models` names.
-      base: finds the model to start from; there with `warm_start`.
+      tuner: searches for hyper-parameters; None unless `tuning.models` names the model.
+      base: finds the model to start from; None without `warm_start`.
       trainer: trains it.
-      resolver: finds the latest blessed one.
+      resolver: finds the latest blessed model, which the new one is compared with.
       evaluator: measures it on the test split.
       pusher: pushes it if it passes the gates.
     """
@@ -47,7 +47,7 @@ class ModelStage:
 
     @property
     def nodes(self) -> list[BaseNode]:
-        """Those that there are, in order."""
+        """The nodes that are not None, in order."""
         before = [node for node in (self.tuner, self.base) if node]
         return [*before, self.trainer, self.resolver, self.evaluator, self.pusher]
 
@@ -89,7 +89,7 @@ def model_stage(
 
 
 def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeline_root: str) -> tfx.components.Tuner:
-    """Looks for the hyper-parameters of a model. Reads what its Trainer reads: the test split is not among that."""
+    """Searches for the hyper-parameters of a model. It reads what the Trainer reads, so never the test split."""
     return tfx.components.Tuner(
         tuner_fn=MODELS[name].tuner_fn,
         custom_config=tuner_settings(name, config, pipeline_root),
@@ -98,12 +98,12 @@ def tuner(name: str, config: Config, gate: BaseNode, transform: BaseNode, pipeli
 
 
 def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, Any]:
-    """What `trainers.loop.tuning` reads of the configuration."""
+    """The `custom_config` of a Tuner: the part of the configuration that `trainers.loop.tuning` reads."""
     return _settings(name, config) | {
         SPACE: config.tuning.space[name],
         TRIALS: config.tuning.max_trials,
         SEED: config.tuning.seed,
-        # Beside the Tuner's outputs, and not one of them: it outlives a run that was killed.
+        # Not one of the Tuner's outputs, which are removed after a run that was killed: a search goes on from here.
         FOLDER: os.path.join(pipeline_root, f"Tuner.{name}", "trials"),
     }
 
@@ -116,7 +116,7 @@ def _settings(name: str, config: Config) -> dict[str, Any]:
 
 
 def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:
-    """What models are trained on, and tuned."""
+    """The inputs that Trainer and Tuner share."""
     return {
         "examples": transform.outputs["transformed_examples"],
         "transform_graph": transform.outputs["transform_graph"],
@@ -137,7 +137,7 @@ def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:
 
 
 def pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel, serving_dir: str) -> tfx.components.Pusher:
-    """Pushes a model that was blessed, as NAME/VERSION."""
+    """Pushes a model to NAME/VERSION if it was blessed."""
     return tfx.components.Pusher(
         model=model,
         model_blessing=blessing,

@@ -32,9 +32,9 @@ _ROWS, _MOST_REPEATS = 20_000, 10
 
 
 class FeatureImportanceReport(tfx.dsl.Artifact):
-    """A folder with importance.json, importance.png, and importance.html, to be put into a page."""
+    """A folder with importance.json, importance.png and importance.html, a fragment to be put into a page."""
 
-    # Kubeflow Pipelines takes names of types with a namespace only.
+    # Kubeflow Pipelines accepts only type names with a namespace.
     TYPE_NAME = "movielens.FeatureImportanceReport"
 
 
@@ -51,11 +51,11 @@ def FeatureImportance(
 
     Args:
       model: a DCN, exported with `trainers.dcn.Crosses` as its last head.
-      examples: transformed examples, of several spans where data come in spans; of their eval splits, features are
-        shuffled.
-      transform_graph: the Transform output that they come from.
+      examples: transformed examples, one artifact for each span; features are shuffled among the rows of their eval
+        splits.
+      transform_graph: the Transform output that belongs to the examples.
       importance: receives the report.
-      seed: of the shuffling, and of the choice of rows where there are many.
+      seed: seed of the shuffling, and of the choice of rows if there are more than 20,000.
       source: fingerprint of the code, so that changed code runs again.
     """
     del source
@@ -79,9 +79,9 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
     """Measures the importance of an exported DCN's features.
 
     Args:
-      exported: with `trainers.dcn.Crosses` as its last head.
+      exported: a model with `trainers.dcn.Crosses` as its last head.
       rows: transformed features, [rows, ...] by name.
-      seed: of the shuffling, and of the choice of rows where there are many.
+      seed: seed of the shuffling, and of the choice of rows if there are more than 20,000.
     """
     head = exported.heads[-1]
     features = [name.decode() for name in head.features.numpy()]
@@ -105,8 +105,8 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
 def block_norms(kernel: np.ndarray, scales: np.ndarray, count: int) -> np.ndarray:
     """How strongly a cross layer joins each pair of features.
 
-    The Frobenius norm of the pair's blocks of weights, each weight times the scales of the two entries that it joins:
-    large weights on small embeddings do no more than small weights on large ones.
+    The strength is the Frobenius norm of the pair's blocks of weights. Each weight is multiplied by the scales of the
+    two entries that it joins, since large weights on small embeddings do no more than small weights on large ones.
 
     Args:
       kernel: float [count * dim, count * dim], input by output.

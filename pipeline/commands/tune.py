@@ -1,4 +1,4 @@
-"""`movielens tune`: a search for the hyper-parameters of a model, and the configuration that comes of it."""
+"""`movielens tune`: searches for hyper-parameters of a model, and writes the configuration with the best."""
 
 import shlex
 from enum import StrEnum
@@ -42,15 +42,15 @@ def tune(
         typer.Option(
             min=1,
             metavar="N",
-            help="Trials, at most; the first is of the settings as they are.",
+            help="Maximum number of trials; the first one uses the configured settings.",
             show_default="tuning.max_trials",
         ),
     ] = None,
 ) -> None:
-    """Look for better hyper-parameters of a model, by its measure on the eval split.
+    """Search for better hyper-parameters of a model, measured on the eval split.
 
-    What is tried is in the configuration, under tuning.space. With the output folder of a run, the data come from the
-    cache. A search that was cut off goes on from the trials that finished; one with more trials, from the fewer.
+    The values to try are in the configuration, under tuning.space. With the output folder of a run, the data come from
+    the cache. A search that was cut off goes on from the trials that finished, and so does one that is to have more.
 
     Writes tuned-MODEL.yaml to the output folder: the configuration with the best hyper-parameters, for
     `movielens run --config`.

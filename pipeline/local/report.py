@@ -1,4 +1,4 @@
-"""What a run came to: `summary.json`, and the same as a table."""
+"""The results of a run: `summary.json`, and the same as a table."""
 
 import json
 import os

@@ -176,3 +176,10 @@ def test_a_run_with_a_model_that_was_not_blessed_exits_with_3(tmp_path: Path, mo
     assert err == (
         "dcn was not blessed, so it was not pushed: squared_error_gain is 0.0000; should be at least 0.0100.\n"
     )
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says_of_itself(name):
+    command = cli.load(name)
+    assert command.help is not None
+    assert command.help.split("\n\n")[0].replace("\n", " ") == cli.COMMANDS[name].summary
