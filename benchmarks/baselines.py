@@ -62,11 +62,11 @@ def ials(seen: sparse.csr_array, rank: int, weight: float, penalty: float, seed:
     Returns:
       float32 [n_users, n_movies].
     """
-    # Imported late: the other methods do without.
+    # Imported here, since the other methods do not need it.
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
-    # The library has threads of its own; with those of BLAS in their way it is up to ten times slower, its authors say.
+    # The library starts threads of its own. Its authors say that it is up to ten times slower if BLAS does so, too.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=rank, alpha=weight, regularization=penalty, iterations=sweeps, use_gpu=False, random_state=seed

@@ -23,7 +23,7 @@ from components.data.raw_files import DataError, MovieLens, read_movielens
 TOTAL = "all three"
 
 _ROWS = "100000,300000,1000000,4000000"
-# Wide enough for a table never to wrap: wrapped Markdown is no table.
+# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
 _WIDTH = 400
 _LOG_LINES = 15
 
@@ -181,7 +181,7 @@ def _compare(measurements: list[Measurement]) -> dict[str, Any] | None:
     own = next(each for each in measurements if each.job is Job.PIPELINE and each.ratings == other.ratings)
     return {
         "ratings": own.ratings,
-        # Of Transform, the splits that both write: the pipeline does not transform test rows.
+        # Of Transform only the splits that both jobs write: the pipeline does not transform test rows.
         "same_rows": all(
             other.rows[component][split] == count
             for component, splits in own.rows.items()

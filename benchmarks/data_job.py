@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 EXAMPLE_GEN, STATISTICS_GEN, TRANSFORM = COMPONENTS = ("ExampleGen", "StatisticsGen", "Transform")
 
-# Nodes by what they do. Validation runs too, since Transform waits for it; it reads statistics only.
+# The component that each node's cost counts for. The nodes of validation, which Transform waits for, count for none:
+# they read statistics only.
 _COMPONENT_OF = {"MovieLensExampleGen": EXAMPLE_GEN} | {name: name for name in COMPONENTS}
 _SPLIT_FILES = "{node}/{output}/*/Split-*"
 _OUTPUTS = {EXAMPLE_GEN: "examples", TRANSFORM: "transformed_examples"}
@@ -61,7 +62,7 @@ class CostObserver:
     def started(self, node_id: str) -> None:
         """A node starts."""
         del node_id
-        # The kernel's high-water mark of this process starts anew, see proc_pid_clear_refs(5).
+        # Resets the kernel's high-water mark of this process's memory, see proc_pid_clear_refs(5).
         Path("/proc/self/clear_refs").write_text("5")
         self._cpu_seconds = _cpu_seconds()
         self._memory = PeakMemory().__enter__()

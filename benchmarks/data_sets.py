@@ -8,7 +8,7 @@ from components.data.layout import split_lines
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE, MovieLens
 from components.data.sample import generate_sample
 
-# Of MovieLens 1M; a larger set has more users that rate as many of as many movies.
+# The size of MovieLens 1M. A larger set has more users; each rates as many movies, out of as many, as there.
 _RATINGS_PER_USER = 1_000_209 / 6_040
 _MOVIES = 3_883
 

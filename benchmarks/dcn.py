@@ -34,7 +34,7 @@ COLUMNS = {RATING: RATING_COLUMNS, LIKE: LIKE_COLUMNS}
 
 _BIASES, _DEEP = "biases", "deep"
 
-# What each method changes of the configuration.
+# The settings in which each method differs from the configuration.
 METHODS: dict[str, dict[str, Any]] = {
     "stacked": {"structure": "stacked", "projection_dim": None},
     "parallel": {"structure": "parallel", "projection_dim": None},

@@ -1,4 +1,4 @@
-"""How good the project's loop and the notebooks' make their models, second by second."""
+"""Measures how good a model is after so many seconds of training, by the project's loop and by the notebooks'."""
 
 import math
 import time
@@ -109,7 +109,7 @@ def _watch_ours(task: Task, material: Material, hparams: Hyperparameters, part: 
     splits, count = material.splits, len(material.data.train)
     rows = draw_rows(count, max(1, round(part * count)), hparams.seed)
     model, measure = build(task, splits, hparams), FilteredRecall(splits)
-    # The model starts from the movies' popularity, which may be enough.
+    # A model starts from the movies' popularity, so it may reach the target before any training.
     if watch.look(0, lambda: measure(model)):
         changed = hparams.model_copy(update={"epochs": math.ceil(hparams.epochs / part)})
         with suppress(_Stopped):

@@ -21,7 +21,7 @@ OURS, THEIRS, THEIRS_AWAKE, THEIRS_BARE = (
     "notebooks, not waiting for tf.data",
     "notebooks, not waiting, without metrics",
 )
-# In what the notebooks' loops differ, as arguments of `prepare_notebook`.
+# The arguments of `prepare_notebook` for each way to run the notebooks' loop.
 NOTEBOOK_LOOPS = {
     THEIRS: {"with_metrics": True, "tuned": True},
     THEIRS_AWAKE: {"with_metrics": True, "tuned": False},

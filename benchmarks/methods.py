@@ -154,7 +154,7 @@ def _best(
     settings: Iterable[Setting], fit: Callable[[Setting], Model], loss: Callable[[Model], float]
 ) -> tuple[Setting, Model]:
     """The setting, with its model, whose loss is the lowest."""
-    # One at a time: a model may be a matrix of all scores.
+    # One model at a time is held in memory, since it may be a matrix of all scores.
     fitted = ((setting, fit(setting)) for setting in settings)
     return min(fitted, key=lambda pair: loss(pair[1]))
 
@@ -169,7 +169,7 @@ def _eval_rmse(model: baselines.FactorModel, data: Dataset) -> float:
 
 def _notebook(name: str) -> Callable[[Case], Result]:
     def measure(case: Case) -> Result:
-        # Imported late: the simple methods need no TensorFlow.
+        # Imported here, since the simple methods need no TensorFlow.
         from benchmarks import notebooks
 
         data = case.data
@@ -201,7 +201,7 @@ def _own(title: str, model: str, **changes: Any) -> Method:
 
 METHODS = {
     "popularity": Method("popularity", _popularity("train")),
-    # The best of all lists that are the same for everybody, near enough; no method can know it.
+    # Close to the best list that is the same for everybody. No method can know it, since it is counted on test ratings.
     "popularity-hindsight": Method("popularity in hindsight, among the test ratings", _popularity("test")),
     "groups": Method("popularity by gender and age", _group_popularity),
     "groups-hindsight": Method(

@@ -36,7 +36,7 @@ def target_ranks(
     ranks = np.empty(len(users), np.int64)
     for start in range(0, len(users), chunk):
         part = slice(start, start + chunk)
-        # A copy, because of the fancy index.
+        # The index is an array, so this is a copy, and changing it leaves the scores as they are.
         rows = np.asarray(scores[users[part]], np.float32)
         targets = rows[np.arange(len(rows)), movies[part]][:, np.newaxis]
         if seen is not None:

@@ -42,7 +42,7 @@ def train(spec: training.ModelSpec, hparams: Hyperparameters, splits: Splits) ->
       splits: all rows; those that the model is not for are left out here.
     """
     started = time.monotonic()
-    # The graphs of the model before would stay.
+    # Frees the graphs of the model that was trained before.
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(hparams.seed)
     rows = spec.rows(splits)

@@ -74,15 +74,15 @@ class NotebookModel(tfrs.models.Model):
         """Args: with_metrics adds top-k metrics over all movies; tuned lets tf.data tune the dataset of movies."""
         super().__init__()
         self._notebook = notebook
-        # One row more than ids, as with the notebooks' StringLookup.
+        # One row more than there are ids, for unknown ones, as with the notebooks' StringLookup.
         self.users = tf.keras.layers.Embedding(n_users + 1, notebook.dim)
         self.movies = tf.keras.layers.Embedding(n_movies + 1, notebook.dim)
-        # Without a rating task no layer of it is ever built, and Keras rejects models with unbuilt layers.
+        # Only with a rating task: its layers would never be built otherwise, and Keras rejects models with such layers.
         self._rating_layers = [_rating_mlp(notebook)] if notebook.rating_weight else []
         self._rating_task = tfrs.tasks.Ranking(tf.keras.losses.MeanSquaredError())
         metrics = None
         if with_metrics:
-            # In this order, so that the first weights are those that the model has without metrics.
+            # Built in this order, so that the initial weights are those of the model without metrics.
             self.users.build(None)
             self.movies.build(None)
             candidates = tf.data.Dataset.range(n_movies).batch(CANDIDATE_BATCH_SIZE).map(self.movies)

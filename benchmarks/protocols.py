@@ -9,8 +9,8 @@ from benchmarks.dataset import Dataset
 from benchmarks.reported import LEAVE_LAST_OUT, NOTEBOOKS, RANDOM_90
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
 
-# In the copy of the files that was measured here, times of later users' ratings are in part approximate; those of the
-# first users are not. Figures that depend on order are reported of them as well.
+# In the copy of the files that was measured, some times of later users' ratings are imputed; those of the first users
+# are exact. Figures that depend on order are therefore also reported for the first users alone.
 EARLY_USERS = "users 1 to 2999"
 
 
@@ -90,7 +90,7 @@ PROTOCOLS = {
         ),
     ),
     "temporal-rolling": Protocol(
-        "temporal 75/25, told what was rated before each test rating, with models of the cut",
+        "temporal 75/25, given what was rated before each test rating, with models of the cut",
         SplitConfig(strategy=Strategy.TEMPORAL_ROLLING),
         ("popularity", "retrieval", "ranking"),
     ),

@@ -22,10 +22,10 @@ from pipeline.model_settings import ModelsConfig
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
-# Logs one line for each measurement that is done.
+# The metrics that the progress line of a finished measurement shows.
 _SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
 
-# Wide enough for a table never to wrap: wrapped Markdown is no table.
+# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
 _WIDTH = 400
 
 _progress = Console(stderr=True)
@@ -79,7 +79,7 @@ class _Bench:
         self._folder, self._cache, self._models = folder, cache, models
         self._results = Results(cache / "results")
         self._data = functools.cache(lambda protocol, seed: divide(movielens, protocol.seeded(seed)))
-        # Of the latest split only: all of them would not fit into memory.
+        # Keeps the data of the latest split only, since those of all splits would not fit into memory.
         self._transformed: tuple[str, Transformed] | None = None
 
     def rows(self, protocol: Protocol, seeds: list[int], methods: list[str]) -> list[Row]:
@@ -129,7 +129,7 @@ class _Bench:
         return run
 
     def _ready(self, protocol: Protocol, seed: int) -> "Transformed":
-        # Imported late: the simple methods need no TensorFlow.
+        # Imported here, since the simple methods need no TensorFlow.
         from benchmarks.transformed import transformed
 
         split = protocol.seeded(seed)

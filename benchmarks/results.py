@@ -36,7 +36,7 @@ class Results:
         run = measure()
         run = Run(run.metrics, {**run.details, "seconds": round(time.monotonic() - started, 1)}, run.subsets)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Under another name first: a file that was cut short should not be taken for a result.
+        # Written under another name first, so that a file that was cut short is never taken for a result.
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(json.dumps({"of": parts, "run": vars(run)}, indent=2) + "\n")
         unfinished.rename(path)

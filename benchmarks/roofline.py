@@ -20,12 +20,12 @@ _FLOAT_BYTES = 4
 # dozen operations.
 _ADAM_TRANSFERS, _ADAM_FLOPS = 7, 12
 _MATRIX_PRODUCTS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
-# Nothing is moved: these are views, metadata, or read at no cost.
+# Operations that move no memory: views, metadata, or constants.
 _FREE = {
     *("Const", "Identity", "Reshape", "Shape", "ShapeN", "ExpandDims", "Squeeze", "Placeholder", "ReadVariableOp"),
     *("StopGradient", "NoOp", "BroadcastGradientArgs", "StridedSlice", "Assert", "PreventGradient", "IdentityN"),
 }
-# Read and written, and no arithmetic.
+# Operations that read and write memory, without arithmetic.
 _COPIES = {
     *("Cast", "ConcatV2", "Fill", "GatherV2", "Pad", "ResourceGather", "Slice", "StridedSliceGrad", "Tile"),
     *("Transpose", "ZerosLike", "OnesLike", "Pack", "SelectV2", "BroadcastTo"),
@@ -115,7 +115,7 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
       rows: transformed features, [rows, ...] by name.
       batch_size: rows of a step.
     """
-    # Weights are made when they are first needed, which should not be in a graph.
+    # One call makes the weights, which should not happen while a graph is traced.
     model.compute_loss({name: tf.constant(values[:1]) for name, values in rows.items()})
 
     @tf.function

@@ -203,7 +203,7 @@ def straightforward_pipeline(data: Path, root: Path) -> tfx.dsl.Pipeline:
     """
     examples = example_gen(data)
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    # Inferred by SchemaGen, features that the movies lack would be deprecated, and not be read.
+    # SchemaGen would mark features that the movies lack as deprecated, and Transform would not read them.
     schema = tfx.components.ImportSchemaGen(schema_file=_write_schema(data, root))
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],

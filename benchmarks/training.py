@@ -25,7 +25,7 @@ from components.ingestion.splits import SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers.hyperparameters import RetrievalHyperparameters
 
-# Wide enough for a table never to wrap: wrapped Markdown is no table.
+# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
 _WIDTH = 400
 
 _progress = Console(stderr=True)

@@ -60,7 +60,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[
       split: the split of the ratings.
       on_node: is called with the name of each component that starts.
     """
-    # TFX tells every artifact at this level.
+    # TFX logs every artifact at level INFO.
     logging.getLogger("absl").setLevel(logging.WARNING)
     root = cache / _key(data, split)
     if not (root / _DONE).exists():
@@ -76,7 +76,7 @@ def transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[
     )
     if not (root / _TEST).exists():
         test = _test_rows(f"{_output(root, 'MovieLensExampleGen/examples')}/Split-test/*", splits)
-        # Under another name first: a file that was cut short should not be taken for one.
+        # Written under another name first, so that a file that was cut short is never taken for a whole one.
         np.savez(root / f"unfinished-{_TEST}", allow_pickle=False, **test)
         (root / f"unfinished-{_TEST}").rename(root / _TEST)
     (root / _DONE).touch()
@@ -136,5 +136,5 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
         {name: values.numpy() for name, values in features(examples).items() if name in wanted} for examples in records
     ]
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    # Indices begin with 1; what is in no vocabulary has 0.
+    # Indices begin with 1; 0 stands for what is in no vocabulary.
     return rows | {SEEN_MOVIES: movies.get_indexer(pd.Index(rows[SEEN_MOVIES])) + 1}

@@ -16,7 +16,7 @@ _EXIT_SECONDS = 10.0
 
 
 def main() -> int:
-    """Serves until told to stop; returns the exit code."""
+    """Serves until it is stopped; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serves the SavedModels of a folder.")
     parser.add_argument("--models", type=Path, required=True, help="folder of NAME/VERSION/saved_model.pb")
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: this machine only)")
@@ -62,7 +62,7 @@ def _end_with_input() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    # Should the orderly way out be stuck, nobody is left to notice.
+    # If the orderly end hangs, nobody is left to notice, so the process ends itself.
     threading.Event().wait(_EXIT_SECONDS)
     os._exit(1)
 

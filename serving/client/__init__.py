@@ -1,4 +1,4 @@
-"""The client of the recommender, for applications; it needs neither TensorFlow nor TFX."""
+"""The client of the recommender, for applications. Over REST it needs no TensorFlow; over gRPC its stubs do."""
 
 from serving.client.recommender import (
     ModelNotFoundError,

@@ -117,7 +117,7 @@ class RecommenderClient:
         rows = [
             Recommendation(int(movie_id), title.decode(), float(rating), float(score))
             for movie_id, title, rating, score in zip(*columns, strict=True)
-            # Movie 0 fills the places that no movie takes.
+            # The model fills up short lists with movie id 0.
             if movie_id != 0
         ]
         return rows[:k]

@@ -62,7 +62,8 @@ class RestTransport:
         self._session.trust_env = False
         retry = Retry(
             total=attempts - 1,
-            # An answer that is late will be late again; False leaves the timeout to be told as such.
+            # A read that timed out is not tried again, since it would be slow again. False makes urllib3 raise the
+            # timeout itself instead of a MaxRetryError.
             read=False,
             backoff_factor=_BACKOFF_SECONDS,
             backoff_max=_MAX_BACKOFF_SECONDS,

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class PortUnavailableError(Exception):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen at the configured address."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ModelServer:
             return
         self._rest_socket = _listen(self.config.host, self.config.rest_port)
         self.rest_port = self._rest_socket.getsockname()[1]
-        # gRPC tells only in its own log why it cannot have a port; this tells the caller.
+        # gRPC writes the reason for a refused port into its own log only; this check raises it for the caller.
         _listen(self.config.host, self.config.port).close()
         self._grpc = grpc.server(
             futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
@@ -177,7 +177,7 @@ class ModelServer:
             signal.signal(number, handle)
 
     def wait(self) -> None:
-        """Blocks until the server is told to stop."""
+        """Blocks until the server is stopped."""
         self._stopped.wait()
 
     def __enter__(self) -> "ModelServer":

@@ -1,4 +1,4 @@
-"""What the Evaluator is told to measure and to demand."""
+"""What the Evaluator measures, and the thresholds it applies."""
 
 import pytest
 
