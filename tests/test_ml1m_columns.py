@@ -30,8 +30,10 @@ def in_time(ml1m_dir: Path) -> pd.DataFrame:
     return ratings.sort_values(["user_id", "timestamp", "line"], ignore_index=True)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("strategy", Strategy)
+# Only the random split depends on the seed.
+@pytest.mark.parametrize(
+    ("strategy", "seed"), [*((Strategy.RANDOM, seed) for seed in range(3)), *((each, 0) for each in list(Strategy)[1:])]
+)
 def test_columns_of_every_row_equal_those_of_pandas(movielens, in_time, strategy, seed):
     shards = make_shards(movielens, SplitConfig(strategy=strategy, seed=seed))
     movies = MovieTable(movielens)

@@ -77,8 +77,7 @@ def test_nodes_of_one_run_find_each_other_across_processes_and_a_second_run_take
 
 
 def test_inputs_that_this_run_has_not_made_are_a_failure_with_a_reason(ir, tmp_path):
-    launch(ir, tmp_path, "run-1", "Source")
-    (worker,) = launch(ir, tmp_path, "run-2", "Worker")
+    (worker,) = launch(ir, tmp_path, "run-1", "Worker")
     assert worker.startswith("Worker failed Traceback")
     assert "InsufficientInputError" in worker
 

@@ -40,7 +40,7 @@ def run(tmp_path, caplog):
 
     def run_on_sample(seed):
         folder = tmp_path / "data"
-        generate_sample(folder, users=200, movies=100, ratings=8000, seed=seed, force=True)
+        generate_sample(folder, users=200, movies=150, ratings=16_000, seed=seed, force=True)
         data = data_stage(config, str(folder))
         strategy = LatestOtherBlessedModelStrategy
         stage = model_stage("dcn", config, data.examples, data.gate, data.transform, root, serving, strategy)
