@@ -1,4 +1,4 @@
-"""The client of the recommender, for applications; it needs neither TensorFlow nor TFX."""
+"""Client of the recommender for applications; over REST it needs neither TensorFlow nor TFX."""
 
 from serving.client.recommender import (
     ModelNotFoundError,
