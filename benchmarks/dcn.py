@@ -71,7 +71,7 @@ def main(
     rating_penalties: Annotated[
         str,
         typer.Option(
-            help="Values of table_l2 for ratings, separated by commas; each network uses the best on eval. Without any, "
+            help="Values of table_l2 for ratings, separated by commas; each network uses the best on eval. If none, "
             "the configured value."
         ),
     ] = "",

@@ -90,7 +90,7 @@ PROTOCOLS = {
         ),
     ),
     "temporal-rolling": Protocol(
-        "temporal 75/25 (histories hold all ratings before each test rating; models are trained at the cut)",
+        "temporal 75/25 (histories draw on all ratings before each test rating; models are trained at the cut)",
         SplitConfig(strategy=Strategy.TEMPORAL_ROLLING),
         ("popularity", "retrieval", "ranking"),
     ),

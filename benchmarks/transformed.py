@@ -60,7 +60,7 @@ def load_transformed(data: Path, cache: Path, split: SplitConfig, on_node: Calla
       split: the split of the ratings.
       on_node: called with the name of each component that starts.
     """
-    # At the level below, TFX logs every artifact.
+    # At level INFO, TFX logs every artifact.
     logging.getLogger("absl").setLevel(logging.WARNING)
     root = cache / _cache_key(data, split)
     if not (root / _DONE_FILE).exists():
