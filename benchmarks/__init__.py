@@ -1,4 +1,4 @@
-"""Measures the project's models beside simple ones and beside the notebooks it grew out of."""
+"""Compares the project with simple methods and with the notebooks that it grew out of: quality, speed and cost."""
 
 from transform.legacy_keras import ensure_legacy_keras
 

@@ -1,4 +1,4 @@
-"""Models that need no deep learning: popularity, EASE and iALS; user and movie biases, biased matrix factorisation."""
+"""Models without deep learning: popularity, EASE and iALS; user and movie biases, biased matrix factorisation."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ def popularity(train: Ratings, n_movies: int) -> np.ndarray:
 
 
 def group_popularity(ratings: Ratings, groups: np.ndarray, n_movies: int, prior: float) -> np.ndarray:
-    """What share of their ratings people like a user give to each movie, float32 [n_users, n_movies].
+    """Each movie's share of the ratings that a user's group gave, float32 [n_users, n_movies].
 
     Args:
-      ratings: what is counted.
-      groups: int64 [n_users], a number from 0; people of the same are alike.
+      ratings: the ratings to count.
+      groups: int64 [n_users], the group number of each user, from 0.
       n_movies: number of movies.
-      prior: ratings that are added to those of each group, divided among movies as everybody's are; more than 0.
+      prior: number of ratings added to each group, distributed over the movies like all users' ratings; more than 0.
     """
     counts = np.zeros((groups.max() + 1, n_movies))
     np.add.at(counts, (groups[ratings.users], ratings.movies), 1)
@@ -38,7 +38,7 @@ def ease(seen: sparse.csr_array, penalty: float) -> np.ndarray:
       penalty: L2 penalty on the item-item weights, in ratings.
 
     Returns:
-      float32 [n_movies, n_movies]; scores are what is seen times these.
+      float32 [n_movies, n_movies]; `seen` times this matrix gives the scores.
     """
     gram = (seen.T @ seen).toarray()
     gram[np.diag_indices_from(gram)] += penalty
@@ -54,19 +54,19 @@ def ials(seen: sparse.csr_array, rank: int, weight: float, penalty: float, seed:
     Args:
       seen: float [n_users, n_movies], 1 where rated, else 0.
       rank: number of factors.
-      weight: of the squared error where rated; it is 1 elsewhere.
+      weight: weight of the squared error where rated; elsewhere it is 1.
       penalty: L2 penalty on the factors, the same whatever the number of ratings.
-      seed: of the initial factors.
-      sweeps: alternations.
+      seed: seed of the initial factors.
+      sweeps: number of alternations.
 
     Returns:
       float32 [n_users, n_movies].
     """
-    # Imported here, since the other methods do not need it.
+    # Imported here, because the other methods do not need these packages.
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
-    # The library starts threads of its own. Its authors say that it is up to ten times slower if BLAS does so, too.
+    # implicit starts threads of its own; its authors say that BLAS threads beside them make it up to ten times slower.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=rank, alpha=weight, regularization=penalty, iterations=sweeps, use_gpu=False, random_state=seed
@@ -82,7 +82,7 @@ class FactorModel:
     Attributes:
       mean: mean rating of train.
       users: float64 [n_users, rank + 1], factors and, in the last column, biases.
-      movies: float64 [n_movies, rank + 1], the same.
+      movies: float64 [n_movies, rank + 1], likewise.
     """
 
     mean: float
@@ -90,19 +90,19 @@ class FactorModel:
     movies: np.ndarray
 
     def predict(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """Ratings of pairs, float64 [pairs]."""
+        """Predicted ratings of pairs of user and movie, float64 [pairs]."""
         u, m = self.users[users], self.movies[movies]
         return self.mean + u[:, -1] + m[:, -1] + np.einsum("pk,pk->p", u[:, :-1], m[:, :-1])
 
 
 def fit_biases(train: Ratings, n_users: int, n_movies: int, penalty: float) -> FactorModel:
-    """Fits biases alone, by ridge regression; all at once, through the normal equations.
+    """Fits only biases, by ridge regression; solves the normal equations for all biases at once.
 
     Args:
       train: the ratings to fit.
       n_users: number of users.
       n_movies: number of movies.
-      penalty: L2 penalty: a bias seen that often is shrunk to half.
+      penalty: L2 penalty; it halves the bias of a user or movie with this number of ratings.
 
     Returns:
       A model with no factors.
@@ -134,14 +134,14 @@ def fit_factors(
       n_movies: number of movies.
       rank: number of factors.
       penalty: L2 penalty on factors and biases, the same whatever the number of ratings.
-      seed: of the movies' initial factors.
-      sweeps: alternations.
+      seed: seed of the movies' initial factors.
+      sweeps: number of alternations.
     """
     mean = float(train.stars.mean())
     movies = np.random.default_rng(seed).normal(0, 0.1, (n_movies, rank + 1))
     movies[:, -1] = 0
-    by_user = _Groups.of(train.users, n_users)
-    by_movie = _Groups.of(train.movies, n_movies)
+    by_user = _GroupedRatings.by(train.users, n_users)
+    by_movie = _GroupedRatings.by(train.movies, n_movies)
     targets = train.stars - mean
     for _ in range(sweeps):
         users = by_user.ridge(movies[train.movies], targets, penalty)
@@ -150,24 +150,33 @@ def fit_factors(
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """Ratings brought together by user, or by movie."""
+class _GroupedRatings:
+    """Ratings grouped by user or by movie.
+
+    Attributes:
+      order: int64 [ratings], numbers of the ratings, sorted by group.
+      offsets: int64 [groups + 1]; group i has the ratings `order[offsets[i]:offsets[i + 1]]`.
+    """
 
     order: np.ndarray
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, keys: np.ndarray, size: int) -> "_Groups":
+    def by(cls, keys: np.ndarray, size: int) -> "_GroupedRatings":
+        """Groups ratings by `keys`, int64 [ratings], the group number of each; `size` is the number of groups."""
         offsets = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=size))])
         return cls(np.argsort(keys, kind="stable"), offsets)
 
     def ridge(self, others: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-        """One ridge regression a group: float64 [groups, rank + 1] of factors and bias, 0 for empty groups.
+        """Fits factors and bias of each group by ridge regression, with those of the other side held fixed.
 
         Args:
-          others: float64 [ratings, rank + 1], factors and bias of the other side of each rating.
-          targets: float64 [ratings], what both sides together should explain.
+          others: float64 [ratings, rank + 1], factors and bias of the other side (movie or user) of each rating.
+          targets: float64 [ratings], ratings minus their mean.
           penalty: L2 penalty.
+
+        Returns:
+          float64 [groups, rank + 1], factors and bias; 0 for empty groups.
         """
         others = others[self.order]
         residuals = targets[self.order] - others[:, -1]

@@ -1,4 +1,4 @@
-"""Prints what the data components cost: `python -m benchmarks.data --data DIR`."""
+"""Measures time and memory of the data components: `python -m benchmarks.data --data DIR`."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from components.data.raw_files import DataError, MovieLens, read_movielens
 TOTAL = "all three"
 
 _ROWS = "100000,300000,1000000,4000000"
-# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
+# Wide enough that no table wraps: a wrapped line would break a Markdown table.
 _WIDTH = 400
 _LOG_LINES = 15
 
@@ -35,10 +35,10 @@ class Measurement:
     """One job on one data set.
 
     Attributes:
-      job: who did it.
+      job: the implementation that ran.
       source: `MovieLens` or `generated`.
-      ratings: rows of ratings.dat.
-      costs: by component.
+      ratings: number of rows of ratings.dat.
+      costs: cost by component.
       rows: rows written, as {component: {split: rows}}.
     """
 
@@ -49,7 +49,7 @@ class Measurement:
     rows: dict[str, dict[str, int]]
 
     def cost(self, component: str) -> Cost:
-        """Of a component, or of TOTAL."""
+        """Cost of a component, or for TOTAL, of all: their times added up, and the highest of their memory peaks."""
         if component != TOTAL:
             return self.costs[component]
         costs = self.costs.values()
@@ -61,7 +61,7 @@ class Measurement:
 
 
 class JobError(RuntimeError):
-    """A job that failed; the message ends with its last words."""
+    """A job failed; the message ends with the last lines of its output."""
 
 
 def main(
@@ -69,20 +69,21 @@ def main(
         Path | None,
         typer.Option(
             envvar="ML1M_DIR",
-            help="Folder of MovieLens 1M; sizes up to its own are its first users. Others are generated.",
+            help="Folder of MovieLens 1M. Sizes up to its own are measured on its first users; larger ones, or all "
+            "without this option, on generated data.",
         ),
     ] = None,
-    rows: Annotated[str, typer.Option(help="Numbers of ratings, separated by commas.")] = _ROWS,
+    rows: Annotated[str, typer.Option(help="Sizes to measure, in ratings, separated by commas.")] = _ROWS,
     baseline_rows: Annotated[
-        int, typer.Option(min=0, help="Size at which the straightforward job is measured beside; 0 for none.")
+        int, typer.Option(min=0, help="Size at which the straightforward job is measured too; 0 for none.")
     ] = 1_000_000,
     json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
 ) -> None:
-    """Measures ExampleGen, StatisticsGen and Transform, each size in a process of its own.
+    """Measures ExampleGen, StatisticsGen and Transform on data of several sizes, each size in a process of its own.
 
-    Then the same work written the straightforward way (benchmarks/straightforward.py), at one size.
+    At one of the sizes, also measures the same work written the straightforward way (benchmarks/straightforward.py).
     """
-    sizes = _sizes(rows) | ({baseline_rows} if baseline_rows else set())
+    sizes = _parse_sizes(rows) | ({baseline_rows} if baseline_rows else set())
     try:
         movielens = read_movielens(data) if data else None
         measurements = list(_measure_all(sorted(sizes), baseline_rows, data, movielens))
@@ -95,7 +96,7 @@ def main(
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _sizes(text: str) -> set[int]:
+def _parse_sizes(text: str) -> set[int]:
     try:
         sizes = {int(part) for part in text.split(",")}
     except ValueError:
@@ -124,10 +125,10 @@ def _measure_all(
 
 
 def _run(job: Job, data: Path, root: Path) -> tuple[dict[str, Cost], dict[str, dict[str, int]]]:
-    """Costs and written rows of a job, run in a new process.
+    """Runs a job in a new process, and returns its costs and the number of rows it wrote.
 
     Raises:
-      JobError: it did not end well.
+      JobError: the process failed.
     """
     root.mkdir()
     result = root / "result.json"
@@ -149,11 +150,13 @@ def _run(job: Job, data: Path, root: Path) -> tuple[dict[str, Cost], dict[str, d
 
 
 def summarise(measurements: list[Measurement]) -> dict[str, Any]:
-    """All results: the measurements, how the pipeline's cost grows, and how it compares."""
-    own = [measurement for measurement in measurements if measurement.job is Job.PIPELINE]
+    """All results: the measurements, how the pipeline's cost grows, and the comparison with the straightforward job."""
+    of_pipeline = [measurement for measurement in measurements if measurement.job is Job.PIPELINE]
     scaling = {}
     for component in (*COMPONENTS, TOTAL):
-        fit = fit_scaling([each.ratings for each in own], [each.cost(component).seconds for each in own])
+        fit = fit_scaling(
+            [each.ratings for each in of_pipeline], [each.cost(component).seconds for each in of_pipeline]
+        )
         if fit:
             scaling[component] = asdict(fit)
     return {
@@ -174,21 +177,24 @@ def summarise(measurements: list[Measurement]) -> dict[str, Any]:
 
 
 def _compare(measurements: list[Measurement]) -> dict[str, Any] | None:
-    """The straightforward job against the pipeline on the same data; None if it was not measured."""
-    other = next((each for each in measurements if each.job is Job.STRAIGHTFORWARD), None)
-    if other is None:
+    """Compares the pipeline with the straightforward job on the same data; None if the latter was not measured."""
+    straightforward = next((each for each in measurements if each.job is Job.STRAIGHTFORWARD), None)
+    if straightforward is None:
         return None
-    own = next(each for each in measurements if each.job is Job.PIPELINE and each.ratings == other.ratings)
+    pipeline = next(
+        each for each in measurements if each.job is Job.PIPELINE and each.ratings == straightforward.ratings
+    )
     return {
-        "ratings": own.ratings,
-        # Of Transform only the splits that both jobs write: the pipeline does not transform test rows.
+        "ratings": pipeline.ratings,
+        # Compares the splits that the pipeline writes: unlike the other job, its Transform leaves out the test split.
         "same_rows": all(
-            other.rows[component][split] == count
-            for component, splits in own.rows.items()
+            straightforward.rows[component][split] == count
+            for component, splits in pipeline.rows.items()
             for split, count in splits.items()
         ),
         "times_faster": {
-            component: other.cost(component).seconds / own.cost(component).seconds for component in (*COMPONENTS, TOTAL)
+            component: straightforward.cost(component).seconds / pipeline.cost(component).seconds
+            for component in (*COMPONENTS, TOTAL)
         },
     }
 
@@ -261,8 +267,8 @@ def _comparison_table(measurements: list[dict[str, Any]], comparison: dict[str, 
         if each["ratings"] == comparison["ratings"]
     }
     for component, times in comparison["times_faster"].items():
-        own, other = seconds[Job.PIPELINE][component], seconds[Job.STRAIGHTFORWARD][component]
-        table.add_row(component, f"{own:.1f}", f"{other:.1f}", f"{times:.2f}")
+        pipeline, straightforward = seconds[Job.PIPELINE][component], seconds[Job.STRAIGHTFORWARD][component]
+        table.add_row(component, f"{pipeline:.1f}", f"{straightforward:.1f}", f"{times:.2f}")
     return table
 
 

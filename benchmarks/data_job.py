@@ -1,6 +1,7 @@
-"""One measured run of the data components, in a process of its own: `python -m benchmarks.data_job`.
+"""Runs the data components once and measures their cost: `python -m benchmarks.data_job`.
 
-A process for each run, so that neither memory nor what TensorFlow has traced is carried over from the one before.
+`benchmarks.data` starts a process for each run, so that neither memory nor TensorFlow's traced functions carry over
+from the run before.
 """
 
 import json
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 
 EXAMPLE_GEN, STATISTICS_GEN, TRANSFORM = COMPONENTS = ("ExampleGen", "StatisticsGen", "Transform")
 
-# The component that each node's cost counts for. The nodes of validation, which Transform waits for, count for none:
-# they read statistics only.
-_COMPONENT_OF = {"MovieLensExampleGen": EXAMPLE_GEN} | {name: name for name in COMPONENTS}
+# The measured component by node id. The validation nodes run too, because Transform waits for them; they read only
+# statistics, and their cost is not reported.
+_COMPONENT_BY_NODE = {"MovieLensExampleGen": EXAMPLE_GEN} | {name: name for name in COMPONENTS}
 _SPLIT_FILES = "{node}/{output}/*/Split-*"
 _OUTPUTS = {EXAMPLE_GEN: "examples", TRANSFORM: "transformed_examples"}
 
 
 class Job(StrEnum):
-    """Who does the work."""
+    """Which implementation of the data components runs."""
 
     PIPELINE = "pipeline"
     STRAIGHTFORWARD = "straightforward"
@@ -38,12 +39,12 @@ class Job(StrEnum):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a component took.
+    """Time and memory that a component took.
 
     Attributes:
-      seconds: by the clock.
-      cpu_seconds: of all cores, of this process and of the children it waited for.
-      peak_mb: the most resident memory, with what earlier components left behind, in MB of 1024 kB.
+      seconds: elapsed time.
+      cpu_seconds: CPU time on all cores, of this process and of the child processes that have ended.
+      peak_mb: peak resident memory in MB of 1024 kB; includes memory that earlier components left allocated.
     """
 
     seconds: float
@@ -52,7 +53,11 @@ class Cost:
 
 
 class CostObserver:
-    """Keeps what each node takes. Implements `pipeline.nodes.Observer`."""
+    """Records the cost of each node; implements `pipeline.local.nodes.Observer`.
+
+    Attributes:
+      costs: cost by node id.
+    """
 
     def __init__(self) -> None:
         self.costs: dict[str, Cost] = {}
@@ -60,15 +65,15 @@ class CostObserver:
         self._memory = PeakMemory()
 
     def started(self, node_id: str) -> None:
-        """A node starts."""
+        """Starts to measure a node."""
         del node_id
-        # Resets the kernel's high-water mark of this process's memory, see proc_pid_clear_refs(5).
+        # Resets the kernel's peak resident memory of this process (VmHWM), see proc_pid_clear_refs(5).
         Path("/proc/self/clear_refs").write_text("5")
         self._cpu_seconds = _cpu_seconds()
         self._memory = PeakMemory().__enter__()
 
     def finished(self, node: NodeRun) -> None:
-        """A node has ended."""
+        """Stores the cost of a node that has ended."""
         self._memory.__exit__(None, None, None)
         self.costs[node.id] = Cost(node.seconds, _cpu_seconds() - self._cpu_seconds, self._memory.megabytes)
 
@@ -79,12 +84,12 @@ def _cpu_seconds() -> float:
 
 
 def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pipeline":
-    """The pipeline's own graph, from the raw files to the transformed examples.
+    """The first part of the pipeline's own graph, from the raw files to the transformed examples.
 
     Args:
       data: folder of the raw files.
-      root: where artifacts and metadata go.
-      config: what to run; None for the defaults.
+      root: folder for artifacts and metadata.
+      config: the pipeline's configuration; None for the defaults.
     """
     from pipeline.config import Config
     from pipeline.graph import create_data_pipeline
@@ -100,11 +105,11 @@ def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pi
 
 
 def count_rows(root: Path) -> dict[str, dict[str, int]]:
-    """The rows that ExampleGen and Transform wrote below `root`, as {component: {split: rows}}."""
+    """Counts the rows that ExampleGen and Transform wrote below `root`, as {component: {split: rows}}."""
     import tensorflow as tf
 
     rows: dict[str, dict[str, int]] = {}
-    for node, component in _COMPONENT_OF.items():
+    for node, component in _COMPONENT_BY_NODE.items():
         if component not in _OUTPUTS:
             continue
         for folder in sorted(root.glob(_SPLIT_FILES.format(node=node, output=_OUTPUTS[component]))):
@@ -117,11 +122,11 @@ def count_rows(root: Path) -> dict[str, dict[str, int]]:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder of the raw files.")],
-    root: Annotated[Path, typer.Option(help="Empty folder for what the run writes.")],
-    result: Annotated[Path, typer.Option(help="File for what the components took, in JSON.")],
-    job: Annotated[Job, typer.Option(help="Who does the work.")] = Job.PIPELINE,
+    root: Annotated[Path, typer.Option(help="Empty folder for artifacts and metadata.")],
+    result: Annotated[Path, typer.Option(help="JSON file for costs and row counts.")],
+    job: Annotated[Job, typer.Option(help="Implementation to run.")] = Job.PIPELINE,
 ) -> None:
-    """Runs the data components on a folder, and writes what each took and how many rows came out."""
+    """Runs the data components on a folder, and writes the cost of each and the number of rows they wrote."""
     from pipeline.local.runner import run_pipeline
 
     if job is Job.PIPELINE:
@@ -132,7 +137,9 @@ def main(
         pipeline = straightforward_pipeline(data, root)
     observer = CostObserver()
     run_pipeline(pipeline, "local", observer)
-    costs = {_COMPONENT_OF[node]: asdict(cost) for node, cost in observer.costs.items() if node in _COMPONENT_OF}
+    costs = {
+        _COMPONENT_BY_NODE[node]: asdict(cost) for node, cost in observer.costs.items() if node in _COMPONENT_BY_NODE
+    }
     result.write_text(json.dumps({"costs": costs, "rows": count_rows(root)}))
 
 

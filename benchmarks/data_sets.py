@@ -1,4 +1,4 @@
-"""Data of any size to measure on: the first users of MovieLens 1M, or generated data with its proportions."""
+"""Writes data sets of any size: the first users of MovieLens 1M, or generated data with its proportions."""
 
 from pathlib import Path
 
@@ -8,22 +8,22 @@ from components.data.layout import split_lines
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE, MovieLens
 from components.data.sample import generate_sample
 
-# The size of MovieLens 1M. A larger set has more users; each rates as many movies, out of as many, as there.
+# Proportions of MovieLens 1M. A larger generated data set has more users, but as many movies and ratings per user.
 _RATINGS_PER_USER = 1_000_209 / 6_040
 _MOVIES = 3_883
 
 
 def write_first_users(source: Path, data: MovieLens, rows: int, folder: Path) -> int:
-    """Writes the first users of users.dat, as many as it takes to have `rows` ratings, with all their ratings.
+    """Writes the first users of users.dat with all their ratings, as many users as give at least `rows` ratings.
 
     Args:
       source: folder of the raw files.
-      data: what they hold.
-      rows: number of ratings, at most all.
-      folder: where to write; made here.
+      data: contents of the raw files.
+      rows: number of ratings; at most the number in the files.
+      folder: folder to write to; created here.
 
     Returns:
-      The number of ratings written: `rows`, and what is left of the last user's.
+      The number of ratings written: `rows`, or more if the last user has further ratings.
     """
     users = data.users["user_id"].to_numpy()
     ratings = data.ratings["user_id"].value_counts().reindex(users, fill_value=0).to_numpy()
@@ -40,7 +40,7 @@ def write_first_users(source: Path, data: MovieLens, rows: int, folder: Path) ->
 
 
 def write_generated(rows: int, folder: Path) -> int:
-    """Generates `rows` ratings, as many a user and of as many movies as in MovieLens 1M; returns their number."""
+    """Generates `rows` ratings, with as many per user and as many movies as in MovieLens 1M; returns `rows`."""
     generate_sample(folder, users=max(round(rows / _RATINGS_PER_USER), 1), movies=_MOVIES, ratings=rows)
     return rows
 

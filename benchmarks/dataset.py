@@ -1,4 +1,4 @@
-"""MovieLens as index arrays, divided exactly as the pipeline divides it."""
+"""MovieLens as index arrays, in the same splits as the pipeline makes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, assign_s
 
 @dataclass(frozen=True)
 class Ratings:
-    """Some ratings.
+    """The ratings of a split, or some of them.
 
     Attributes:
-      users: int64 [ratings], rows of users.dat.
-      movies: int64 [ratings], rows of movies.dat.
+      users: int64 [ratings], row of users.dat of each rating's user.
+      movies: int64 [ratings], row of movies.dat of each rating's movie.
       stars: float64 [ratings], 1 to 5.
-      seen: for each rating, rows of movies.dat that filtered metrics leave out; None for ratings of train.
+      seen: for each rating, rows of movies.dat that filtered metrics leave out; None for train ratings.
     """
 
     users: np.ndarray
@@ -37,15 +37,15 @@ class Dataset:
     """The three splits and the size of the whole catalogue.
 
     Attributes:
-      train: what models are fitted on.
-      eval: what settings are chosen on; no model is ever fitted on it.
-      test: what is reported; used once, at the end.
-      known: what is known of a user when any of their test ratings is predicted: train; with leave_last_out and
-        temporal_rolling, eval too.
-      user_ids: int64 [n_users], as the files have them.
-      groups: int64 [n_users], from 0; people of the same gender and age bracket have the same.
-      n_movies: movies of movies.dat, rated or not.
-      split_hash: 12 hex digits that differ when any rating is in another split.
+      train: ratings that models are fitted on.
+      eval: ratings that settings are chosen on; no model is ever fitted on them.
+      test: ratings that the reported metrics are computed on; used once, at the end.
+      known: ratings that a model may know of a user when it predicts any of the user's test ratings: the train ratings;
+        with leave_last_out and temporal_rolling, also the eval ratings.
+      user_ids: int64 [n_users], the user_id in each row of users.dat.
+      groups: int64 [n_users], group number of each user, from 0; a group is a gender and age bracket.
+      n_movies: number of movies in movies.dat, rated or not.
+      split_hash: 12 hex digits; they differ when any rating is in another split.
     """
 
     train: Ratings
@@ -59,21 +59,21 @@ class Dataset:
 
     @property
     def n_users(self) -> int:
-        """Users of users.dat."""
+        """Number of users in users.dat."""
         return len(self.user_ids)
 
     def matrix(self, ratings: Ratings) -> sparse.csr_array:
-        """Who rated what: float64 [n_users, n_movies] of ones."""
+        """The rated pairs of user and movie as a sparse matrix: float64 [n_users, n_movies], 1 where rated."""
         ones = np.ones(len(ratings))
         return sparse.csr_array((ones, (ratings.users, ratings.movies)), shape=(self.n_users, self.n_movies))
 
 
-def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
+def split_ratings(movielens: MovieLens, config: SplitConfig) -> Dataset:
     """Splits the ratings.
 
     Args:
-      movielens: what the files hold.
-      config: the strategy, seed and fractions.
+      movielens: contents of the raw files.
+      config: strategy, seed and fractions of the split.
     """
     frame = movielens.ratings
     user_id, timestamp = frame["user_id"].to_numpy(), frame["timestamp"].to_numpy()
@@ -82,19 +82,19 @@ def divide(movielens: MovieLens, config: SplitConfig) -> Dataset:
     movies = pd.Index(movielens.movies["movie_id"]).get_indexer(frame["movie_id"]).astype(np.int64)
     stars = frame["rating"].to_numpy(np.float64)
 
-    def part(chosen: np.ndarray, seen: Ragged | None = None) -> Ratings:
+    def select(chosen: np.ndarray, seen: Ragged | None = None) -> Ratings:
         return Ratings(users[chosen], movies[chosen], stars[chosen], seen)
 
     def held_out(code: int) -> Ratings:
         timeline = Timeline.of(user_id, timestamp, is_known(codes, code, config.strategy))
         seen = timeline.seen(np.argsort(timeline.order)[codes == code], config.strategy)
-        return part(codes == code, Ragged(seen.offsets, movies[seen.values]))
+        return select(codes == code, Ragged(seen.offsets, movies[seen.values]))
 
     return Dataset(
-        train=part(codes == TRAIN),
+        train=select(codes == TRAIN),
         eval=held_out(EVAL),
         test=held_out(TEST),
-        known=part(is_known(codes, TEST, config.strategy) & (codes != TEST)),
+        known=select(is_known(codes, TEST, config.strategy) & (codes != TEST)),
         user_ids=movielens.users["user_id"].to_numpy(np.int64),
         groups=movielens.users.groupby(["gender", "age"]).ngroup().to_numpy(np.int64),
         n_movies=len(movielens.movies),

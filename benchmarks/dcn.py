@@ -1,7 +1,7 @@
-"""Prints deep & cross networks beside a deep network of their size: `python -m benchmarks.dcn --data DIR`.
+"""Compares deep & cross networks with a deep network of the same size: `python -m benchmarks.dcn --data DIR`.
 
 The networks, their training and their features are the pipeline's own. Stars are predicted on the pipeline's random
-75/25 split (2 of the 75 % for early stopping), likes on the random 8:1:1 split of published results.
+75/25 split (2 of the 75 % for early stopping), likes on a random 8:1:1 split, as in published results.
 """
 
 import json
@@ -16,7 +16,7 @@ from benchmarks.metrics import like_metrics, rating_metrics
 from benchmarks.models import train
 from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, Seeds, parse_names, parse_seeds
 from benchmarks.report import LIKE_COLUMNS, RATING_COLUMNS, Row, Run, machine, table
-from benchmarks.transformed import Transformed, transformed
+from benchmarks.transformed import Transformed, load_transformed
 from components.data.raw_files import DataError
 from components.ingestion.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
@@ -34,7 +34,7 @@ COLUMNS = {RATING: RATING_COLUMNS, LIKE: LIKE_COLUMNS}
 
 _BIASES, _DEEP = "biases", "deep"
 
-# The settings in which each method differs from the configuration.
+# The settings of the configuration that each method replaces.
 METHODS: dict[str, dict[str, Any]] = {
     "stacked": {"structure": "stacked", "projection_dim": None},
     "parallel": {"structure": "parallel", "projection_dim": None},
@@ -48,7 +48,8 @@ TITLES = {
     "low-rank": "DCN, stacked, low-rank",
     _DEEP: "DNN with as many weights",
 }
-# DCN-v2 on MovieLens 1M, Wang et al. 2021, https://arxiv.org/abs/2008.13535, on a random 8:1:1 split of their own.
+# DCN-v2 on MovieLens 1M, Wang et al. 2021, https://arxiv.org/abs/2008.13535, on a random
+# 8:1:1 split that the authors drew themselves.
 PUBLISHED = {"auc": 0.8964, "log_loss": 0.3160}
 
 _WIDTH = 400
@@ -68,20 +69,24 @@ def main(
     overrides: Overrides = None,
     rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
     rating_penalties: Annotated[
-        str, typer.Option(help="Values of table_l2, of which each network has the best on eval; none: the configured.")
+        str,
+        typer.Option(
+            help="Values of table_l2 for ratings, separated by commas; each network uses the best on eval. If none, "
+            "the configured value."
+        ),
     ] = "",
     like_penalties: Annotated[str, typer.Option(help="The same for likes.")] = "",
     json_path: JsonPath = None,
 ) -> None:
     """Trains each network on each seed, and measures it on the test split.
 
-    Epochs, and penalties where there are several, are chosen on the eval split; the test split is looked at once.
+    The eval split decides the number of epochs and, among several penalties, the penalty; the test split is used once.
     """
     seed_list = parse_seeds(seeds)
-    methods, wanted = parse_names(only, METHODS), parse_names(objectives, COLUMNS)
+    methods, chosen_objectives = parse_names(only, METHODS), parse_names(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
-        penalties = {RATING: _penalties(rating_penalties), LIKE: _penalties(like_penalties)}
+        penalties = {RATING: _parse_penalties(rating_penalties), LIKE: _parse_penalties(like_penalties)}
         rows = {
             objective: _measure_all(
                 objective,
@@ -92,7 +97,7 @@ def main(
                 data,
                 cache,
             )
-            for objective in wanted
+            for objective in chosen_objectives
         }
     except (ConfigError, DataError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
@@ -100,14 +105,14 @@ def main(
     context: dict[str, Any] = {"machine": machine(), "config": hparams.model_dump(), "seeds": seed_list}
     console = Console(width=_WIDTH, highlight=False, markup=False)
     console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in context["machine"].items()) + ".")
-    for objective in wanted:
+    for objective in chosen_objectives:
         _print(console, objective, rows[objective])
     if json_path:
         document = context | {name: [row.as_dict() for row in measured.values()] for name, measured in rows.items()}
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _penalties(text: str) -> list[float]:
+def _parse_penalties(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",") if part]
     except ValueError:
@@ -123,11 +128,11 @@ def _measure_all(
     data: Path,
     cache: Path,
 ) -> dict[str, Row]:
-    """Rows by method; the baseline comes first, and published results last."""
+    """Measures all methods; returns their rows by method, with the biases first and published results last."""
     runs: dict[str, list[Run]] = {name: [] for name in (_BIASES, *methods)}
     for seed in seeds:
         split = SplitConfig(seed=seed, fractions=FRACTIONS[objective])
-        ready = transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
+        ready = load_transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
         runs[_BIASES].append(Run(_measure_biases(objective, ready), {"seed": seed}))
         for method in methods:
             changes = {"objective": objective, "seed": seed, **METHODS[method]}
@@ -136,14 +141,14 @@ def _measure_all(
             run = _measure_best(ready, [each.model_copy(update=changes) for each in candidates])
             _progress.print(f"{objective}, seed {seed}, {method}: {run.metrics} {run.details}", markup=False)
             runs[method].append(run)
-    rows = {name: Row(TITLES[name], "measured", measured) for name, measured in runs.items()}
+    rows = {name: Row(TITLES[name], "measured", method_runs) for name, method_runs in runs.items()}
     if objective == LIKE:
         rows["published"] = Row("DCN-v2, as published", "reported", [Run(PUBLISHED)])
     return rows
 
 
 def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
-    rows = _decided(objective, ready.test)
+    rows = _rows_with_target(objective, ready.test)
     users, movies = rows[transformed_name(USER_ID)], rows[transformed_name(MOVIE_ID)]
     splits = SPECS[Task(objective)].rows(ready.splits)
     if objective == RATING:
@@ -152,11 +157,11 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
 
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
-    """Trains a network with each of some hyper-parameters, and measures the one that is best on eval."""
-    trained = [(train(spec(each), each, ready.splits), each) for each in candidates]
+    """Trains a network with each candidate, and measures the one that is best on eval on the test split."""
+    trained = [(train(SPECS[each.objective], each, ready.splits), each) for each in candidates]
     best, hparams = min(trained, key=lambda pair: pair[0].value)
     model: CrossNetwork = best.model
-    rows = _decided(hparams.objective, ready.test)
+    rows = _rows_with_target(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
     predicted = predictions(model.forward, rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
@@ -170,12 +175,12 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     return Run(metrics or like_metrics(predicted, is_liked(stars)), details)
 
 
-def _decided(objective: str, rows: Arrays) -> Arrays:
-    """The rows that a metric is defined for."""
+def _rows_with_target(objective: str, rows: Arrays) -> Arrays:
+    """The rows that the objective is defined for: for likes, only those whose stars are a like or a dislike."""
     if objective == RATING:
         return rows
-    kept = is_decided(rows[transformed_name(LABEL)])
-    return {name: values[kept] for name, values in rows.items()}
+    decided = is_decided(rows[transformed_name(LABEL)])
+    return {name: values[decided] for name, values in rows.items()}
 
 
 def _print(console: Console, objective: str, rows: dict[str, Row]) -> None:
@@ -188,7 +193,7 @@ def _print(console: Console, objective: str, rows: dict[str, Row]) -> None:
     metric = {RATING: "rmse", LIKE: "log_loss"}[objective]
     for method in (name for name in rows if name in METHODS and name != _DEEP and _DEEP in rows):
         pairs = zip(rows[method].runs, rows[_DEEP].runs, strict=True)
-        wins = [one.metrics[metric] < other.metrics[metric] for one, other in pairs]
+        wins = [run.metrics[metric] < deep_run.metrics[metric] for run, deep_run in pairs]
         console.print(f"{rows[method].title} beats the {rows[_DEEP].title} on {sum(wins)} of {len(wins)} seeds.")
 
 

@@ -1,4 +1,4 @@
-"""Measures how good a model is after so many seconds of training, by the project's loop and by the notebooks'."""
+"""Measures filtered recall@10 over training time, for the project's training loop and the notebooks' loops."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.loops import NOTEBOOK_LOOPS, OURS, Material, Task, build, draw_rows, fit
+from benchmarks.loops import NOTEBOOK_LOOP_OPTIONS, PIPELINE_LOOP, Task, TrainingData, build, draw_rows, fit
 from benchmarks.metrics import top_k_metrics
 from benchmarks.notebooks import BATCH_SIZE, NotebookModel, prepare_notebook
 from trainers.hyperparameters import Hyperparameters
@@ -17,12 +17,12 @@ from trainers.loop.evaluation import FilteredRecall
 
 
 @dataclass(frozen=True)
-class Look:
-    """How good a model was at some moment of its training.
+class RecallMeasurement:
+    """Quality of a model at one moment of its training.
 
     Attributes:
-      examples: train rows until then.
-      seconds: of training, tracing included, without those of measuring.
+      examples: number of train rows that the model has been trained on so far, repeated rows included.
+      seconds: training time so far; includes TensorFlow's tracing, excludes the measurements of recall.
       recall: filtered recall@10 on the eval split.
     """
 
@@ -31,129 +31,155 @@ class Look:
     recall: float
 
 
-def seconds_to(looks: list[Look], level: float) -> float | None:
-    """Seconds of training until the level was first seen; None if it never was."""
-    return next((look.seconds for look in looks if look.recall >= level), None)
+def seconds_to_recall(measurements: list[RecallMeasurement], level: float) -> float | None:
+    """Seconds of training until the recall was first measured to reach a level; None if it never was."""
+    return next((each.seconds for each in measurements if each.recall >= level), None)
 
 
-def watch(
+def record_recalls(
     task: Task,
-    material: Material,
+    training_data: TrainingData,
     hparams: Hyperparameters,
     levels: list[float],
-    part: float,
+    interval: float,
     max_seconds: float,
     batch_size: int = BATCH_SIZE,
-) -> tuple[dict[str, list[Look]], float]:
-    """Looks by loop, and the notebooks' best, rounded down to three places: another run may find a movie less.
+) -> tuple[dict[str, list[RecallMeasurement]], float]:
+    """Trains with each loop and measures recall at regular intervals.
 
-    The notebooks' loops train for all their epochs. The project's looks at the eval split after an epoch and not
-    before; it is therefore given a part of the train rows for an epoch, the same again and again, and thus less to
-    learn from than it would have. It ends when it has reached all levels.
+    The notebooks' loops train for all their epochs. The project's loop stops once it has reached all levels and the
+    best recall of the notebooks' loops. It evaluates a model only at the end of an epoch, so for more frequent
+    measurements one interval's train rows become its epoch: it trains on this fixed sample again and again, and thus
+    has less data to learn from than in a normal training.
 
     Args:
-      task: the models.
-      material: the split.
-      hparams: of the project's model.
-      levels: what is to be reached beside the notebooks' best.
-      part: share of the train rows between two looks.
-      max_seconds: no loop trains for longer, but for what it does until its next look.
-      batch_size: of the notebooks' loops.
+      task: the models to train.
+      training_data: the split.
+      hparams: hyper-parameters of the project's model.
+      levels: recalls that the project's loop should reach, besides the best of the notebooks' loops.
+      interval: share of the train rows between two measurements.
+      max_seconds: training time after which a loop stops at its next measurement.
+      batch_size: batch size of the notebooks' loops.
+
+    Returns:
+      The measurements by loop, and the best recall of the notebooks' loops. The latter is rounded down to three decimal
+      places, because another run of the same loop may find one movie fewer.
     """
-    looks = {
-        name: _watch_theirs(task, material, hparams.seed, part, _Watch(max_seconds), batch_size, kind)
-        for name, kind in NOTEBOOK_LOOPS.items()
+    measurements = {
+        name: _record_notebook_loop(
+            task, training_data, hparams.seed, interval, _Recorder(max_seconds), batch_size, options
+        )
+        for name, options in NOTEBOOK_LOOP_OPTIONS.items()
     }
-    best = math.floor(max(look.recall for each in looks.values() for look in each) * 1000) / 1000
-    watch = _Watch(max_seconds, max(best, *levels))
-    return {OURS: _watch_ours(task, material, hparams, part, watch), **looks}, best
+    best = math.floor(max(each.recall for in_loop in measurements.values() for each in in_loop) * 1000) / 1000
+    recorder = _Recorder(max_seconds, max(best, *levels))
+    return {
+        PIPELINE_LOOP: _record_pipeline_loop(task, training_data, hparams, interval, recorder),
+        **measurements,
+    }, best
 
 
-class _Watch:
-    """A clock that stands still while a model is measured."""
+class _Recorder:
+    """Records recall measurements with the training time; its clock stands still while recall is measured."""
 
     def __init__(self, max_seconds: float, level: float = math.inf):
-        self.looks: list[Look] = []
+        self.measurements: list[RecallMeasurement] = []
         self._max_seconds, self._level = max_seconds, level
         self._seconds, self._started = 0.0, math.inf
 
-    def look(self, examples: int, measure: Callable[[], float]) -> bool:
-        """Whether to go on; the first look starts the clock."""
+    def record(self, examples: int, measure_recall: Callable[[], float]) -> bool:
+        """Adds a measurement, and returns whether training should go on; the first call starts the clock."""
         self._seconds += max(0.0, time.monotonic() - self._started)
-        self.looks.append(Look(examples, self._seconds, measure()))
+        self.measurements.append(RecallMeasurement(examples, self._seconds, measure_recall()))
         self._started = time.monotonic()
-        return self.looks[-1].recall < self._level and self._seconds < self._max_seconds
+        return self.measurements[-1].recall < self._level and self._seconds < self._max_seconds
 
 
-class _Stopped(Exception):
-    """Ends the project's loop, which has no other way to."""
+class _StopTraining(Exception):
+    """Ends the project's training loop early; the loop offers no other way to stop it from an objective."""
 
 
-class _OurLooks:
-    """Implements `trainers.loop.training.Objective`."""
+class _RecordingObjective:
+    """Records the recall after each epoch; implements `trainers.loop.training.Objective`."""
 
     name, sign = FilteredRecall.name, FilteredRecall.sign
 
-    def __init__(self, watch: _Watch, measure: FilteredRecall, rows: int):
-        self._watch, self._measure, self._rows = watch, measure, rows
+    def __init__(self, recorder: _Recorder, recall: FilteredRecall, rows_per_epoch: int):
+        self._recorder, self._recall, self._rows_per_epoch = recorder, recall, rows_per_epoch
         self._epochs = 0
 
     def __call__(self, model: tf.keras.Model) -> float:
         self._epochs += 1
-        if not self._watch.look(self._epochs * self._rows, lambda: self._measure(model)):
-            raise _Stopped
-        return self._watch.looks[-1].recall
+        if not self._recorder.record(self._epochs * self._rows_per_epoch, lambda: self._recall(model)):
+            raise _StopTraining
+        return self._recorder.measurements[-1].recall
 
 
-def _watch_ours(task: Task, material: Material, hparams: Hyperparameters, part: float, watch: _Watch) -> list[Look]:
-    splits, count = material.splits, len(material.data.train)
-    rows = draw_rows(count, max(1, round(part * count)), hparams.seed)
-    model, measure = build(task, splits, hparams), FilteredRecall(splits)
-    # A model starts from the movies' popularity, so it may reach the target before any training.
-    if watch.look(0, lambda: measure(model)):
-        changed = hparams.model_copy(update={"epochs": math.ceil(hparams.epochs / part)})
-        with suppress(_Stopped):
-            fit(model, splits, rows, _OurLooks(watch, measure, len(rows)), changed)
-    return watch.looks
+def _record_pipeline_loop(
+    task: Task, training_data: TrainingData, hparams: Hyperparameters, interval: float, recorder: _Recorder
+) -> list[RecallMeasurement]:
+    splits, count = training_data.splits, len(training_data.data.train)
+    rows = draw_rows(count, max(1, round(interval * count)), hparams.seed)
+    model, recall = build(task, splits, hparams), FilteredRecall(splits)
+    # Before training, the model ranks by the movies' popularity, which may already reach the level.
+    if recorder.record(0, lambda: recall(model)):
+        # An epoch is shorter here than the configured one, so it takes more of them for as many steps.
+        short_epochs = hparams.model_copy(update={"epochs": math.ceil(hparams.epochs / interval)})
+        with suppress(_StopTraining):
+            fit(model, splits, rows, _RecordingObjective(recorder, recall, len(rows)), short_epochs)
+    return recorder.measurements
 
 
-class _TheirLooks(tf.keras.callbacks.Callback):
-    """Looks after some batches, and after every epoch."""
+class _RecordingCallback(tf.keras.callbacks.Callback):
+    """Records the recall before training, after every `batches_per_interval` batches, and after every epoch."""
 
-    def __init__(self, look: Callable[[NotebookModel, int], bool], every: int, rows: int, batch_size: int):
+    def __init__(
+        self, record: Callable[[NotebookModel, int], bool], batches_per_interval: int, rows: int, batch_size: int
+    ):
+        """Args: record takes the model and the examples so far, and returns whether training should go on."""
         super().__init__()
-        self._look, self._every, self._rows, self._batch_size = look, every, rows, batch_size
+        self._record, self._batches_per_interval = record, batches_per_interval
+        self._rows, self._batch_size = rows, batch_size
         self._epoch = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._look(self.model, 0)
+        self._record(self.model, 0)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         seen = (batch + 1) * self._batch_size
-        if (batch + 1) % self._every == 0 and seen < self._rows:
-            self.model.stop_training = not self._look(self.model, self._epoch * self._rows + seen)
+        # At the end of the epoch, `on_epoch_end` records.
+        if (batch + 1) % self._batches_per_interval == 0 and seen < self._rows:
+            self.model.stop_training = not self._record(self.model, self._epoch * self._rows + seen)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch + 1
         if not self.model.stop_training:
-            self.model.stop_training = not self._look(self.model, self._epoch * self._rows)
+            self.model.stop_training = not self._record(self.model, self._epoch * self._rows)
 
 
-def _watch_theirs(
-    task: Task, material: Material, seed: int, part: float, watch: _Watch, batch_size: int, kind: dict[str, bool]
-) -> list[Look]:
-    data = material.data
+def _record_notebook_loop(
+    task: Task,
+    training_data: TrainingData,
+    seed: int,
+    interval: float,
+    recorder: _Recorder,
+    batch_size: int,
+    options: dict[str, bool],
+) -> list[RecallMeasurement]:
+    data = training_data.data
 
-    def look(model: NotebookModel, examples: int) -> bool:
+    def record(model: NotebookModel, examples: int) -> bool:
         scores = model.scores(data.n_users, data.n_movies)
-        return watch.look(examples, lambda: top_k_metrics(scores, data.eval)["recall_at_10_filtered"])
+        return recorder.record(examples, lambda: top_k_metrics(scores, data.eval)["recall_at_10_filtered"])
 
-    model, batches = prepare_notebook(task.notebook, data.train, data.n_users, data.n_movies, seed, batch_size, **kind)
-    every = max(1, round(part * len(data.train) / batch_size))
+    model, batches = prepare_notebook(
+        task.notebook, data.train, data.n_users, data.n_movies, seed, batch_size, **options
+    )
+    batches_per_interval = max(1, round(interval * len(data.train) / batch_size))
     model.fit(
         batches,
         epochs=task.notebook.epochs,
-        callbacks=[_TheirLooks(look, every, len(data.train), batch_size)],
+        callbacks=[_RecordingCallback(record, batches_per_interval, len(data.train), batch_size)],
         verbose=0,
     )
-    return watch.looks
+    return recorder.measurements

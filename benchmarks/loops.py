@@ -1,4 +1,4 @@
-"""The project's training loop and the notebooks', each with its own model, taking turns on the same rows."""
+"""Measures the throughput of the project's training loop and of the notebooks' loops, on the same rows."""
 
 import tempfile
 import time
@@ -15,23 +15,29 @@ from trainers.datasets import Splits
 from trainers.hyperparameters import Hyperparameters
 from trainers.loop import training
 
-OURS, THEIRS, THEIRS_AWAKE, THEIRS_BARE = (
+PIPELINE_LOOP, NOTEBOOK_LOOP, NOTEBOOK_LOOP_NO_AUTOTUNING, NOTEBOOK_LOOP_NO_METRICS = (
     "this pipeline",
     "notebooks",
     "notebooks, not waiting for tf.data",
     "notebooks, not waiting, without metrics",
 )
-# The arguments of `prepare_notebook` for each way to run the notebooks' loop.
-NOTEBOOK_LOOPS = {
-    THEIRS: {"with_metrics": True, "tuned": True},
-    THEIRS_AWAKE: {"with_metrics": True, "tuned": False},
-    THEIRS_BARE: {"with_metrics": False, "tuned": False},
+# The variants of the notebooks' loop, as arguments of `prepare_notebook`. Without autotuning, the loop does not wait
+# for tf.data at the end of an epoch (see `trainers.datasets.without_autotuning`).
+NOTEBOOK_LOOP_OPTIONS = {
+    NOTEBOOK_LOOP: {"with_metrics": True, "autotuned": True},
+    NOTEBOOK_LOOP_NO_AUTOTUNING: {"with_metrics": True, "autotuned": False},
+    NOTEBOOK_LOOP_NO_METRICS: {"with_metrics": False, "autotuned": False},
 }
 
 
 @dataclass(frozen=True)
 class Task:
-    """A model of the project, and the notebooks' for the same purpose."""
+    """A model of the project, and the notebooks' model for the same purpose.
+
+    Attributes:
+      spec: the project's model.
+      notebook: the notebooks' model.
+    """
 
     spec: training.ModelSpec
     notebook: Notebook
@@ -41,12 +47,12 @@ TASKS = {"retrieval": Task(retrieval.SPEC, TWO_TOWER), "joint": Task(joint.SPEC,
 
 
 @dataclass(frozen=True)
-class Material:
-    """The same split twice.
+class TrainingData:
+    """The same split in two forms.
 
     Attributes:
-      splits: as a Trainer reads it, histories included.
-      data: as the notebooks read it.
+      splits: transformed features, histories included, as a Trainer reads them.
+      data: index arrays, as the notebooks' models read them.
     """
 
     splits: Splits
@@ -54,7 +60,7 @@ class Material:
 
 
 def build(task: Task, splits: Splits, hparams: Hyperparameters) -> tf.keras.Model:
-    """The project's model, as its Trainer makes it."""
+    """Builds the project's model as its Trainer does."""
     tf.keras.utils.set_random_seed(hparams.seed)
     return task.spec.build(splits, hparams)
 
@@ -62,63 +68,86 @@ def build(task: Task, splits: Splits, hparams: Hyperparameters) -> tf.keras.Mode
 def fit(
     model: tf.keras.Model, splits: Splits, rows: np.ndarray, objective: training.Objective, hparams: Hyperparameters
 ) -> None:
-    """The project's loop over some train rows, for all epochs of `hparams`."""
+    """Trains with the project's loop on some train rows, for all epochs of `hparams`.
+
+    Args:
+      model: a model of the project.
+      splits: the split.
+      rows: int64 [rows], numbers of the train rows to use.
+      objective: called after each epoch.
+      hparams: hyper-parameters of the model.
+    """
     train = {name: values[rows] for name, values in splits.train.items()}
     with tempfile.TemporaryDirectory() as logs:
-        patient = hparams.model_copy(update={"patience": hparams.epochs})
-        training.fit(model, train, objective, patient, logs, OURS)
+        no_early_stopping = hparams.model_copy(update={"patience": hparams.epochs})
+        training.fit(model, train, objective, no_early_stopping, logs, PIPELINE_LOOP)
 
 
 def draw_rows(count: int, wanted: int, seed: int) -> np.ndarray:
-    """Different row numbers: int64 [min(count, wanted)]."""
+    """Draws `wanted` of `count` row numbers without replacement: int64 [min(count, wanted)]."""
     return np.random.default_rng(seed).permutation(count)[:wanted]
 
 
 def throughput(
-    task: Task, material: Material, hparams: Hyperparameters, examples: int, rounds: int, batch_size: int = BATCH_SIZE
+    task: Task,
+    training_data: TrainingData,
+    hparams: Hyperparameters,
+    examples: int,
+    rounds: int,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, list[float]]:
-    """Examples a second, by loop and round.
+    """Measures how many examples per second each loop trains on.
 
-    The loops take turns, so that what else the machine does meets all of them. A first turn of each, in which
-    TensorFlow traces, does not count.
+    The loops take turns, so that other load on the machine affects all of them alike. The first turn of each loop, in
+    which TensorFlow traces the training step, does not count.
 
     Args:
-      task: the models.
-      material: the split.
-      hparams: of the project's model.
-      examples: train rows of a turn.
-      rounds: turns of each loop.
-      batch_size: of the notebooks' loops.
+      task: the models to train.
+      training_data: the split.
+      hparams: hyper-parameters of the project's model.
+      examples: number of train rows in a turn.
+      rounds: number of measured turns of each loop.
+      batch_size: batch size of the notebooks' loops.
+
+    Returns:
+      Examples per second by loop, one value per round.
     """
-    data = material.data
+    data = training_data.data
     rows = draw_rows(len(data.train), examples, hparams.seed)
     ratings = Ratings(data.train.users[rows], data.train.movies[rows], data.train.stars[rows])
 
-    def notebook_turn(kind: dict[str, bool]) -> Callable[[], object]:
+    def notebook_turn(options: dict[str, bool]) -> Callable[[], object]:
         model, batches = prepare_notebook(
-            task.notebook, ratings, data.n_users, data.n_movies, hparams.seed, batch_size, **kind
+            task.notebook, ratings, data.n_users, data.n_movies, hparams.seed, batch_size, **options
         )
         return lambda: model.fit(batches, verbose=0)
 
-    turns = _Turns({name: notebook_turn(kind) for name, kind in NOTEBOOK_LOOPS.items()})
-    model = build(task, material.splits, hparams)
-    fit(model, material.splits, rows, turns, hparams.model_copy(update={"epochs": rounds + 1}))
-    return {name: [len(rows) / seconds for seconds in timed[1:]] for name, timed in turns.seconds.items()}
+    turns = _TurnsBetweenEpochs({name: notebook_turn(options) for name, options in NOTEBOOK_LOOP_OPTIONS.items()})
+    model = build(task, training_data.splits, hparams)
+    fit(model, training_data.splits, rows, turns, hparams.model_copy(update={"epochs": rounds + 1}))
+    return {name: [len(rows) / seconds for seconds in durations[1:]] for name, durations in turns.seconds.items()}
 
 
-class _Turns:
-    """An objective of the training loop that measures nothing: it lets the other loops run between two epochs."""
+class _TurnsBetweenEpochs:
+    """Runs and times the other loops after each epoch of the project's loop.
+
+    It implements `trainers.loop.training.Objective`, because the project's loop calls its objective after each epoch;
+    the value that it returns has no meaning.
+
+    Attributes:
+      seconds: duration of each turn, by loop.
+    """
 
     name, sign = "turn", 1
 
-    def __init__(self, others: dict[str, Callable[[], object]]):
-        self.seconds: dict[str, list[float]] = {name: [] for name in (OURS, *others)}
-        self._others = others
+    def __init__(self, other_loops: dict[str, Callable[[], object]]):
+        self.seconds: dict[str, list[float]] = {name: [] for name in (PIPELINE_LOOP, *other_loops)}
+        self._other_loops = other_loops
         self._started = time.monotonic()
 
     def __call__(self, model: tf.keras.Model) -> float:
-        self.seconds[OURS].append(time.monotonic() - self._started)
-        for name, turn in self._others.items():
+        self.seconds[PIPELINE_LOOP].append(time.monotonic() - self._started)
+        for name, turn in self._other_loops.items():
             started = time.monotonic()
             turn()
             self.seconds[name].append(time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""The measured rows: how each method picks its settings on eval and what it scores on test."""
+"""The measured methods: each chooses its settings on the eval split, and is measured on the test split."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -28,29 +28,29 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured on.
+    """Data, settings and seed of a measurement.
 
     Attributes:
       data: the ratings as index arrays.
-      transformed: the same as the pipeline's models read them; takes minutes when it is called first.
-      models: the models' hyper-parameters.
-      seed: of whatever is random.
+      load_transformed: returns the same ratings as the pipeline's models read them; the first call takes minutes.
+      models: hyper-parameters of the pipeline's models.
+      seed: seed of everything random in a method.
     """
 
     data: Dataset
-    transformed: Callable[[], "Transformed"]
+    load_transformed: Callable[[], "Transformed"]
     models: ModelsConfig
     seed: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a method scores.
+    """Metrics of a method on the test split.
 
     Attributes:
       values: metrics of each test rating, by name.
-      users: int64 [test ratings], whose they are, as the files have them.
-      settings: what was chosen on the eval split.
+      users: int64 [test ratings], the user_id of each test rating.
+      settings: settings that were chosen on the eval split.
     """
 
     values: Values
@@ -63,9 +63,9 @@ class Method:
     """A row of the table.
 
     Attributes:
-      title: its name there.
-      measure: takes a case.
-      model: whose hyper-parameters it has; None for those of none.
+      title: name of the method in the table.
+      measure: measures the method on a case.
+      model: name of the pipeline's model whose hyper-parameters the method uses; None if it uses none.
     """
 
     title: str
@@ -77,7 +77,9 @@ def _result(case: Case, values: Values, **settings: float) -> Result:
     return Result(values, case.data.user_ids[case.data.test.users], settings)
 
 
-def _popularity(split: str) -> Callable[[Case], Result]:
+def _measure_popularity(split: str) -> Callable[[Case], Result]:
+    """Returns the `measure` of a method that ranks by the number of ratings in a split."""
+
     def measure(case: Case) -> Result:
         data = case.data
         counts = baselines.popularity(getattr(data, split), data.n_movies)
@@ -87,9 +89,9 @@ def _popularity(split: str) -> Callable[[Case], Result]:
     return measure
 
 
-def _group_popularity(case: Case) -> Result:
+def _measure_group_popularity(case: Case) -> Result:
     data = case.data
-    prior, scores = _best(
+    prior, scores = _choose_setting(
         GROUP_PRIORS,
         lambda prior: baselines.group_popularity(data.train, data.groups, data.n_movies, prior),
         lambda scores: -top_k_metrics(scores, data.eval)["recall_at_10_filtered"],
@@ -97,42 +99,42 @@ def _group_popularity(case: Case) -> Result:
     return _result(case, top_k_values(scores, data.test), prior=prior)
 
 
-def _group_popularity_in_hindsight(case: Case) -> Result:
+def _measure_group_popularity_in_hindsight(case: Case) -> Result:
     data = case.data
     return _result(
         case, top_k_values(baselines.group_popularity(data.test, data.groups, data.n_movies, 1.0), data.test)
     )
 
 
-def _biases(case: Case) -> Result:
+def _measure_biases(case: Case) -> Result:
     data = case.data
-    penalty, model = _best(
+    penalty, model = _choose_setting(
         BIAS_PENALTIES,
         lambda penalty: baselines.fit_biases(data.train, data.n_users, data.n_movies, penalty),
         lambda model: _eval_rmse(model, data),
     )
-    return _result(case, _errors(model, data.test), penalty=penalty)
+    return _result(case, _rating_errors(model, data.test), penalty=penalty)
 
 
-def _ease(case: Case) -> Result:
+def _measure_ease(case: Case) -> Result:
     data = case.data
     seen, known = data.matrix(data.train), data.matrix(data.known)
-    penalty, weights = _best(
+    penalty, weights = _choose_setting(
         EASE_PENALTIES,
         lambda penalty: baselines.ease(seen, penalty),
-        lambda weights: -top_k_metrics(_linear(seen, weights), data.eval)["recall_at_10_filtered"],
+        lambda weights: -top_k_metrics(_linear_scores(seen, weights), data.eval)["recall_at_10_filtered"],
     )
-    return _result(case, top_k_values(_linear(known, weights), data.test), penalty=penalty)
+    return _result(case, top_k_values(_linear_scores(known, weights), data.test), penalty=penalty)
 
 
-def _linear(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
+def _linear_scores(seen: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
     return seen.astype(np.float32) @ weights
 
 
-def _ials(case: Case) -> Result:
+def _measure_ials(case: Case) -> Result:
     data = case.data
     seen = data.matrix(data.train)
-    (rank, weight, penalty), scores = _best(
+    (rank, weight, penalty), scores = _choose_setting(
         itertools.product(IALS_RANKS, IALS_WEIGHTS, IALS_PENALTIES),
         lambda setting: baselines.ials(seen, *setting, seed=case.seed),
         lambda scores: -top_k_metrics(scores, data.eval)["recall_at_10_filtered"],
@@ -140,36 +142,38 @@ def _ials(case: Case) -> Result:
     return _result(case, top_k_values(scores, data.test), rank=rank, weight=weight, penalty=penalty)
 
 
-def _factors(case: Case) -> Result:
+def _measure_factors(case: Case) -> Result:
     data = case.data
-    (rank, penalty), model = _best(
+    (rank, penalty), model = _choose_setting(
         FACTOR_SETTINGS,
         lambda setting: baselines.fit_factors(data.train, data.n_users, data.n_movies, *setting, seed=case.seed),
         lambda model: _eval_rmse(model, data),
     )
-    return _result(case, _errors(model, data.test), rank=rank, penalty=penalty)
+    return _result(case, _rating_errors(model, data.test), rank=rank, penalty=penalty)
 
 
-def _best(
+def _choose_setting(
     settings: Iterable[Setting], fit: Callable[[Setting], Model], loss: Callable[[Model], float]
 ) -> tuple[Setting, Model]:
-    """The setting, with its model, whose loss is the lowest."""
-    # One model at a time is held in memory, since it may be a matrix of all scores.
+    """Fits a model with each setting, and returns the setting and the model with the lowest loss."""
+    # A generator, so that not all models are in memory at once: a model may be a matrix of all scores.
     fitted = ((setting, fit(setting)) for setting in settings)
     return min(fitted, key=lambda pair: loss(pair[1]))
 
 
-def _errors(model: baselines.FactorModel, ratings: Ratings) -> Values:
+def _rating_errors(model: baselines.FactorModel, ratings: Ratings) -> Values:
     return rating_values(model.predict(ratings.users, ratings.movies), ratings.stars)
 
 
 def _eval_rmse(model: baselines.FactorModel, data: Dataset) -> float:
-    return means(_errors(model, data.eval))["rmse"]
+    return means(_rating_errors(model, data.eval))["rmse"]
 
 
-def _notebook(name: str) -> Callable[[Case], Result]:
+def _measure_notebook(name: str) -> Callable[[Case], Result]:
+    """Returns the `measure` of a notebook, given the name of its constant in `benchmarks.notebooks`."""
+
     def measure(case: Case) -> Result:
-        # Imported here, since the simple methods need no TensorFlow.
+        # Imported here, because the simple methods need no TensorFlow.
         from benchmarks import notebooks
 
         data = case.data
@@ -186,12 +190,14 @@ def _notebook(name: str) -> Callable[[Case], Result]:
     return measure
 
 
-def _own(title: str, model: str, **changes: Any) -> Method:
+def _pipeline_method(title: str, model: str, **changes: Any) -> Method:
+    """A model of the pipeline; `changes` replace some of its hyper-parameters."""
+
     def measure(case: Case) -> Result:
         from benchmarks import models
         from trainers.registry import spec_of
 
-        ready = case.transformed()
+        ready = case.load_transformed()
         hparams = getattr(case.models, model).model_copy(update={"seed": case.seed, **changes})
         trained = models.train(spec_of(model, hparams.model_dump()), hparams, ready.splits)
         return Result(models.measure(trained.model, ready), ready.test_users, {"eval": trained.value})
@@ -200,25 +206,26 @@ def _own(title: str, model: str, **changes: Any) -> Method:
 
 
 METHODS = {
-    "popularity": Method("popularity", _popularity("train")),
-    # Close to the best list that is the same for everybody. No method can know it, since it is counted on test ratings.
-    "popularity-hindsight": Method("popularity in hindsight, among the test ratings", _popularity("test")),
-    "groups": Method("popularity by gender and age", _group_popularity),
+    "popularity": Method("popularity", _measure_popularity("train")),
+    # Roughly the best list that is the same for everybody: the most popular movies of the test split, which no real
+    # method can know.
+    "popularity-hindsight": Method("popularity in hindsight, among the test ratings", _measure_popularity("test")),
+    "groups": Method("popularity by gender and age", _measure_group_popularity),
     "groups-hindsight": Method(
-        "popularity by gender and age in hindsight, among the test ratings", _group_popularity_in_hindsight
+        "popularity by gender and age in hindsight, among the test ratings", _measure_group_popularity_in_hindsight
     ),
-    "bias": Method("user + movie bias", _biases),
-    "ease": Method("EASE", _ease),
-    "ials": Method("iALS", _ials),
-    "mf": Method("biased matrix factorisation", _factors),
-    "notebook-two-tower": Method("notebooks' two-tower, re-run", _notebook("TWO_TOWER")),
-    "notebook-ranking": Method("notebooks' ranking, re-run", _notebook("RANKING")),
-    "notebook-ranking-tuned": Method("notebooks' ranking, tuned, re-run", _notebook("RANKING_TUNED")),
-    "notebook-joint": Method("notebooks' joint, re-run", _notebook("JOINT")),
-    "retrieval": _own("**retrieval**", "retrieval"),
-    "ranking": _own("**ranking**", "ranking"),
-    "dcn": _own("**dcn**", "dcn"),
-    "dnn": _own("DNN with as many weights as dcn", "dcn", structure="deep", projection_dim=None),
-    "joint": _own("**joint**", "joint"),
-    "joint-apart": _own("joint, its two parts sharing nothing", "joint", shared=False),
+    "bias": Method("user + movie bias", _measure_biases),
+    "ease": Method("EASE", _measure_ease),
+    "ials": Method("iALS", _measure_ials),
+    "mf": Method("biased matrix factorisation", _measure_factors),
+    "notebook-two-tower": Method("notebooks' two-tower, re-run", _measure_notebook("TWO_TOWER")),
+    "notebook-ranking": Method("notebooks' ranking, re-run", _measure_notebook("RANKING")),
+    "notebook-ranking-tuned": Method("notebooks' ranking, tuned, re-run", _measure_notebook("RANKING_TUNED")),
+    "notebook-joint": Method("notebooks' joint, re-run", _measure_notebook("JOINT")),
+    "retrieval": _pipeline_method("**retrieval**", "retrieval"),
+    "ranking": _pipeline_method("**ranking**", "ranking"),
+    "dcn": _pipeline_method("**dcn**", "dcn"),
+    "dnn": _pipeline_method("DNN with as many weights as dcn", "dcn", structure="deep", projection_dim=None),
+    "joint": _pipeline_method("**joint**", "joint"),
+    "joint-apart": _pipeline_method("joint, its two parts sharing nothing", "joint", shared=False),
 }

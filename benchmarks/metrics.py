@@ -1,7 +1,7 @@
 """The reported metrics, in plain NumPy.
 
-They share no code with `trainers.export.metrics`, so that each checks the other. A rank counts the movies that do not
-score lower than the target: ties count against the model, and so do scores that are not numbers.
+They share no code with `trainers.export.metrics`, so that a test can check each against the other. The rank of a movie
+is the number of movies that do not score lower, itself included; ties and NaN scores thus count against the model.
 """
 
 import math
@@ -12,7 +12,7 @@ from scipy import stats
 from benchmarks.dataset import Ratings
 from components.ingestion.histories import Ragged
 
-KS = (1, 5, 10, 50, 100)
+CUTOFFS = (1, 5, 10, 50, 100)
 SQUARED_ERROR = "squared_error"
 
 Values = dict[str, np.ndarray]
@@ -21,14 +21,14 @@ Values = dict[str, np.ndarray]
 def target_ranks(
     scores: np.ndarray, users: np.ndarray, movies: np.ndarray, seen: Ragged | None = None, chunk: int = 2048
 ) -> np.ndarray:
-    """Ranks of rated movies among all movies.
+    """Ranks of the rated movies among all movies.
 
     Args:
       scores: float [n_users, n_movies].
-      users: int64 [ratings], rows of `scores`.
-      movies: int64 [ratings], columns of `scores`.
-      seen: for each rating, columns that are left out, the rated movie not among them; None for none.
-      chunk: ratings handled at a time.
+      users: int64 [ratings], row of `scores` of each rating.
+      movies: int64 [ratings], column of `scores` of each rating.
+      seen: for each rating, columns of `scores` to leave out, never the rated movie; None to leave out none.
+      chunk: number of ratings handled at a time.
 
     Returns:
       int64 [ratings], from 1.
@@ -36,7 +36,7 @@ def target_ranks(
     ranks = np.empty(len(users), np.int64)
     for start in range(0, len(users), chunk):
         part = slice(start, start + chunk)
-        # The index is an array, so this is a copy, and changing it leaves the scores as they are.
+        # Indexing with an array copies, so the `-inf` written below do not change `scores`.
         rows = np.asarray(scores[users[part]], np.float32)
         targets = rows[np.arange(len(rows)), movies[part]][:, np.newaxis]
         if seen is not None:
@@ -48,11 +48,11 @@ def target_ranks(
 
 
 def top_k_values(scores: np.ndarray, ratings: Ratings) -> Values:
-    """Metrics of each rating, counted as one query with one relevant movie.
+    """Top-k metrics of each rating, taken as a query with one relevant movie, the rated one.
 
     Args:
       scores: float [n_users, n_movies].
-      ratings: the ratings to find, and what the filtered metrics leave out of each.
+      ratings: the ratings whose movies are ranked; their `seen` is what the filtered metrics leave out.
 
     Returns:
       `recall_at_{1,5,10,50,100}` and `ndcg_at_10`, each also with `_filtered`: float [ratings].
@@ -60,7 +60,7 @@ def top_k_values(scores: np.ndarray, ratings: Ratings) -> Values:
     values: Values = {}
     for suffix, seen in (("", None), ("_filtered", ratings.seen)):
         ranks = target_ranks(scores, ratings.users, ratings.movies, seen)
-        values |= {f"recall_at_{k}{suffix}": (ranks <= k).astype(float) for k in KS}
+        values |= {f"recall_at_{k}{suffix}": (ranks <= k).astype(float) for k in CUTOFFS}
         values[f"ndcg_at_10{suffix}"] = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
     return values
 
@@ -71,14 +71,14 @@ def top_k_metrics(scores: np.ndarray, ratings: Ratings) -> dict[str, float]:
 
 
 def rating_values(predicted: np.ndarray, stars: np.ndarray) -> Values:
-    """Errors of predicted ratings, brought into the range of 1 to 5 stars first.
+    """Errors of predicted ratings, which are first clipped to 1 to 5 stars.
 
     Args:
       predicted: float [ratings].
       stars: float [ratings].
 
     Returns:
-      `squared_error` and `absolute_error`: float [ratings], in stars.
+      `squared_error` (in stars squared) and `absolute_error` (in stars): float [ratings].
     """
     errors = np.clip(predicted, 1.0, 5.0).astype(np.float64) - stars
     return {SQUARED_ERROR: errors**2, "absolute_error": np.abs(errors)}
@@ -89,17 +89,17 @@ def rating_metrics(predicted: np.ndarray, stars: np.ndarray) -> dict[str, float]
     return means(rating_values(predicted, stars))
 
 
-def means(values: Values, kept: np.ndarray | slice = slice(None)) -> dict[str, float]:
-    """Means over ratings.
+def means(values: Values, selected: np.ndarray | slice = slice(None)) -> dict[str, float]:
+    """Means of metrics over ratings.
 
     Args:
-      values: of `top_k_values` and `rating_values`, one or both.
-      kept: bool [ratings], which count; all by default.
+      values: result of `top_k_values` or `rating_values`, or both merged.
+      selected: bool [ratings], the ratings that count; all by default.
 
     Returns:
-      The same names; of errors `rmse`, the root of the mean square, and `mae`.
+      Means by name of the metric; in place of the two errors `rmse`, the root of the mean squared error, and `mae`.
     """
-    result = {name: float(np.mean(of_ratings[kept], dtype=np.float64)) for name, of_ratings in values.items()}
+    result = {name: float(np.mean(per_rating[selected], dtype=np.float64)) for name, per_rating in values.items()}
     if SQUARED_ERROR in result:
         result["rmse"] = math.sqrt(result.pop(SQUARED_ERROR))
         result["mae"] = result.pop("absolute_error")
@@ -107,15 +107,15 @@ def means(values: Values, kept: np.ndarray | slice = slice(None)) -> dict[str, f
 
 
 def like_metrics(logits: np.ndarray, liked: np.ndarray) -> dict[str, float]:
-    """How well log-odds tell likes from dislikes.
+    """How well predicted log-odds separate likes from dislikes.
 
     Args:
-      logits: float [ratings].
-      liked: bool [ratings], of both kinds.
+      logits: float [ratings], predicted log-odds of a like.
+      liked: bool [ratings]; must contain likes and dislikes.
 
     Returns:
-      `auc`, the share of pairs of a like and a dislike in which the like is given the larger odds, half of those in
-      which both are given the same; and `log_loss`, the mean cross-entropy in nats.
+      `auc`, the share of all pairs of a like and a dislike in which the like has the larger log-odds, ties counted as
+      half; and `log_loss`, the mean cross-entropy in nats.
     """
     logits = logits.astype(np.float64)
     likes, dislikes = np.count_nonzero(liked), np.count_nonzero(~liked)

@@ -1,4 +1,4 @@
-"""The pipeline's own models, trained as its Trainer trains them, and measured as its Evaluator measures them."""
+"""Trains the pipeline's models as its Trainer does, and measures them as its Evaluator does."""
 
 import tempfile
 import time
@@ -19,13 +19,13 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model with the weights of its best epoch.
 
     Attributes:
-      model: with `scores`, `ratings` or `like_logits`.
-      value: its objective on eval.
-      seconds: that training took.
+      model: the model; has the methods `scores`, `ratings` or `like_logits`, depending on its tasks.
+      value: its objective on the eval split.
+      seconds: duration of the training.
     """
 
     model: tf.keras.Model
@@ -33,27 +33,27 @@ class Trained:
     seconds: float
 
 
-def train(spec: training.ModelSpec, hparams: Hyperparameters, splits: Splits) -> Trained:
+def train(spec: training.ModelSpec, hparams: Hyperparameters, splits: Splits) -> TrainedModel:
     """Trains a model.
 
     Args:
-      spec: which.
+      spec: the model to train.
       hparams: its hyper-parameters.
-      splits: all rows; those that the model is not for are left out here.
+      splits: all rows; this function leaves out those that the model cannot be trained on.
     """
     started = time.monotonic()
-    # Frees the graphs of the model that was trained before.
+    # Frees the graphs of the model trained before, which would otherwise stay in memory.
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(hparams.seed)
     rows = spec.rows(splits)
     model = spec.build(rows, hparams)
     with tempfile.TemporaryDirectory() as logs:
         value = training.fit(model, rows.train, spec.objective(rows), hparams, logs, spec.name)
-    return Trained(model, value, time.monotonic() - started)
+    return TrainedModel(model, value, time.monotonic() - started)
 
 
 def measure(model: tf.keras.Model, ready: Transformed) -> Values:
-    """Metrics of each test row, of the tasks that a model has: those of `benchmarks.metrics`, float [rows]."""
+    """Metrics of each test row for the tasks that a model has, as in `benchmarks.metrics`: float [rows] by name."""
     values: Values = {}
     if hasattr(model, "scores"):
         values |= _top_k(model, ready)
@@ -65,13 +65,13 @@ def measure(model: tf.keras.Model, ready: Transformed) -> Values:
 
 def _top_k(model: tf.keras.Model, ready: Transformed) -> Values:
     @tf.function(reduce_retracing=True)
-    def of_batch(features: dict[str, tf.Tensor], seen: tf.Tensor) -> dict[str, tf.Tensor]:
+    def batch_metrics(features: dict[str, tf.Tensor], seen: tf.Tensor) -> dict[str, tf.Tensor]:
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
         return metrics.retrieval_metrics(model.scores(features), targets, seen)
 
     starts = range(0, len(ready.test_users), _BATCH)
     parts = [
-        of_batch(batch, ready.seen_pairs(start, start + _BATCH))
+        batch_metrics(batch, ready.seen_pairs(start, start + _BATCH))
         for start, batch in zip(starts, batches(ready.test, _BATCH), strict=True)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,8 +1,9 @@
 """The TFRS notebooks that the project grew out of, ported to a split without overlap.
 
 Source: https://github.com/akthammomani/MAXELLA-APP-Movies-Tensorflow-Recommenders-TFRS, `Notebooks/TFRS-Modelling`.
-Layers, losses, optimiser, batches and epochs are theirs; ids are indices instead of strings. The top-k metrics, which
-the notebooks compute in every training step, are left out where only the result counts: they change the speed alone.
+Layers, losses, optimiser, batches and epochs are those of the notebooks; ids are indices instead of strings. The
+notebooks compute top-k metrics in every training step. Where only the trained model counts, these are left out, because
+they affect only the speed.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Features = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Notebook:
-    """What the notebooks vary.
+    """The settings in which the notebooks differ.
 
     Attributes:
       dim: width of the embeddings.
@@ -31,8 +32,8 @@ class Notebook:
       epochs: passes over train.
       rating_weight: weight of the mean squared error.
       retrieval_weight: weight of the in-batch softmax loss, which sums over the batch.
-      regularised: dropout of 0.3 after every hidden layer, whose weights have a norm of at most 3. The notebooks never
-        tell the MLP that it is training, so Keras leaves this dropout off; that is kept.
+      regularised: whether each hidden layer has a weight norm of at most 3 and is followed by a dropout of 0.3. The
+        notebooks never pass `training=True` to the MLP, so Keras does not apply the dropout; this port does the same.
     """
 
     dim: int
@@ -61,7 +62,7 @@ def _rating_mlp(notebook: Notebook) -> tf.keras.Sequential:
 
 
 class NotebookModel(tfrs.models.Model):
-    """Two embeddings, their in-batch softmax and an MLP on both.
+    """Embeddings of users and movies, with an in-batch softmax loss and an MLP on both for ratings.
 
     Attributes:
       users: embedding of user indices.
@@ -69,28 +70,29 @@ class NotebookModel(tfrs.models.Model):
     """
 
     def __init__(
-        self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False, tuned: bool = False
+        self, notebook: Notebook, n_users: int, n_movies: int, with_metrics: bool = False, autotuned: bool = False
     ):
-        """Args: with_metrics adds top-k metrics over all movies; tuned lets tf.data tune the dataset of movies."""
+        """Args: with_metrics adds top-k metrics over all movies; autotuned lets tf.data tune the dataset of movies."""
         super().__init__()
         self._notebook = notebook
-        # One row more than there are ids, for unknown ones, as with the notebooks' StringLookup.
+        # One row more than there are ids, as in the notebooks, whose StringLookup has one index for unknown ids.
         self.users = tf.keras.layers.Embedding(n_users + 1, notebook.dim)
         self.movies = tf.keras.layers.Embedding(n_movies + 1, notebook.dim)
-        # Only with a rating task: its layers would never be built otherwise, and Keras rejects models with such layers.
+        # Only with a rating task: without one the MLP is never built, and Keras rejects models with unbuilt layers.
         self._rating_layers = [_rating_mlp(notebook)] if notebook.rating_weight else []
         self._rating_task = tfrs.tasks.Ranking(tf.keras.losses.MeanSquaredError())
         metrics = None
         if with_metrics:
-            # Built in this order, so that the initial weights are those of the model without metrics.
+            # Builds users before movies, as a model without metrics does, so that a seed gives the same initial
+            # weights; the dataset below would otherwise build movies first.
             self.users.build(None)
             self.movies.build(None)
             candidates = tf.data.Dataset.range(n_movies).batch(CANDIDATE_BATCH_SIZE).map(self.movies)
-            metrics = tfrs.metrics.FactorizedTopK(candidates if tuned else without_autotuning(candidates))
+            metrics = tfrs.metrics.FactorizedTopK(candidates if autotuned else without_autotuning(candidates))
         self._retrieval_task = tfrs.tasks.Retrieval(metrics=metrics)
 
     def predict_ratings(self, users: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
-        """Stars, float32 [pairs, 1]; only for models with a rating task."""
+        """Predicted stars of pairs of user and movie, float32 [pairs, 1]; only for models with a rating task."""
         (mlp,) = self._rating_layers
         return mlp(tf.concat([self.users(users), self.movies(movies)], axis=1))
 
@@ -107,12 +109,12 @@ class NotebookModel(tfrs.models.Model):
         return loss
 
     def scores(self, n_users: int, n_movies: int) -> np.ndarray:
-        """Retrieval scores of all pairs, float32 [n_users, n_movies]."""
+        """Retrieval scores of all pairs of user and movie, float32 [n_users, n_movies]."""
         users, movies = self.users(tf.range(n_users)), self.movies(tf.range(n_movies))
         return tf.matmul(users, movies, transpose_b=True).numpy()
 
     def stars(self, ratings: Ratings, chunk: int = 65_536) -> np.ndarray:
-        """Predictions for given ratings, float32 [ratings]."""
+        """Predicted stars for the users and movies of some ratings, float32 [ratings]."""
         parts = [
             self.predict_ratings(
                 tf.constant(ratings.users[start : start + chunk]), tf.constant(ratings.movies[start : start + chunk])
@@ -130,37 +132,37 @@ def prepare_notebook(
     seed: int,
     batch_size: int = BATCH_SIZE,
     with_metrics: bool = False,
-    tuned: bool = False,
+    autotuned: bool = False,
 ) -> tuple[NotebookModel, tf.data.Dataset]:
-    """A compiled model and the batches for its `fit`.
+    """Returns a compiled model and the batches for its `fit`.
 
-    The notebooks shuffle once and cache the batches: every epoch sees the same ones.
+    As in the notebooks, the rows are shuffled once and the batches cached, so every epoch sees the same batches.
 
     Args:
-      notebook: the architecture.
+      notebook: settings of the model.
       train: the ratings to fit.
       n_users: number of users.
       n_movies: number of movies.
-      seed: of initial weights and of the shuffle.
-      batch_size: ratings in a step.
-      with_metrics: whether every step computes the top-k metrics, as in the notebooks: slower, with the same result.
-      tuned: whether tf.data's autotuning is on, as in the notebooks; it is slower, see
-        `trainers.datasets.without_autotuning`.
+      seed: seed of the initial weights and of the shuffle.
+      batch_size: number of ratings in a step.
+      with_metrics: whether every step computes the top-k metrics, as in the notebooks; slower, with the same weights.
+      autotuned: whether tf.data's autotuning is on, as in the notebooks; slower, for the reason that
+        `trainers.datasets.without_autotuning` gives.
     """
     tf.keras.utils.set_random_seed(seed)
     columns = {"user": train.users, "movie": train.movies, "stars": train.stars.astype(np.float32)}
     shuffle = np.random.default_rng(seed).permutation(len(train))
     rows = tf.data.Dataset.from_tensor_slices({name: column[shuffle] for name, column in columns.items()})
-    model = NotebookModel(notebook, n_users, n_movies, with_metrics, tuned)
+    model = NotebookModel(notebook, n_users, n_movies, with_metrics, autotuned)
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(LEARNING_RATE))
     batches = rows.batch(batch_size).cache()
-    return model, batches if tuned else without_autotuning(batches)
+    return model, batches if autotuned else without_autotuning(batches)
 
 
 def train_notebook(
     notebook: Notebook, train: Ratings, n_users: int, n_movies: int, seed: int, batch_size: int = BATCH_SIZE
 ) -> NotebookModel:
-    """Trains as the notebooks do, but for the metrics; see `prepare_notebook` for the arguments."""
+    """Trains as the notebooks do, except that it computes no metrics; see `prepare_notebook` for the arguments."""
     model, batches = prepare_notebook(notebook, train, n_users, n_movies, seed, batch_size)
     model.fit(batches, epochs=notebook.epochs, verbose=0)
     return model

@@ -1,4 +1,4 @@
-"""Options that the benchmarks' command lines share, and how lists in them are read."""
+"""Command line options that the benchmarks share, and functions that parse lists in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 DataFolder: TypeAlias = Annotated[
-    Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, perhaps, credits.")
+    Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.")
 ]
 CacheFolder: TypeAlias = Annotated[
-    Path, typer.Option("--cache", help="Folder where transformed data, a gigabyte a split, and results are kept.")
+    Path, typer.Option("--cache", help="Cache folder for transformed data (1 GB per split) and results.")
 ]
 Seeds: TypeAlias = Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")]
-Preset: TypeAlias = Annotated[str, typer.Option("--config", help="A preset or a YAML file, whose models are measured.")]
+Preset: TypeAlias = Annotated[
+    str, typer.Option("--config", help="Preset or YAML file that configures the measured models.")
+]
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
 ]
@@ -21,7 +23,7 @@ JsonPath: TypeAlias = Annotated[Path | None, typer.Option("--json", help="File t
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from the command line: different numbers, separated by commas."""
+    """Parses seeds: different numbers from 0, separated by commas."""
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError:
@@ -32,7 +34,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_names(text: str, known: Mapping[str, Any]) -> list[str]:
-    """Names from the command line, separated by commas, all of them known."""
+    """Parses names, separated by commas; rejects names that are not in `known`."""
     wanted = [name for name in text.split(",") if name]
     for name in wanted:
         if name not in known:

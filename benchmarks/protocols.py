@@ -1,4 +1,4 @@
-"""The ways in which ratings are divided, and what is measured on each."""
+"""Evaluation protocols: how the ratings are split, and which methods are measured on each split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,20 +9,20 @@ from benchmarks.dataset import Dataset
 from benchmarks.reported import LEAVE_LAST_OUT, NOTEBOOKS, RANDOM_90
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
 
-# In the copy of the files that was measured, some times of later users' ratings are imputed; those of the first users
-# are exact. Figures that depend on order are therefore also reported for the first users alone.
+# In the copy of the files that the documented results are measured on, some timestamps of later users' ratings are
+# approximate; those of the first users are exact. Metrics that depend on order are also reported for these users alone.
 EARLY_USERS = "users 1 to 2999"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to divide the ratings.
+    """A way to split the ratings, and the methods to measure on it.
 
     Attributes:
-      title: what it is called.
-      split: all but the seed.
+      title: name of the protocol in the output.
+      split: the split; its seed is replaced in `split_with`.
       methods: keys of `benchmarks.methods.METHODS`, in the order of the table.
-      reported: results of others, by title.
+      reported: metrics that others reported, by title of the row.
     """
 
     title: str
@@ -31,31 +31,31 @@ class Protocol:
     reported: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
 
     @property
-    def is_drawn(self) -> bool:
-        """Whether the split depends on a seed; else seeds are of the models alone."""
+    def is_random(self) -> bool:
+        """Whether the split depends on the seed; otherwise the seed affects only the models."""
         return self.split.strategy is Strategy.RANDOM
 
-    def seeded(self, seed: int) -> SplitConfig:
-        """The split, drawn with a seed."""
-        return self.split.model_copy(update={"seed": seed}) if self.is_drawn else self.split
+    def split_with(self, seed: int) -> SplitConfig:
+        """The split with a seed, if it is random; otherwise the split as it is."""
+        return self.split.model_copy(update={"seed": seed}) if self.is_random else self.split
 
     def subsets(self, users: np.ndarray, data: Dataset) -> dict[str, np.ndarray]:
-        """Test ratings that are reported apart.
+        """Subsets of the test ratings for which metrics are reported separately.
 
         Args:
-          users: int64 [ratings], whose they are, as the files have them.
+          users: int64 [ratings], the user_id of each test rating.
           data: the splits.
 
         Returns:
-          bool [ratings] by title.
+          Whether each rating is in a subset: bool [ratings] by title of the subset; no subset is empty.
         """
-        if self.is_drawn:
+        if self.is_random:
             return {}
         subsets = {EARLY_USERS: users < 3000}
         if self.split.strategy.cuts_time:
             known = np.isin(users, data.user_ids[data.train.users])
             subsets |= {"users with train ratings": known, "cold users": ~known}
-        return {title: kept for title, kept in subsets.items() if kept.any()}
+        return {title: members for title, members in subsets.items() if members.any()}
 
 
 PROTOCOLS = {
@@ -90,7 +90,7 @@ PROTOCOLS = {
         ),
     ),
     "temporal-rolling": Protocol(
-        "temporal 75/25, given what was rated before each test rating, with models of the cut",
+        "temporal 75/25 (histories draw on all ratings before each test rating; models are trained at the cut)",
         SplitConfig(strategy=Strategy.TEMPORAL_ROLLING),
         ("popularity", "retrieval", "ranking"),
     ),

@@ -1,4 +1,4 @@
-"""Prints the tables of results on MovieLens 1M: `python -m benchmarks.quality --data DIR`."""
+"""Measures the quality of all methods on MovieLens 1M: `python -m benchmarks.quality --data DIR`."""
 
 import functools
 import json
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.dataset import divide
+from benchmarks.dataset import split_ratings
 from benchmarks.methods import METHODS, Case
 from benchmarks.metrics import means
 from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, Seeds, parse_names, parse_seeds
@@ -22,10 +22,10 @@ from pipeline.model_settings import ModelsConfig
 if TYPE_CHECKING:
     from benchmarks.transformed import Transformed
 
-# The metrics that the progress line of a finished measurement shows.
-_SHOWN = ("recall_at_10", "recall_at_10_filtered", "rmse")
+# The metrics in the progress line that is printed after each measurement.
+_PROGRESS_METRICS = ("recall_at_10", "recall_at_10_filtered", "rmse")
 
-# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
+# Wide enough that no table wraps: a wrapped line would break a Markdown table.
 _WIDTH = 400
 
 _progress = Console(stderr=True)
@@ -47,9 +47,10 @@ def main(
 ) -> None:
     """Measures the pipeline's models, simple methods and the original notebooks' models on the pipeline's own splits.
 
-    Settings are chosen on the eval split; the test split is looked at once. The preset's settings were chosen on the
-    eval split of seed 0. Top-k metrics rank the whole catalogue and count ties against the model; filtered ones leave
-    out what is known of the user. A run that was killed goes on with what was not measured yet.
+    Settings are chosen on the eval split; the test split is used once, for the reported metrics. The preset's settings
+    were chosen on the eval split of seed 0. Top-k metrics rank the whole catalogue and count ties against the model;
+    filtered ones leave out the movies that the user is known to have rated. A run that was killed can be started again
+    and continues with the missing measurements.
     """
     seed_list = parse_seeds(seeds)
     chosen = [PROTOCOLS[name] for name in parse_names(protocols, PROTOCOLS)]
@@ -60,40 +61,40 @@ def main(
     except (DataError, ConfigError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    bench = _Bench(data, cache, movielens, models)
+    benchmark = _QualityBenchmark(data, cache, movielens, models)
     document: dict[str, Any] = {"machine": machine(), "models": models.model_dump(), "protocols": []}
     console = Console(width=_WIDTH, highlight=False, markup=False)
     console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".")
     for protocol in chosen:
-        rows = bench.rows(protocol, seed_list, [method for method in protocol.methods if method in methods])
-        _print(console, bench.context(protocol, seed_list), rows)
-        document["protocols"].append(bench.context(protocol, seed_list) | {"rows": [row.as_dict() for row in rows]})
+        rows = benchmark.rows(protocol, seed_list, [method for method in protocol.methods if method in methods])
+        _print(console, benchmark.context(protocol, seed_list), rows)
+        document["protocols"].append(benchmark.context(protocol, seed_list) | {"rows": [row.as_dict() for row in rows]})
     if json_path:
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-class _Bench:
+class _QualityBenchmark:
     """Measures methods on splits of the same ratings."""
 
     def __init__(self, folder: Path, cache: Path, movielens: MovieLens, models: ModelsConfig):
         self._folder, self._cache, self._models = folder, cache, models
         self._results = Results(cache / "results")
-        self._data = functools.cache(lambda protocol, seed: divide(movielens, protocol.seeded(seed)))
-        # Keeps the data of the latest split only, since those of all splits would not fit into memory.
-        self._transformed: tuple[str, Transformed] | None = None
+        self._data = functools.cache(lambda protocol, seed: split_ratings(movielens, protocol.split_with(seed)))
+        # The latest split and its transformed data; those of all splits would not fit into memory.
+        self._latest_transformed: tuple[str, Transformed] | None = None
 
     def rows(self, protocol: Protocol, seeds: list[int], methods: list[str]) -> list[Row]:
-        """The measured rows, then the reported ones."""
+        """The rows of the table: measured ones, then reported ones."""
         runs: dict[str, list[Run]] = {method: [] for method in methods}
         for seed in seeds:
             for method in methods:
                 run = self._run(protocol, seed, method)
                 runs[method].append(run)
-        measured = [Row(METHODS[method].title, "measured", of_method) for method, of_method in runs.items()]
-        return measured + [Row(title, "reported", [Run(dict(found))]) for title, found in protocol.reported.items()]
+        measured = [Row(METHODS[method].title, "measured", method_runs) for method, method_runs in runs.items()]
+        return measured + [Row(title, "reported", [Run(dict(metrics))]) for title, metrics in protocol.reported.items()]
 
     def context(self, protocol: Protocol, seeds: list[int]) -> dict[str, Any]:
-        """What the rows are of."""
+        """Describes the splits that the rows are measured on."""
         datasets = {seed: self._data(protocol, seed) for seed in seeds}
         return {
             "title": protocol.title,
@@ -106,38 +107,42 @@ class _Bench:
         data = self._data(protocol, seed)
 
         def measure() -> Run:
-            case = Case(data, lambda: self._ready(protocol, seed), self._models, seed)
+            case = Case(data, lambda: self._load_transformed(protocol, seed), self._models, seed)
             result = METHODS[method].measure(case)
             subsets = {
-                title: means(result.values, kept) for title, kept in protocol.subsets(result.users, data).items()
+                title: means(result.values, selected)
+                for title, selected in protocol.subsets(result.users, data).items()
             }
             return Run(means(result.values), {"seed": seed, "settings": result.settings}, subsets)
 
         model = METHODS[method].model
         parts = {
-            "split": protocol.seeded(seed).model_dump(mode="json"),
+            "split": protocol.split_with(seed).model_dump(mode="json"),
             "ratings": data.split_hash,
             "method": method,
             "seed": seed,
             "hyperparameters": getattr(self._models, model).model_dump() if model else None,
         }
-        run, was_kept = self._results.get(parts, measure)
-        shown = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _SHOWN if name in run.metrics)
-        took = "kept" if was_kept else f"{run.details['seconds']:.0f} s"
-        line = f"{protocol.title}, seed {seed}: {method}, {shown} ({took})"
+        run, was_cached = self._results.get(parts, measure)
+        metrics = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _PROGRESS_METRICS if name in run.metrics)
+        duration = "cached" if was_cached else f"{run.details['seconds']:.0f} s"
+        line = f"{protocol.title}, seed {seed}: {method}, {metrics} ({duration})"
         _progress.print(line, markup=False, highlight=False, soft_wrap=True)
         return run
 
-    def _ready(self, protocol: Protocol, seed: int) -> "Transformed":
-        # Imported here, since the simple methods need no TensorFlow.
-        from benchmarks.transformed import transformed
+    def _load_transformed(self, protocol: Protocol, seed: int) -> "Transformed":
+        # Imported here, because the simple methods need no TensorFlow.
+        from benchmarks.transformed import load_transformed
 
-        split = protocol.seeded(seed)
-        if self._transformed is None or self._transformed[0] != split.model_dump_json():
-            self._transformed = None
-            result = transformed(self._folder, self._cache, split, lambda node: _progress.print(node, markup=False))
-            self._transformed = (split.model_dump_json(), result)
-        return self._transformed[1]
+        split = protocol.split_with(seed)
+        if self._latest_transformed is None or self._latest_transformed[0] != split.model_dump_json():
+            # Frees the memory of the previous split before the next one is loaded.
+            self._latest_transformed = None
+            result = load_transformed(
+                self._folder, self._cache, split, lambda node: _progress.print(node, markup=False)
+            )
+            self._latest_transformed = (split.model_dump_json(), result)
+        return self._latest_transformed[1]
 
 
 def _print(console: Console, context: dict[str, Any], rows: list[Row]) -> None:
@@ -148,7 +153,10 @@ def _print(console: Console, context: dict[str, Any], rows: list[Row]) -> None:
         f"Split: {context['title']}; seeds {seeds}{deviations}. Ranks are among {context['movies']:,} movies."
     )
     subsets = dict.fromkeys(subset for row in rows for run in row.runs for subset in run.subsets)
-    for title, group in {"": rows, **{f", {subset}": [row.of(subset) for row in rows] for subset in subsets}}.items():
+    for title, group in {
+        "": rows,
+        **{f", {subset}": [row.for_subset(subset) for row in rows] for subset in subsets},
+    }.items():
         for columns, heading in ((RETRIEVAL_COLUMNS, "retrieval"), (RATING_COLUMNS, "ratings")):
             lines = table(heading + title, columns, group)
             if lines.row_count:

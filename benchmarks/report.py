@@ -1,4 +1,4 @@
-"""Rows of results, and how they are written down."""
+"""Rows of results, and the Markdown tables that show them."""
 
 import os
 import platform
@@ -12,10 +12,10 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from benchmarks.metrics import KS
+from benchmarks.metrics import CUTOFFS
 
-_TOP_K = {f"recall_at_{k}": f"recall@{k}" for k in KS} | {"ndcg_at_10": "NDCG@10"}
-RETRIEVAL_COLUMNS = _TOP_K | {f"{key}_filtered": f"{title} filtered" for key, title in _TOP_K.items()}
+_TOP_K_TITLES = {f"recall_at_{k}": f"recall@{k}" for k in CUTOFFS} | {"ndcg_at_10": "NDCG@10"}
+RETRIEVAL_COLUMNS = _TOP_K_TITLES | {f"{key}_filtered": f"{title} filtered" for key, title in _TOP_K_TITLES.items()}
 RATING_COLUMNS = {"rmse": "RMSE", "mae": "MAE"}
 LIKE_COLUMNS = {"auc": "AUC", "log_loss": "log-loss"}
 
@@ -26,8 +26,8 @@ class Run:
 
     Attributes:
       metrics: value by name.
-      details: what else is worth keeping: seed, seconds, chosen settings.
-      subsets: metrics of parts of the test ratings, by the part's title.
+      details: further facts about the run, such as seed, seconds and chosen settings.
+      subsets: metrics on subsets of the test ratings, by title of the subset.
     """
 
     metrics: dict[str, float]
@@ -40,9 +40,9 @@ class Row:
     """A line of the table.
 
     Attributes:
-      title: the method's name.
-      source: `measured` here or `reported` by others.
-      runs: one a seed.
+      title: name of the method.
+      source: `measured` by a benchmark, or `reported` by others.
+      runs: one run per seed.
     """
 
     title: str
@@ -50,12 +50,12 @@ class Row:
     runs: list[Run]
 
     def mean(self, metric: str) -> float | None:
-        """Mean over the runs, None if a run lacks the metric."""
+        """Mean over the runs; None if any run lacks the metric."""
         values = self._values(metric)
         return float(np.mean(values)) if values else None
 
     def deviation(self, metric: str) -> float | None:
-        """Sample standard deviation over the runs, None with fewer than two."""
+        """Sample standard deviation over the runs; None with fewer than two runs, or if any lacks the metric."""
         values = self._values(metric)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
@@ -64,14 +64,14 @@ class Row:
         return values if len(values) == len(self.runs) else []
 
     def cell(self, metric: str) -> str:
-        """Mean, with deviation where there is one."""
+        """Text of a table cell: the mean, followed by the deviation if there is one."""
         mean, deviation = self.mean(metric), self.deviation(metric)
         if mean is None:
             return "-"
         return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same, for JSON."""
+        """The row as a dictionary that can be written as JSON."""
         metrics = [key for key in RETRIEVAL_COLUMNS | RATING_COLUMNS | LIKE_COLUMNS if self.mean(key) is not None]
         return {
             "title": self.title,
@@ -81,8 +81,8 @@ class Row:
             "runs": [{**run.details, "metrics": run.metrics, "subsets": run.subsets} for run in self.runs],
         }
 
-    def of(self, subset: str) -> "Row":
-        """The row of a part of the test ratings; without metrics where nothing was measured of it."""
+    def for_subset(self, subset: str) -> "Row":
+        """The row for a subset of the test ratings; runs that have no metrics for it are empty."""
         return Row(self.title, self.source, [Run(run.subsets.get(subset, {})) for run in self.runs])
 
 
@@ -90,8 +90,8 @@ def table(title: str, columns: dict[str, str], rows: Iterable[Row]) -> Table:
     """A Markdown table of the rows that have any of the columns.
 
     Args:
-      title: what the columns are about; heads the first column.
-      columns: title by metric.
+      title: heading of the first column; says what the other columns measure.
+      columns: column heading by metric.
       rows: the rows, in order.
     """
     result = Table(box=box.MARKDOWN)
@@ -105,7 +105,7 @@ def table(title: str, columns: dict[str, str], rows: Iterable[Row]) -> Table:
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions that the numbers come from."""
+    """The machine and the package versions that the results depend on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,13 +1,13 @@
-"""Results of others.
+"""Results that others reported.
 
-Those of the notebooks are read from their stored outputs, at 7333d29 of
+The notebooks' results are taken from the outputs stored in them, at commit 7333d29 of
 https://github.com/akthammomani/MAXELLA-APP-Movies-Tensorflow-Recommenders-TFRS. Their top-k metric is unfiltered, and
 counts ties as hits. The two-tower and ranking notebooks split a data set that is read in a new order every time, so
-that most of their test ratings were trained on; the joint and DCN ones read a CSV file, whose split does not overlap,
-and which holds 1,000,085 ratings under 3,619 titles.
+most of their test ratings were also trained on. The joint and DCN notebooks read a CSV file instead, so their splits do
+not overlap; the file holds 1,000,085 ratings under 3,619 titles.
 
-Those on other splits are from drawings of the authors' own; sequence models count movies of five ratings or more
-(3,416), and none of the others.
+The published results are from splits that their authors made themselves. The sequence models use only the 3,416 movies
+that have five ratings or more.
 """
 
 _OVERLAP = "as reported, test overlaps train"
@@ -42,15 +42,15 @@ NOTEBOOKS: dict[str, dict[str, float]] = {
     f"notebooks' DCN ({_OWN_CSV})": {"rmse": 1.0354},
 }
 
-# AutoRec (Sedhain et al. 2015, https://doi.org/10.1145/2740908.2742726), whose poster has biased MF, and GLocal-K (Han
-# et al. 2021, https://arxiv.org/abs/2108.12184).
+# Biased MF and I-AutoRec are from the AutoRec poster (Sedhain et al. 2015, https://doi.org/10.1145/2740908.2742726),
+# GLocal-K from Han et al. 2021 (https://arxiv.org/abs/2108.12184).
 RANDOM_90: dict[str, dict[str, float]] = {
     "biased MF, as published": {"rmse": 0.845},
     "I-AutoRec, as published": {"rmse": 0.831},
     "GLocal-K, as published": {"rmse": 0.8227, "mae": 0.6421},
 }
 
-# Both from the README of https://github.com/asash/gSASRec-pytorch (Petrov & Macdonald 2023,
+# Both rows are from the README of https://github.com/asash/gSASRec-pytorch (Petrov & Macdonald 2023,
 # https://arxiv.org/abs/2308.07192).
 LEAVE_LAST_OUT: dict[str, dict[str, float]] = {
     "SASRec, as published": {

@@ -1,4 +1,4 @@
-"""Measured results on disk, each written when it is there, so that a run that was killed goes on where it was."""
+"""Keeps measured results on disk, each written as soon as it is there, so that a killed benchmark can continue."""
 
 import hashlib
 import json
@@ -10,24 +10,27 @@ from typing import Any
 from benchmarks.report import Run
 from pipeline.source import fingerprint
 
-_CODE = ("benchmarks", "components", "trainers", "transform")
+_FINGERPRINTED_PACKAGES = ("benchmarks", "components", "trainers", "transform")
 
 
 class Results:
-    """Runs by what they are of: its parts, the settings and the project's code."""
+    """A cache of runs; the key of a run is a hash of what it depends on and of the project's code."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._code = fingerprint(*_CODE)
+        self._code_fingerprint = fingerprint(*_FINGERPRINTED_PACKAGES)
 
     def get(self, parts: dict[str, Any], measure: Callable[[], Run]) -> tuple[Run, bool]:
-        """The run that is kept, else what `measure` gives; and whether it was kept.
+        """Returns the cached run, or measures and caches it.
 
         Args:
-          parts: what it is of; JSON.
-          measure: is called where it has not been measured.
+          parts: everything that the run depends on, besides the code; written as JSON.
+          measure: measures the run; called only if the run is not cached.
+
+        Returns:
+          The run, and whether it was cached.
         """
-        key = hashlib.sha256(json.dumps([self._code, parts], sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps([self._code_fingerprint, parts], sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{key}.json"
         if path.exists():
             document = json.loads(path.read_text())
@@ -36,7 +39,7 @@ class Results:
         run = measure()
         run = Run(run.metrics, {**run.details, "seconds": round(time.monotonic() - started, 1)}, run.subsets)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Written under another name first, so that a file that was cut short is never taken for a result.
+        # Written under another name first, so that a file cut short by an interruption is never taken for a result.
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_text(json.dumps({"of": parts, "run": vars(run)}, indent=2) + "\n")
         unfinished.rename(path)

@@ -1,4 +1,4 @@
-"""What the machine could do, and what a training step asks of it (Williams et al. 2009).
+"""Roofline model (Williams et al. 2009): the limits of the machine, and the operations and bytes of a training step.
 
 https://doi.org/10.1145/1498765.1498785
 """
@@ -16,17 +16,17 @@ import tensorflow as tf
 from trainers.datasets import Arrays
 
 _FLOAT_BYTES = 4
-# Adam's dense update reads a weight, its gradient and its two moments, writes all but the gradient, and takes some
-# dozen operations.
+# For each weight, Adam's dense update reads 4 values (the weight, its gradient and two moments), writes 3 (all but the
+# gradient), and takes about a dozen operations.
 _ADAM_TRANSFERS, _ADAM_FLOPS = 7, 12
 _MATRIX_PRODUCTS = ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
-# Operations that move no memory: views, metadata, or constants.
-_FREE = {
+# Operations that move no data: views, metadata, or reads without a copy.
+_FREE_OPERATIONS = {
     *("Const", "Identity", "Reshape", "Shape", "ShapeN", "ExpandDims", "Squeeze", "Placeholder", "ReadVariableOp"),
     *("StopGradient", "NoOp", "BroadcastGradientArgs", "StridedSlice", "Assert", "PreventGradient", "IdentityN"),
 }
-# Operations that read and write memory, without arithmetic.
-_COPIES = {
+# Operations that read and write data but do no arithmetic.
+_COPY_OPERATIONS = {
     *("Cast", "ConcatV2", "Fill", "GatherV2", "Pad", "ResourceGather", "Slice", "StridedSliceGrad", "Tile"),
     *("Transpose", "ZerosLike", "OnesLike", "Pack", "SelectV2", "BroadcastTo"),
 }
@@ -34,11 +34,12 @@ _COPIES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training step takes.
+    """What a training step, or an operation of it, asks of the machine.
 
     Attributes:
-      flops: floating-point operations.
-      bytes: moved, if each operation reads its inputs from memory and writes its outputs there: caches spare some.
+      flops: number of floating-point operations.
+      bytes: bytes moved, assuming that each operation reads its inputs from memory and writes its outputs there. This
+        is an upper bound, because caches avoid some of these transfers.
     """
 
     flops: float
@@ -46,7 +47,7 @@ class Cost:
 
     @property
     def intensity(self) -> float:
-        """Operations a byte."""
+        """Arithmetic intensity: floating-point operations per byte moved."""
         return self.flops / self.bytes
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -55,42 +56,42 @@ class Cost:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine can do at most.
+    """The peak performance of a machine.
 
     Attributes:
-      flops: float32 operations a second, in matrix products.
-      bandwidth: bytes a second, to and from memory.
+      flops: float32 operations per second in matrix products.
+      bandwidth: bytes per second to and from memory.
     """
 
     flops: float
     bandwidth: float
 
     def roof(self, intensity: float) -> float:
-        """Operations a second that are possible with so many of them a byte."""
+        """Highest possible operations per second of a program with this arithmetic intensity (operations per byte)."""
         return min(self.flops, intensity * self.bandwidth)
 
 
 def measure_limits(sizes: Sequence[int] = (512, 1024, 2048), floats: int = 2**26, repeats: int = 5) -> Limits:
-    """The best of several tries.
+    """Measures the limits of this machine; each is the best of several tries.
 
     Args:
-      sizes: rows and columns of the matrices to multiply.
+      sizes: numbers of rows and columns of the square matrices to multiply.
       floats: length of the arrays to add; they should not fit into the caches.
-      repeats: tries.
+      repeats: number of tries for each.
     """
     return Limits(
-        flops=max(2 * size**3 / _fastest(_product(size), repeats) for size in sizes),
-        bandwidth=3 * floats * _FLOAT_BYTES / _fastest(_sum(floats), repeats),
+        flops=max(2 * size**3 / _fastest(_matrix_product(size), repeats) for size in sizes),
+        bandwidth=3 * floats * _FLOAT_BYTES / _fastest(_array_sum(floats), repeats),
     )
 
 
-def _product(size: int) -> Callable[[], object]:
+def _matrix_product(size: int) -> Callable[[], object]:
     a, b = tf.random.uniform([size, size]), tf.random.uniform([size, size])
     return lambda: tf.matmul(a, b).numpy()
 
 
-def _sum(floats: int) -> Callable[[], object]:
-    """STREAM's add, in one thread a core: NumPy releases the interpreter's lock."""
+def _array_sum(floats: int) -> Callable[[], object]:
+    """The add kernel of the STREAM benchmark with one thread per core; NumPy releases the interpreter's lock."""
     threads = os.cpu_count() or 1
     a, b, c = (np.array_split(np.ones(floats, np.float32), threads) for _ in range(3))
     pool = ThreadPoolExecutor(threads)
@@ -108,14 +109,14 @@ def _fastest(work: Callable[[], object], repeats: int) -> float:
 
 
 def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
-    """Of a step of the project's loop: the loss, its gradient and Adam's update of all weights.
+    """Cost of a step of the project's training loop: the loss, its gradient and Adam's update of all weights.
 
     Args:
       model: a model of the project.
       rows: transformed features, [rows, ...] by name.
-      batch_size: rows of a step.
+      batch_size: number of rows in a step.
     """
-    # One call makes the weights, which should not happen while a graph is traced.
+    # Keras creates the weights in the first call, which must not be the tracing of the graph below.
     model.compute_loss({name: tf.constant(values[:1]) for name, values in rows.items()})
 
     @tf.function
@@ -132,12 +133,16 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
 
 
 def weight_count(model: tf.keras.Model) -> int:
-    """Number of trained weights of a model that has made a prediction."""
+    """Number of trainable weights of a model; their layers create them in the model's first call."""
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
 def graph_cost(graph: tf.Graph) -> Cost:
-    """Of all operations of a graph whose shapes are known; one operation is counted for each number computed."""
+    """Cost of all operations of a graph; the shapes of its tensors must be known.
+
+    An operation other than a copy or a matrix product counts as one floating-point operation for each value of its
+    outputs or of its largest input, whichever are more.
+    """
     cost = Cost(0, 0)
     for operation in graph.get_operations():
         cost += _operation_cost(operation)
@@ -145,21 +150,21 @@ def graph_cost(graph: tf.Graph) -> Cost:
 
 
 def _operation_cost(operation: tf.Operation) -> Cost:
-    if operation.type in _FREE:
+    if operation.type in _FREE_OPERATIONS:
         return Cost(0, 0)
-    written = sum(map(_size, operation.outputs))
+    written = sum(map(_value_count, operation.outputs))
     moved = sum(_bytes(tensor) for tensor in operation.outputs)
-    if operation.type in _COPIES:
+    if operation.type in _COPY_OPERATIONS:
         return Cost(0, 2 * moved)
     moved += sum(_bytes(tensor) for tensor in operation.inputs)
     if operation.type in _MATRIX_PRODUCTS:
-        return Cost(2 * written * _contracted(operation), moved)
-    read = max((_size(tensor) for tensor in operation.inputs), default=0)
+        return Cost(2 * written * _summed_products(operation), moved)
+    read = max((_value_count(tensor) for tensor in operation.inputs), default=0)
     return Cost(max(written, read), moved)
 
 
-def _contracted(operation: tf.Operation) -> float:
-    """Products that are added up for one number of the result."""
+def _summed_products(operation: tf.Operation) -> float:
+    """Number of products that are summed for one value of a matrix product's result."""
     if operation.type == "Einsum":
         inputs, output = operation.get_attr("equation").decode().split("->")
         sizes = {
@@ -172,9 +177,9 @@ def _contracted(operation: tf.Operation) -> float:
     return operation.inputs[0].shape[-2 if transposed else -1] or 0
 
 
-def _size(tensor: tf.Tensor) -> int:
+def _value_count(tensor: tf.Tensor) -> int:
     return tensor.shape.num_elements() or 0
 
 
 def _bytes(tensor: tf.Tensor) -> int:
-    return _size(tensor) * tensor.dtype.size
+    return _value_count(tensor) * tensor.dtype.size

@@ -1,4 +1,4 @@
-"""How cost grows with the number of rows: a fixed part, a part for each row, and how even the cost of a row is."""
+"""Describes how cost grows with the number of rows: fixed cost, cost per row, and how much the latter varies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scaling:
-    """A line through the costs of several sizes.
+    """A line fitted to the costs of several sizes.
 
     Attributes:
-      fixed: seconds that any size takes.
-      per_row: seconds for each row beyond that.
-      ratio: cost of a row, fixed part included, where it is largest over where it is smallest.
-      ratio_beyond_fixed: the same without the fixed part.
+      fixed: seconds that every size takes.
+      per_row: further seconds for each row.
+      ratio: largest cost per row of any size, divided by the smallest; the fixed part is included.
+      ratio_beyond_fixed: the same ratio without the fixed part.
     """
 
     fixed: float
@@ -26,12 +26,12 @@ class Scaling:
 def fit_scaling(rows: Sequence[int], seconds: Sequence[float]) -> Scaling | None:
     """Fits seconds = fixed + per_row x rows; None with fewer than two different sizes.
 
-    Least squares of the relative errors: the error of a measurement grows with it, and the largest size alone would
-    otherwise decide. The fixed part is at least 0.
+    The fit minimises the squared relative errors, because the error of a measurement grows with its size; with absolute
+    errors, the largest size alone would determine the line. The fixed part is at least 0.
 
     Args:
-      rows: the sizes.
-      seconds: their costs.
+      rows: number of rows of each size.
+      seconds: cost of each size.
     """
     if len(set(rows)) < 2:
         return None
@@ -40,10 +40,10 @@ def fit_scaling(rows: Sequence[int], seconds: Sequence[float]) -> Scaling | None
     (fixed, per_row), *_ = np.linalg.lstsq(design, np.ones_like(costs))
     if fixed < 0:
         fixed, per_row = 0.0, (sizes / costs).sum() / np.square(sizes / costs).sum()
-    each, beyond = costs / sizes, (costs - fixed) / sizes
+    cost_per_row, beyond_fixed = costs / sizes, (costs - fixed) / sizes
     return Scaling(
         fixed=float(fixed),
         per_row=float(per_row),
-        ratio=float(each.max() / each.min()),
-        ratio_beyond_fixed=float(beyond.max() / beyond.min()) if beyond.min() > 0 else float("inf"),
+        ratio=float(cost_per_row.max() / cost_per_row.min()),
+        ratio_beyond_fixed=float(beyond_fixed.max() / beyond_fixed.min()) if beyond_fixed.min() > 0 else float("inf"),
     )

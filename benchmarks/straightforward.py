@@ -1,9 +1,9 @@
-"""The data components written the straightforward way, as TFX's guides show it; measured beside the pipeline's own.
+"""The data components written the straightforward way, as in TFX's guides; compared with the pipeline's own.
 
-A custom ExampleGen on Beam: files are read line by line, ratings grouped by user, and a Python loop builds a history
-and a `tf.train.Example` for each; then the stock StatisticsGen and Transform with their defaults, on the schema of what
-the data hold and the pipeline's `preprocessing_fn`. Rows, features and splits are those of `MovieLensExampleGen`, for a
-random split.
+A custom ExampleGen on Beam reads the files line by line and groups the ratings by user; a Python loop builds a history
+and a `tf.train.Example` for each rating. The stock StatisticsGen and Transform follow with their defaults; they get a
+schema of the features in the data, and the pipeline's `preprocessing_fn`. Rows, features and splits are those of
+`MovieLensExampleGen` for a random split.
 
 The guide: https://www.tensorflow.org/tfx/guide/examplegen#custom_examplegen
 """
@@ -38,7 +38,7 @@ _CONFIG = DataConfig()
 
 
 class Rating(NamedTuple):
-    """A row of ratings.dat without its user."""
+    """A row of ratings.dat without its user_id."""
 
     movie_id: int
     rating: float
@@ -46,16 +46,20 @@ class Rating(NamedTuple):
 
 
 class Executor(BaseExampleGenExecutor):
-    """Reads the raw files with Beam; the base class shuffles and writes what comes of it."""
+    """Reads the raw files with Beam; the base class shuffles and writes the examples."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
-        """Ratings as (place of the split in SPLITS, `tf.train.Example`)."""
+        """The transform that reads ratings as pairs (position of the split in SPLITS, `tf.train.Example`)."""
         return _ratings_to_examples
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: Features
     ) -> dict[str, beam.pvalue.PCollection]:
-        """The splits: three of ratings, whose split decides on their histories, and the movies."""
+        """The three splits of the ratings, and the movies.
+
+        The base class would split examples by a hash, but a rating's split must be known before its history is built:
+        histories hold only train ratings.
+        """
         folder = exec_properties["input_base"]
         movies = _read_movies(pipeline, folder)
         to_examples = self.GetInputSourceToExamplePTransform()
@@ -87,11 +91,11 @@ def _read_movies(pipeline: beam.Pipeline, folder: str) -> beam.pvalue.PCollectio
         lines = pipeline | "ReadCredits" >> beam.io.ReadFromText(f"{folder}/{CREDITS_FILE}", skip_header_lines=1)
     else:
         lines = pipeline | "NoCredits" >> beam.Create([], reshuffle=False)
-    known = lines | "ParseCredits" >> beam.Map(parse_credits)
+    movie_credits = lines | "ParseCredits" >> beam.Map(parse_credits)
     return (
         pipeline
         | "ReadMovies" >> _read(folder, MOVIES_FILE)
-        | "ParseMovies" >> beam.Map(parse_movie, beam.pvalue.AsDict(known))
+        | "ParseMovies" >> beam.Map(parse_movie, beam.pvalue.AsDict(movie_credits))
     )
 
 
@@ -104,27 +108,27 @@ def _fields(line: bytes) -> list[str]:
 
 
 def parse_user(line: bytes) -> tuple[int, Features]:
-    """A user's features by user_id."""
+    """Returns (user_id, features of the user)."""
     user_id, gender, age, occupation, zip_code = _fields(line)
     features = {"gender": gender, "age": int(age), "occupation": int(occupation), "zip_code": zip_code}
     return int(user_id), {"user_id": int(user_id), **features}
 
 
 def parse_credits(line: str) -> tuple[int, Features]:
-    """A movie's director and star by movie_id, where known."""
+    """Returns (movie_id, director and star of the movie, as far as they are known)."""
     ((movie_id, director, star),) = csv.reader([line])
     return int(movie_id), {name: text for name, text in (("director", director), ("star", star)) if text}
 
 
-def parse_movie(line: bytes, known: dict[int, Features]) -> tuple[int, Features]:
-    """A movie's features by movie_id."""
+def parse_movie(line: bytes, movie_credits: dict[int, Features]) -> tuple[int, Features]:
+    """Returns (movie_id, features of the movie); the features include its entry in `movie_credits`."""
     movie_id, title, genres = _fields(line)
     features = {"title": title, "release_year": int(title[-5:-1]), "genres": genres.split("|")}
-    return int(movie_id), {"movie_id": int(movie_id), **features, **known.get(int(movie_id), {})}
+    return int(movie_id), {"movie_id": int(movie_id), **features, **movie_credits.get(int(movie_id), {})}
 
 
 def parse_rating(line: bytes) -> tuple[int, Rating]:
-    """A rating by user_id."""
+    """Returns (user_id, rating)."""
     user_id, movie_id, rating, timestamp = _fields(line)
     return int(user_id), Rating(int(movie_id), float(rating), int(timestamp))
 
@@ -132,14 +136,22 @@ def parse_rating(line: bytes) -> tuple[int, Rating]:
 def examples_of_user(
     element: tuple[int, Iterable[Rating]], users: dict[int, Features], movies: dict[int, Features]
 ) -> Iterator[tuple[int, tf.train.Example]]:
-    """A user's rows with their splits; histories and seen movies are the user's train ratings."""
+    """Yields (position of the split, example) for each rating of a user.
+
+    Histories and seen movies are taken from the user's train ratings.
+
+    Args:
+      element: user_id and ratings of the user.
+      users: features by user_id.
+      movies: features by movie_id.
+    """
     user_id, ratings = element[0], sorted(element[1], key=lambda rating: rating.timestamp)
     movie_ids, times = (np.array(column) for column in ([r.movie_id for r in ratings], [r.timestamp for r in ratings]))
     splits = assign_splits(np.full(len(ratings), user_id), movie_ids, times, _CONFIG.split).tolist()
     train = [rating for rating, split in zip(ratings, splits, strict=True) if split == TRAIN]
-    earlier = 0
+    train_before = 0
     for rating, split in zip(ratings, splits, strict=True):
-        history = train[max(0, earlier - _CONFIG.history_length) : earlier]
+        history = train[max(0, train_before - _CONFIG.history_length) : train_before]
         features = {
             **users[user_id],
             **movies[rating.movie_id],
@@ -149,14 +161,14 @@ def examples_of_user(
             "history_ratings": [past.rating for past in history],
         }
         if split == TRAIN:
-            earlier += 1
+            train_before += 1
         else:
             features["seen_movie_ids"] = [past.movie_id for past in train]
         yield split, make_example(features)
 
 
 def make_example(features: Features) -> tf.train.Example:
-    """Features as a `tf.train.Example`; without those that are empty lists."""
+    """Returns the features as a `tf.train.Example`, without those that are empty lists."""
     example = tf.train.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
@@ -173,7 +185,7 @@ def make_example(features: Features) -> tf.train.Example:
 
 
 def example_gen(data: Path) -> BaseNode:
-    """The custom ExampleGen, on a folder of raw files."""
+    """Returns the custom ExampleGen for a folder of raw files."""
     splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in (*SPLITS, MOVIES)]
     return FileBasedExampleGen(
         input_base=str(data),
@@ -195,15 +207,15 @@ def _write_schema(data: Path, root: Path) -> str:
 
 
 def straightforward_pipeline(data: Path, root: Path) -> tfx.dsl.Pipeline:
-    """From the raw files to the transformed examples.
+    """Returns the pipeline from the raw files to the transformed examples.
 
     Args:
       data: folder of the raw files.
-      root: where artifacts and metadata go.
+      root: folder for artifacts and metadata.
     """
     examples = example_gen(data)
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
-    # SchemaGen would mark features that the movies lack as deprecated, and Transform would not read them.
+    # Not SchemaGen: it would mark features that the movies split lacks as deprecated, and they would not be read.
     schema = tfx.components.ImportSchemaGen(schema_file=_write_schema(data, root))
     transform = tfx.components.Transform(
         examples=examples.outputs["examples"],

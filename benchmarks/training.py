@@ -1,4 +1,4 @@
-"""Prints how fast the project and the notebooks train: `python -m benchmarks.training --data DIR`."""
+"""Measures how fast the project's and the notebooks' loops train: `python -m benchmarks.training --data DIR`."""
 
 import json
 from dataclasses import asdict
@@ -12,20 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.dataset import divide
-from benchmarks.looks import seconds_to, watch
-from benchmarks.loops import NOTEBOOK_LOOPS, OURS, TASKS, Material, build, throughput
+from benchmarks.dataset import split_ratings
+from benchmarks.looks import record_recalls, seconds_to_recall
+from benchmarks.loops import NOTEBOOK_LOOP_OPTIONS, PIPELINE_LOOP, TASKS, TrainingData, build, throughput
 from benchmarks.notebooks import BATCH_SIZE
 from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Preset, parse_names
 from benchmarks.report import machine
 from benchmarks.roofline import Limits, measure_limits, step_cost, weight_count
-from benchmarks.transformed import transformed
+from benchmarks.transformed import load_transformed
 from components.data.raw_files import DataError, read_movielens
 from components.ingestion.splits import SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers.hyperparameters import RetrievalHyperparameters
 
-# Wider than any table, since rich would wrap a table that does not fit, and wrapped Markdown is not a table any more.
+# Wide enough that no table wraps: a wrapped line would break a Markdown table.
 _WIDTH = 400
 
 _progress = Console(stderr=True)
@@ -40,50 +40,63 @@ def main(
     ] = ",".join(TASKS),
     config: Preset = "ml1m",
     overrides: Overrides = None,
-    examples: Annotated[int, typer.Option(help="Ratings that each loop trains on in a round.", min=1)] = 65_536,
-    rounds: Annotated[int, typer.Option(help="Rounds in which the loops take turns, after one to warm up.", min=1)] = 5,
+    examples: Annotated[
+        int, typer.Option(help="Number of ratings that each loop trains on in a round.", min=1)
+    ] = 65_536,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds in which the loops take turns, after a warm-up round.", min=1)
+    ] = 5,
     batch_size: Annotated[int, typer.Option(help="Batch size of the notebooks' loops.", min=1)] = BATCH_SIZE,
     target: Annotated[
         list[float] | None,
         typer.Option(
-            help="Filtered recall@10 on the eval split that is to be reached, beside the notebooks' best. Repeatable; "
-            "0.1, a little more than EASE's, where none is given."
+            help="Filtered recall@10 on the eval split to measure the training time to, besides the notebooks' best. "
+            "Repeatable; by default 0.1, a little more than EASE reaches."
         ),
     ] = None,
     part: Annotated[
         float, typer.Option(help="Share of the train ratings between two measurements of recall.", min=0.001, max=1)
     ] = 0.1,
     max_seconds: Annotated[
-        float, typer.Option(help="Training for a target ends after that long; 0 leaves the targets out.", min=0)
+        float,
+        typer.Option(
+            help="Training time in seconds after which a loop stops trying for a target; 0 skips the targets.", min=0
+        ),
     ] = 600,
     json_path: JsonPath = None,
 ) -> None:
-    """Measures examples a second, seconds to a quality, and how much of what the machine can do is used.
+    """Measures examples per second, seconds to a given recall, and the share of the machine's limits that is reached.
 
-    The project's retriever and joint model are trained by the project's loop, the notebooks' by theirs: `model.fit`,
-    with top-k metrics over all movies computed in every step, and without them. The models are not alike.
+    The project's loop trains the project's retrieval and joint models. The notebooks' loop (`model.fit`) trains the
+    notebooks' models, with top-k metrics over all movies computed in every step and without them. The models differ.
     """
     try:
         models = load_config(config, overrides).models
         tasks = {name: getattr(models, name).model_copy(update={"seed": seed}) for name in parse_names(only, TASKS)}
         split = SplitConfig(seed=seed)
-        ratings = divide(read_movielens(data), split)
-        ready = transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
+        ratings = split_ratings(read_movielens(data), split)
+        ready = load_transformed(data, cache, split, lambda node: _progress.print(node, markup=False))
     except (ConfigError, DataError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    material, limits = Material(ready.splits, ratings), measure_limits()
+    training_data, limits = TrainingData(ready.splits, ratings), measure_limits()
     document: dict[str, Any] = {"machine": machine(), "limits": asdict(limits), "tasks": {}}
     for name, hparams in tasks.items():
-        speeds = throughput(TASKS[name], material, hparams, examples, rounds, batch_size)
+        speeds = throughput(TASKS[name], training_data, hparams, examples, rounds, batch_size)
         result = {"config": hparams.model_dump(), "notebook": asdict(TASKS[name].notebook) | {"batch_size": batch_size}}
-        result |= _speed(speeds) | {"roofline": _roofline(name, material, hparams, limits, speeds[OURS])}
+        result |= _compare_speeds(speeds) | {
+            "roofline": _roofline(name, training_data, hparams, limits, speeds[PIPELINE_LOOP])
+        }
         _progress.print(f"{name}: examples a second {result['examples_per_second']}", markup=False)
         if max_seconds:
-            looks, best = watch(TASKS[name], material, hparams, target or [0.1], part, max_seconds, batch_size)
-            result["looks"] = {loop: [asdict(look) for look in each] for loop, each in looks.items()}
+            recalls, best = record_recalls(
+                TASKS[name], training_data, hparams, target or [0.1], part, max_seconds, batch_size
+            )
+            result["looks"] = {
+                loop: [asdict(measurement) for measurement in measurements] for loop, measurements in recalls.items()
+            }
             result["seconds_to"] = {
-                level: {loop: seconds_to(each, level) for loop, each in looks.items()}
+                level: {loop: seconds_to_recall(measurements, level) for loop, measurements in recalls.items()}
                 for level in sorted({best, *(target or [0.1])})
             }
             _progress.print(f"{name}: seconds to a filtered recall@10 {result['seconds_to']}", markup=False)
@@ -94,9 +107,9 @@ def main(
         json_path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _speed(speeds: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians, and how many times as fast the project is in the same round."""
-    ratios = {loop: np.divide(speeds[OURS], speeds[loop]) for loop in NOTEBOOK_LOOPS}
+def _compare_speeds(speeds: dict[str, list[float]]) -> dict[str, Any]:
+    """Median speeds, and how many times as fast as each notebook loop the project's loop is in the same round."""
+    ratios = {loop: np.divide(speeds[PIPELINE_LOOP], speeds[loop]) for loop in NOTEBOOK_LOOP_OPTIONS}
     return {
         "rounds": speeds,
         "examples_per_second": {loop: float(np.median(each)) for loop, each in speeds.items()},
@@ -108,18 +121,18 @@ def _speed(speeds: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _roofline(
-    name: str, material: Material, hparams: RetrievalHyperparameters, limits: Limits, speeds: list[float]
+    name: str, training_data: TrainingData, hparams: RetrievalHyperparameters, limits: Limits, speeds: list[float]
 ) -> dict[str, float]:
-    model = build(TASKS[name], material.splits, hparams)
-    cost = step_cost(model, material.splits.train, hparams.batch_size)
-    steps = float(np.median(speeds)) / hparams.batch_size
-    achieved, roof = steps * cost.flops, limits.roof(cost.intensity)
+    model = build(TASKS[name], training_data.splits, hparams)
+    cost = step_cost(model, training_data.splits.train, hparams.batch_size)
+    steps_per_second = float(np.median(speeds)) / hparams.batch_size
+    achieved, roof = steps_per_second * cost.flops, limits.roof(cost.intensity)
     return {
         "weights": weight_count(model),
         "flops": cost.flops,
         "bytes": cost.bytes,
         "intensity": cost.intensity,
-        "seconds": 1 / steps,
+        "seconds": 1 / steps_per_second,
         "achieved": achieved,
         "roof": roof,
         "share": achieved / roof,
@@ -151,7 +164,8 @@ def _print(document: dict[str, Any]) -> None:
 
 def _speed_table(name: str, result: dict[str, Any]) -> Table:
     table = _table(
-        f"{name}, rounds: {len(result['rounds'][OURS])}", "examples/s", f"{OURS}: times as fast", "least", "most"
+        f"{name}, rounds: {len(result['rounds'][PIPELINE_LOOP])}",
+        *("examples/s", f"{PIPELINE_LOOP}: times as fast", "least", "most"),
     )
     for loop, speed in result["examples_per_second"].items():
         ratio = result["times_as_fast"].get(loop)
@@ -166,7 +180,7 @@ def _roofline_table(name: str, result: dict[str, Any]) -> Table:
     )
     step = result["roofline"]
     table.add_row(
-        OURS,
+        PIPELINE_LOOP,
         f"{1000 * step['seconds']:.0f}",
         *(f"{step[key] / 1e9:.2f}" for key in ("flops", "bytes")),
         f"{step['intensity']:.1f}",
@@ -178,14 +192,16 @@ def _roofline_table(name: str, result: dict[str, Any]) -> Table:
 
 def _quality_table(name: str, result: dict[str, Any]) -> Table:
     levels = result.get("seconds_to", {})
-    table = _table(f"{name}, training", *(f"s to recall@10 {level:g}" for level in levels), "at last", "after s")
-    for loop, looks in result.get("looks", {}).items():
+    table = _table(
+        f"{name}, training", *(f"s to recall@10 {level:g}" for level in levels), "final recall@10", "s in all"
+    )
+    for loop, measurements in result.get("looks", {}).items():
         reached = [seconds[loop] for seconds in levels.values()]
         table.add_row(
             loop,
             *("-" if seconds is None else f"{seconds:.1f}" for seconds in reached),
-            f"{looks[-1]['recall']:.4f}",
-            f"{looks[-1]['seconds']:.1f}",
+            f"{measurements[-1]['recall']:.4f}",
+            f"{measurements[-1]['seconds']:.1f}",
         )
     return table
 

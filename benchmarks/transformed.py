@@ -1,4 +1,4 @@
-"""What the pipeline's own data components make of MovieLens, for methods that need features: made once, then kept."""
+"""Runs the pipeline's data components on MovieLens, for methods that need features, and caches their output."""
 
 import hashlib
 import logging
@@ -22,20 +22,20 @@ from pipeline.source import fingerprint
 from trainers.datasets import Arrays, Splits, read_splits, with_int32_indices, without_autotuning
 from transform.features import MOVIE_ID, SEEN_MOVIES, USER_ID, vocabulary_name
 
-_TRAINED = ("train", "movies")
-_DONE, _TEST = "done", "test.npz"
+_TRAIN_SPLITS = ("train", "movies")
+_DONE_FILE, _TEST_FILE = "done", "test.npz"
 _SEEN_COUNTS = "seen_counts"
 _BATCH = 4096
 
 
 @dataclass(frozen=True)
 class Transformed:
-    """The splits.
+    """Transformed features of all splits.
 
     Attributes:
-      splits: as a Trainer reads them.
-      test: the test rows, as an exported model's Transform graph makes them: [rows, ...] by name.
-      test_users: int64 [rows], their users as the files have them, which the graph knows from train only.
+      splits: the train and eval rows, as a Trainer reads them.
+      test: the test rows, transformed by the Transform graph as in an exported model: [rows, ...] by name.
+      test_users: int64 [rows], the user_id of each test row; `test` has an index only for users who are in train.
       seen: for each test row, indices of the movies that filtered metrics leave out.
     """
 
@@ -45,49 +45,51 @@ class Transformed:
     seen: Ragged
 
     def seen_pairs(self, start: int, end: int) -> np.ndarray:
-        """Of some test rows: int64 [seen_pairs, 2] of row, from `start`, and movie index."""
+        """Seen movies of the test rows `start` to `end`: int64 [pairs, 2] of row, from `start`, and movie index."""
         offsets = self.seen.offsets[start : end + 1]
         rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         return np.stack([rows, self.seen.values[offsets[0] : offsets[-1]]], axis=1)
 
 
-def transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[str], None]) -> Transformed:
-    """Runs ExampleGen to Transform in this process, or takes what an earlier call left.
+def load_transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[str], None]) -> Transformed:
+    """Runs ExampleGen to Transform in this process, or reads the cached output of an earlier call.
 
     Args:
       data: folder of the raw files.
-      cache: folder for what is kept, one folder in it for each split, state of the files and state of the code.
+      cache: folder of the cache; has a folder for each combination of split, contents of the raw files and code.
       split: the split of the ratings.
-      on_node: is called with the name of each component that starts.
+      on_node: called with the name of each component that starts.
     """
-    # TFX logs every artifact at level INFO.
+    # At level INFO, TFX logs every artifact.
     logging.getLogger("absl").setLevel(logging.WARNING)
-    root = cache / _key(data, split)
-    if not (root / _DONE).exists():
+    root = cache / _cache_key(data, split)
+    if not (root / _DONE_FILE).exists():
         root.mkdir(parents=True, exist_ok=True)
         config = Config(name="data", data=DataConfig(split=split))
         run_pipeline(data_pipeline(data, root, config), "local", _NodeReporter(on_node))
     splits = read_splits(
         FnArgs(
-            transform_graph_path=_output(root, "Transform/transform_graph"),
-            train_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-{name}/*" for name in _TRAINED],
-            eval_files=[f"{_output(root, 'Transform/transformed_examples')}/Split-eval/*"],
+            transform_graph_path=_output_folder(root, "Transform/transform_graph"),
+            train_files=[
+                f"{_output_folder(root, 'Transform/transformed_examples')}/Split-{name}/*" for name in _TRAIN_SPLITS
+            ],
+            eval_files=[f"{_output_folder(root, 'Transform/transformed_examples')}/Split-eval/*"],
         )
     )
-    if not (root / _TEST).exists():
-        test = _test_rows(f"{_output(root, 'MovieLensExampleGen/examples')}/Split-test/*", splits)
-        # Written under another name first, so that a file that was cut short is never taken for a whole one.
-        np.savez(root / f"unfinished-{_TEST}", allow_pickle=False, **test)
-        (root / f"unfinished-{_TEST}").rename(root / _TEST)
-    (root / _DONE).touch()
-    with np.load(root / _TEST) as file:
+    if not (root / _TEST_FILE).exists():
+        test = _test_rows(f"{_output_folder(root, 'MovieLensExampleGen/examples')}/Split-test/*", splits)
+        # Written under another name first, so that a file cut short by an interruption is never read.
+        np.savez(root / f"unfinished-{_TEST_FILE}", allow_pickle=False, **test)
+        (root / f"unfinished-{_TEST_FILE}").rename(root / _TEST_FILE)
+    (root / _DONE_FILE).touch()
+    with np.load(root / _TEST_FILE) as file:
         test = dict(file)
     seen = Ragged(np.cumsum([0, *test.pop(_SEEN_COUNTS)]), test.pop(SEEN_MOVIES))
     return Transformed(splits, test, test.pop(USER_ID), seen)
 
 
 class _NodeReporter:
-    """Implements `pipeline.nodes.Observer`."""
+    """Reports each node that starts; implements `pipeline.local.nodes.Observer`."""
 
     def __init__(self, on_node: Callable[[str], None]):
         self._on_node = on_node
@@ -99,7 +101,7 @@ class _NodeReporter:
         del node
 
 
-def _key(data: Path, split: SplitConfig) -> str:
+def _cache_key(data: Path, split: SplitConfig) -> str:
     digest = hashlib.sha256(fingerprint("components", "transform").encode())
     for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE):
         digest.update((data / name).read_bytes() if (data / name).exists() else b"")
@@ -107,8 +109,8 @@ def _key(data: Path, split: SplitConfig) -> str:
     return f"{split.strategy}-seed{split.seed}-{digest.hexdigest()[:12]}"
 
 
-def _output(root: Path, output: str) -> str:
-    """The folder of an output; of several runs, of which only the last one can have come to its end, the latest."""
+def _output_folder(root: Path, output: str) -> str:
+    """The folder of an output. After interrupted runs there may be several; only the latest can be complete."""
     return str(max((root / output).iterdir(), key=lambda folder: int(folder.name)))
 
 
@@ -136,5 +138,5 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
         {name: values.numpy() for name, values in features(examples).items() if name in wanted} for examples in records
     ]
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    # Indices begin with 1; 0 stands for what is in no vocabulary.
+    # Indices start at 1. A movie that is not in the vocabulary has -1 from `get_indexer`, and so becomes 0.
     return rows | {SEEN_MOVIES: movies.get_indexer(pd.Index(rows[SEEN_MOVIES])) + 1}

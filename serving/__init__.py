@@ -1,1 +1,1 @@
-"""Serving: a local model server that speaks TensorFlow Serving's protocol, and its client."""
+"""A local model server that speaks TensorFlow Serving's protocol, and a client for it."""

@@ -1,4 +1,4 @@
-"""`python -m serving --models DIR`: the local model server on its own, for programs that start one."""
+"""`python -m serving --models DIR` runs the local model server; other programs start it as a child process this way."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ _EXIT_SECONDS = 10.0
 
 
 def main() -> int:
-    """Serves until it is stopped; returns the exit code."""
+    """Serves until a signal arrives; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serves the SavedModels of a folder.")
     parser.add_argument("--models", type=Path, required=True, help="folder of NAME/VERSION/saved_model.pb")
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: this machine only)")
@@ -25,13 +25,13 @@ def main() -> int:
     parser.add_argument(
         "--ready-line",
         action="store_true",
-        help="write the ports as one line of JSON to standard output when ready, and end when standard input closes",
+        help="write the ports as one line of JSON to standard output when ready, and stop when standard input closes",
     )
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if arguments.ready_line:
-        threading.Thread(target=_end_with_input, daemon=True).start()
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
     try:
         if not has_models(arguments.models):
             parser.error(f"{arguments.models} should hold models as NAME/VERSION/saved_model.pb; received none.")
@@ -57,12 +57,13 @@ def main() -> int:
     return 0
 
 
-def _end_with_input() -> None:
-    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter at its own end.
+def _stop_when_stdin_closes() -> None:
+    # Reads the file descriptor, not sys.stdin: while this thread waits in sys.stdin.read it holds the lock of its
+    # buffer, and Python aborts when it cannot get that lock on exit.
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    # If the orderly end hangs, nobody is left to notice, so the process ends itself.
+    # If the orderly shutdown hangs, no parent process is left to end this one, so it ends itself.
     threading.Event().wait(_EXIT_SECONDS)
     os._exit(1)
 

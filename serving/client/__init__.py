@@ -1,4 +1,4 @@
-"""The client of the recommender, for applications. Over REST it needs no TensorFlow; over gRPC its stubs do."""
+"""Client of the recommender for applications; over REST it needs neither TensorFlow nor TFX."""
 
 from serving.client.recommender import (
     ModelNotFoundError,

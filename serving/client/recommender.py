@@ -1,4 +1,4 @@
-"""The client of the recommender: movies for a user, or for a history of someone never seen before."""
+"""Client of the recommender: asks for movies for a known user, or for a new user with a history of rated movies."""
 
 import time
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A movie for a user.
+    """A movie that the recommender suggests.
 
     Attributes:
-      movie_id: The movie.
-      title: Its title, with the year.
-      predicted_rating: Stars that the ranking model expects, 1 to 5.
-      retrieval_score: Score of the retrieval model; comparable within one answer.
+      movie_id: Id of the movie.
+      title: Title of the movie, with its year.
+      predicted_rating: Stars that the ranking model predicts, 1 to 5.
+      retrieval_score: Score of the retrieval model; comparable only within one answer.
     """
 
     movie_id: int
@@ -60,10 +60,10 @@ class RecommenderClient:
 
     Args:
       host: Host of the server.
-      port: Its gRPC or REST port, as the transport needs.
+      port: Port of the server for the chosen transport, gRPC or REST.
       transport: "grpc", which imports TensorFlow, or "rest", which does not.
-      deadline_seconds: How long an answer may take.
-      attempts: How often a server that cannot be reached is asked.
+      deadline_seconds: Seconds within which the server must answer.
+      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
       model: Name of the recommender on the server.
     """
 
@@ -87,21 +87,21 @@ class RecommenderClient:
     def recommend(
         self, user_id: int = 0, history: Sequence[int] = (), ratings: Sequence[float] = (), k: int = 10
     ) -> list[Recommendation]:
-        """Returns the `k` best movies, best first; fewer when the model knows no more.
+        """Returns the `k` best movies, best first; fewer when the recommender finds fewer.
 
         Args:
-          user_id: The user; 0 for nobody known. Without a history, a user in training gets their own. A user who
-            is not known, without a history, gets what the model has for everybody.
-          history: Movies that the user rated, oldest first; replaces a known user's own history. Movies that are
-            not in the catalogue are passed over.
-          ratings: Their ratings, 1 to 5 (0 where unknown); all unknown when empty.
-          k: How many movies, at most as many as the recommender ranks.
+          user_id: Id of the user; 0 for an unknown user. Without `history`, the recommender uses its stored history
+            of a known user, and gives all unknown users the same movies.
+          history: Ids of movies that the user rated, oldest first; replaces the stored history of a known user. Movies
+            that are not in the catalogue are ignored.
+          ratings: Ratings of the movies in `history`, 1 to 5, or 0 where unknown; if empty, all are unknown.
+          k: Number of movies; at most as many as the recommender ranks.
 
         Raises:
-          ValueError: An argument cannot be used.
-          ServingClientError: No server answers, it has no recommender, or it refuses.
+          ValueError: An argument is out of range, or `ratings` and `history` differ in length.
+          ServingClientError: No server answers, the server has no recommender, or it rejects the request.
         """
-        _check(user_id, history, ratings, k)
+        _check_arguments(user_id, history, ratings, k)
         outputs = self._transport.predict(
             self._model,
             {
@@ -117,17 +117,17 @@ class RecommenderClient:
         rows = [
             Recommendation(int(movie_id), title.decode(), float(rating), float(score))
             for movie_id, title, rating, score in zip(*columns, strict=True)
-            # The model fills up short lists with movie id 0.
+            # The model pads a list that is too short with movie id 0.
             if movie_id != 0
         ]
         return rows[:k]
 
     def wait_until_available(self, timeout_seconds: float) -> int:
-        """Waits for the recommender, and returns its version; see `wait_until_available`."""
+        """Waits until the recommender is available, and returns its version; see the function of this name."""
         return wait_until_available(self._transport, self._model, timeout_seconds)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._transport.close()
 
     def __enter__(self) -> "RecommenderClient":
@@ -140,10 +140,10 @@ class RecommenderClient:
 
 
 def wait_until_available(transport: Transport, model: str, timeout_seconds: float) -> int:
-    """Waits until some version of a model is AVAILABLE, and returns the newest such version.
+    """Waits until any version of a model is AVAILABLE, and returns the newest such version.
 
     Raises:
-      ServingClientError: It was not in time; the message says what the last answer was.
+      ServingClientError: No version became available in time; the message contains the last answer.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -160,7 +160,7 @@ def wait_until_available(transport: Transport, model: str, timeout_seconds: floa
         time.sleep(_POLL_SECONDS)
 
 
-def _check(user_id: int, history: Sequence[int], ratings: Sequence[float], k: int) -> None:
+def _check_arguments(user_id: int, history: Sequence[int], ratings: Sequence[float], k: int) -> None:
     if not 0 <= user_id < 2**63:
         raise ValueError(f"user_id should be positive, or 0 for nobody known; received {user_id}.")
     if k < 1:

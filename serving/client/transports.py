@@ -1,4 +1,4 @@
-"""How a client reaches a model server: gRPC or REST, with the same calls and the same errors."""
+"""Connections to a model server over gRPC or REST, with the same methods and the same exceptions."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Transport(Protocol):
     """A connection to a model server."""
 
     def predict(self, model: str, inputs: Mapping[str, np.ndarray], signature_name: str = "") -> dict[str, np.ndarray]:
-        """Calls a signature of a model; arrays by name in and out, text as bytes objects."""
+        """Calls a signature of a model; takes and returns arrays by name, with text as bytes objects."""
         ...
 
     def states(self, model: str) -> dict[int, str]:
@@ -40,30 +40,30 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         ...
 
 
 class RestTransport:
-    """TensorFlow Serving's REST API; needs no TensorFlow.
+    """Connection over TensorFlow Serving's REST API; needs no TensorFlow.
 
     Args:
       host: Host of the server.
-      port: Its REST port.
-      deadline_seconds: How long an answer may take.
-      attempts: How often a server that cannot be reached, or is unavailable, is asked.
+      port: REST port of the server.
+      deadline_seconds: Seconds within which the server must answer, in each attempt.
+      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
     """
 
     def __init__(self, host: str, port: int, deadline_seconds: float, attempts: int = DEFAULT_ATTEMPTS) -> None:
         self._address = f"{host}:{port}"
         self._deadline_seconds = deadline_seconds
         self._session = requests.Session()
-        # A model server is asked directly; a proxy for the web would not reach this machine's own ports.
+        # Ignores the environment's proxy settings: a web proxy would not reach this machine's own ports.
         self._session.trust_env = False
         retry = Retry(
             total=attempts - 1,
-            # A read that timed out is not tried again, since it would be slow again. False makes urllib3 raise the
-            # timeout itself instead of a MaxRetryError.
+            # No retry after a timeout, because the next answer would be late too; False (unlike 0) re-raises the
+            # timeout itself, so that `_call` can report it as one.
             read=False,
             backoff_factor=_BACKOFF_SECONDS,
             backoff_max=_MAX_BACKOFF_SECONDS,
@@ -75,12 +75,12 @@ class RestTransport:
 
     def predict(self, model: str, inputs: Mapping[str, np.ndarray], signature_name: str = "") -> dict[str, np.ndarray]:
         """See `Transport.predict`."""
-        body: dict[str, Any] = {"inputs": {name: _json_values(array) for name, array in inputs.items()}}
+        body: dict[str, Any] = {"inputs": {name: _to_json_values(array) for name, array in inputs.items()}}
         if signature_name:
             body["signature_name"] = signature_name
         answer = self._call("POST", f"{model}:predict", json.dumps(body))["outputs"]
         outputs = answer if isinstance(answer, dict) else {"output": answer}
-        return {name: _array(values) for name, values in outputs.items()}
+        return {name: _from_json_values(values) for name, values in outputs.items()}
 
     def states(self, model: str) -> dict[int, str]:
         """See `Transport.states`."""
@@ -115,13 +115,13 @@ class RestTransport:
 
 
 class GrpcTransport:
-    """TensorFlow Serving's gRPC API; imports TensorFlow, which the stubs need.
+    """Connection over TensorFlow Serving's gRPC API; imports TensorFlow, because the gRPC stubs need it.
 
     Args:
       host: Host of the server.
-      port: Its gRPC port.
-      deadline_seconds: How long an answer may take, attempts and pauses together.
-      attempts: How often a server that cannot be reached, or is unavailable, is asked.
+      port: gRPC port of the server.
+      deadline_seconds: Seconds within which the server must answer, all attempts and pauses between them together.
+      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
     """
 
     def __init__(self, host: str, port: int, deadline_seconds: float, attempts: int = DEFAULT_ATTEMPTS) -> None:
@@ -184,13 +184,13 @@ class GrpcTransport:
             raise kind(f"The server at {self._address} refused ({code.name}): {details}") from error
 
 
-def _json_values(array: np.ndarray) -> Any:
+def _to_json_values(array: np.ndarray) -> Any:
     if array.dtype.kind in "SO":
         return np.vectorize(bytes.decode, otypes=[object])(array).tolist()
     return array.tolist()
 
 
-def _array(values: Any) -> np.ndarray:
+def _from_json_values(values: Any) -> np.ndarray:
     array = np.array(values)
     if array.dtype.kind == "U":
         return np.array([text.encode() for text in array.ravel().tolist()], dtype=object).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""A model server in a process of its own, for as long as a `with` block lasts."""
+"""Runs a model server in a child process for the duration of a `with` block."""
 
 import contextlib
 import json
@@ -17,18 +17,19 @@ _TAIL_LINES = 15
 
 
 class ServerFailed(RuntimeError):
-    """The model server did not come up; the message says why, or shows the end of what it wrote."""
+    """The model server did not start; the message says why, or shows the last lines of its log."""
 
 
 @contextlib.contextmanager
 def running_server(models: Path, *, timeout_seconds: float = 180.0) -> Iterator[tuple[int, int]]:
-    """Starts a server for the models of a folder on free ports of this machine, and stops it at the end.
+    """Starts a server for the models of a folder on free ports of this machine, and stops it when the block ends.
 
-    The server ends with this process too, however that ends: it watches its standard input, which closes with us.
+    The server also ends when this process ends in any other way, a kill included: the operating system then closes the
+    pipe to the server's standard input, which the server watches.
 
     Args:
       models: Folder of NAME/VERSION/saved_model.pb.
-      timeout_seconds: How long the models may take to become available.
+      timeout_seconds: Seconds within which the models must become available.
 
     Yields:
       The gRPC port and the REST port.
@@ -36,7 +37,7 @@ def running_server(models: Path, *, timeout_seconds: float = 180.0) -> Iterator[
     Raises:
       ServerFailed: There is no model, or the server ended or was not ready in time.
     """
-    # Runs from the folder that holds this package, so that `-m serving` means this very code.
+    # The working directory (`cwd`) is the folder that holds this package, so that `-m serving` runs this code.
     command = [sys.executable, "-m", "serving", "--models", str(Path(models).absolute()), "--ready-line"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -65,7 +66,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: IO[bytes], timeout_
             f"The model server should be ready within {timeout_seconds:.0f} s; it is not. It wrote:\n{_tail(log)}"
         ) from None
     if not line:
-        # An empty line is the end of its output: the process is ending.
+        # `readline` returns nothing only at the end of the output, so the process is ending.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
         raise ServerFailed(

@@ -1,13 +1,13 @@
-"""The one error of the serving layer: a status code of gRPC and a sentence."""
+"""The exception of the model server: a gRPC status code and a message."""
 
 import grpc
 
 
 class ServingError(Exception):
-    """A request that cannot be answered.
+    """The server cannot answer a request.
 
     Attributes:
-      code: Status code, as TensorFlow Serving would answer over gRPC.
+      code: The gRPC status code that TensorFlow Serving would answer with.
       message: What was wrong, in one sentence.
     """
 

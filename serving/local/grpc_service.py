@@ -27,9 +27,10 @@ def find_model(store: ModelStore[LoadedModel], spec: model_pb2.ModelSpec) -> Loa
     """Returns the model that a request asks for.
 
     Raises:
-      ServingError: No such model, version or version label.
+      ServingError: NOT_FOUND when there is no such model or version; INVALID_ARGUMENT when the request names no model,
+        or names a version label, which this server does not support.
     """
-    return store.get(spec.name, _version(spec))
+    return store.get(spec.name, _requested_version(spec))
 
 
 def model_metadata(
@@ -38,9 +39,9 @@ def model_metadata(
     """Returns the signatures of a model.
 
     Raises:
-      ServingError: No such model, or metadata other than `signature_def`.
+      ServingError: There is no such model, or the request asks for metadata other than `signature_def`.
     """
-    _require_spec(request)
+    _require_model_spec(request)
     if not request.metadata_field:
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
@@ -49,7 +50,7 @@ def model_metadata(
     model = find_model(store, request.model_spec)
     signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=dict(model.signature_defs))
     response = get_model_metadata_pb2.GetModelMetadataResponse()
-    response.model_spec.CopyFrom(_spec_of(model))
+    response.model_spec.CopyFrom(_model_spec(model))
     response.metadata[SIGNATURE_DEF].Pack(signatures)
     return response
 
@@ -60,12 +61,12 @@ def model_status(
     """Returns the state of one or all versions of a model.
 
     Raises:
-      ServingError: No such model or version.
+      ServingError: There is no such model or version.
     """
-    _require_spec(request)
+    _require_model_spec(request)
     version_status = get_model_status_pb2.ModelVersionStatus
     response = get_model_status_pb2.GetModelStatusResponse()
-    for status in store.status(request.model_spec.name, _version(request.model_spec)):
+    for status in store.status(request.model_spec.name, _requested_version(request.model_spec)):
         response.model_version_status.add(
             version=status.version,
             state=version_status.State.Value(status.state),
@@ -75,7 +76,10 @@ def model_status(
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the calls that need classification or regression signatures are unimplemented."""
+    """Answers Predict and GetModelMetadata; Classify, Regress and MultiInference are unimplemented.
+
+    Those three need classification or regression signatures, which the models do not have.
+    """
 
     def __init__(self, store: ModelStore[LoadedModel]) -> None:
         self._store = store
@@ -96,19 +100,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return _answer(_unimplemented("MultiInference"), request, context)
 
     def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        _require_spec(request)
+        _require_model_spec(request)
         model = find_model(self._store, request.model_spec)
         signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         inputs = {name: from_proto(name, proto) for name, proto in request.inputs.items()}
         outputs = model.predict(inputs, signature_name, request.output_filter)
         response = predict_pb2.PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
-        response.model_spec.CopyFrom(_spec_of(model))
+        response.model_spec.CopyFrom(_model_spec(model))
         response.model_spec.signature_name = signature_name
         return response
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; the set of models follows the folder and cannot be changed by a call."""
+    """Answers GetModelStatus; no call can change which models are served, because the server follows the folder."""
 
     def __init__(self, store: ModelStore[LoadedModel]) -> None:
         self._store = store
@@ -137,16 +141,16 @@ def _unimplemented(method: str) -> Callable[[Any], protobuf.Message]:
     return handler
 
 
-def _require_spec(request: Any) -> None:
+def _require_model_spec(request: Any) -> None:
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
 
 
-def _version(spec: model_pb2.ModelSpec) -> int | None:
+def _requested_version(spec: model_pb2.ModelSpec) -> int | None:
     if spec.version_label:
         raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
     return spec.version.value if spec.HasField("version") else None
 
 
-def _spec_of(model: LoadedModel) -> model_pb2.ModelSpec:
+def _model_spec(model: LoadedModel) -> model_pb2.ModelSpec:
     return model_pb2.ModelSpec(name=model.name, version={"value": model.version})

@@ -1,4 +1,4 @@
-"""JSON requests and answers of TensorFlow Serving's REST API to and from arrays.
+"""Converts JSON requests of TensorFlow Serving's REST API to arrays, and arrays to its JSON answers.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -21,7 +21,7 @@ _BYTES_SUFFIX = "_bytes"
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """Returns the JSON object in a request's body; NaN and Infinity are numbers, as in TensorFlow Serving.
+    """Returns the JSON object in a request's body; accepts NaN and Infinity as TensorFlow Serving does.
 
     Raises:
       ServingError: INVALID_ARGUMENT when the body is not a JSON object, or `signature_name` is not a string.
@@ -51,10 +51,11 @@ def read_inputs(
       infos: Inputs of the signature, by name.
 
     Returns:
-      Arrays by input name, and the format in which the answer is due.
+      Arrays by input name, and the format for the answer: "row" for `instances`, "columnar" for `inputs`.
 
     Raises:
-      ServingError: INVALID_ARGUMENT, saying which value cannot be used.
+      ServingError: INVALID_ARGUMENT when a value does not fit the signature; UNIMPLEMENTED when the signature has an
+        input type that this server cannot read from JSON.
     """
     infos = dict(sorted(infos.items()))
     if "instances" in document and "inputs" in document:
@@ -70,10 +71,11 @@ def read_inputs(
 
 
 def write_outputs(outputs: Mapping[str, np.ndarray], answer_format: Format) -> dict[str, Any]:
-    """Returns the answer to a `:predict` request; the name of a single output is left out.
+    """Returns the answer to a `:predict` request; if there is a single output, its name is left out.
 
     Raises:
-      ServingError: INVALID_ARGUMENT when outputs without a common first dimension are asked for in rows.
+      ServingError: INVALID_ARGUMENT when the format is "row" and the outputs have no common first dimension, or when
+        text is not UTF-8.
     """
     columns = {name: _to_json(name, array) for name, array in outputs.items()}
     single = next(iter(columns)) if len(columns) == 1 else None
@@ -92,7 +94,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
         raise invalid_argument(f"JSON Value: {_show(instances)} Expecting 'instances' to be an list/array")
     if not instances:
         raise invalid_argument("No values in 'instances' array")
-    if not _is_named(instances[0]):
+    if not _is_json_object(instances[0]):
         if len(infos) > 1:
             raise invalid_argument(
                 "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
@@ -101,7 +103,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
         name = next(iter(infos))
         return {name: _to_array(instances, name, infos[name])}
     for index, instance in enumerate(instances):
-        if not _is_named(instance):
+        if not _is_json_object(instance):
             raise invalid_argument(f"Expecting object but got list at item {index} of input list")
         if set(instance) != set(infos):
             raise invalid_argument(
@@ -112,7 +114,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
 
 
 def _read_columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, np.ndarray]:
-    if not _is_named(inputs):
+    if not _is_json_object(inputs):
         if len(infos) > 1:
             raise invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -123,7 +125,7 @@ def _read_columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
     for name in infos:
         if name not in inputs:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
-    # Names that the signature does not have are passed over, as TensorFlow Serving does.
+    # Inputs that the signature does not have are ignored, as in TensorFlow Serving.
     return {name: _to_array(inputs[name], name, info) for name, info in infos.items()}
 
 
@@ -134,19 +136,19 @@ def _to_array(value: Any, name: str, info: meta_graph_pb2.TensorInfo) -> np.ndar
     while isinstance(probe, list):
         shape.append(len(probe))
         probe = probe[0] if probe else None
-    leaves: list[Any] = []
-    _flatten(value, shape, 0, name, dtype, leaves)
+    scalars: list[Any] = []
+    _flatten(value, shape, 0, name, dtype, scalars)
     numpy_dtype = object if dtype == tf.string else dtype.as_numpy_dtype
     try:
-        array = np.array(leaves, dtype=numpy_dtype)
+        array = np.array(scalars, dtype=numpy_dtype)
     except OverflowError as error:
         raise invalid_argument(f"JSON values of input {name} do not fit into {dtype.name}: {error}") from error
     return array.reshape(shape)
 
 
-def _flatten(value: Any, shape: list[int], level: int, name: str, dtype: tf.DType, leaves: list[Any]) -> None:
+def _flatten(value: Any, shape: list[int], level: int, name: str, dtype: tf.DType, scalars: list[Any]) -> None:
     if level == len(shape):
-        leaves.append(_to_leaf(value, name, dtype))
+        scalars.append(_to_scalar(value, name, dtype))
         return
     if not isinstance(value, list) or len(value) != shape[level]:
         received = f"a list of {len(value)}" if isinstance(value, list) else _show(value)
@@ -155,10 +157,10 @@ def _flatten(value: Any, shape: list[int], level: int, name: str, dtype: tf.DTyp
             f"received {received}."
         )
     for item in value:
-        _flatten(item, shape, level + 1, name, dtype, leaves)
+        _flatten(item, shape, level + 1, name, dtype, scalars)
 
 
-def _to_leaf(value: Any, name: str, dtype: tf.DType) -> Any:
+def _to_scalar(value: Any, name: str, dtype: tf.DType) -> Any:
     if dtype == tf.string:
         if isinstance(value, str):
             return value.encode()
@@ -185,7 +187,7 @@ def _to_json(name: str, array: np.ndarray) -> Any:
         flat = [encode(value) for value in array.ravel()]
         return np.array(flat, dtype=object).reshape(array.shape).tolist()
     if array.dtype == np.float32:
-        # The shortest decimals that give the same float32, 0.2 and not 0.20000000298023224.
+        # Converting through text gives the shortest decimal for each float32: 0.2 and not 0.20000000298023224.
         return array.astype(str).astype(np.float64).tolist()
     return array.tolist()
 
@@ -201,7 +203,8 @@ def _text(value: bytes) -> str:
         raise invalid_argument(f"Output {value!r} is not UTF-8; name the output ..._bytes to get base64.") from error
 
 
-def _is_named(value: Any) -> bool:
+def _is_json_object(value: Any) -> bool:
+    # TensorFlow Serving writes a base64 string as an object whose only key is "b64"; that is a value, not an object.
     return isinstance(value, dict) and not _is_base64(value)
 
 

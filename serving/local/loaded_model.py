@@ -1,4 +1,4 @@
-"""A SavedModel in memory: its signatures, and calls on them with TensorFlow Serving's checks and messages."""
+"""A SavedModel in memory; calls of its signatures have TensorFlow Serving's checks and error messages."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ DEFAULT_SIGNATURE = "serving_default"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One version of a model; calls on it may run at the same time.
+    """One version of a model; several threads may call it at the same time.
 
     Attributes:
       name: Name of the model.
       version: Its version.
       signature_defs: Signatures by name, as the SavedModel declares them.
-      functions: Callables by signature name; keyword arguments are the named inputs.
-      saved_model: What `tf.saved_model.load` returned; it owns the variables and tables of `functions`.
+      functions: Callables by signature name, which take the inputs as keyword arguments.
+      saved_model: Result of `tf.saved_model.load`; kept because it owns the variables and tables of `functions`.
     """
 
     name: str
@@ -59,8 +59,8 @@ class LoadedModel:
           Arrays by output name.
 
         Raises:
-          ServingError: Inputs or outputs that the signature does not have, a wrong type or shape, or values
-            that the model's own operations refuse.
+          ServingError: There is no such signature, its inputs or outputs have other names, an input has a wrong type or
+            shape, or an operation of the model rejects a value.
         """
         signature = self.signature(signature_name)
         _check_inputs(signature, inputs)
@@ -82,7 +82,7 @@ def load_model(name: str, version: int, path: Path) -> LoadedModel:
       path: Directory that holds `saved_model.pb`.
 
     Raises:
-      Exception: Whatever TensorFlow finds wrong with the files; the types vary.
+      Exception: The files are damaged or no servable SavedModel; TensorFlow raises various types.
     """
     proto = saved_model_pb2.SavedModel.FromString((path / SAVED_MODEL).read_bytes())
     graphs = [graph for graph in proto.meta_graphs if tf.saved_model.SERVING in graph.meta_info_def.tags]

@@ -1,4 +1,4 @@
-"""The models that are served: watches MODELS/NAME/VERSION and keeps the newest complete version of each in memory."""
+"""Watches MODELS/NAME/VERSION and keeps the newest complete version of every model in memory."""
 
 import logging
 import threading
@@ -31,13 +31,13 @@ Loader = Callable[[str, int, Path], Model]
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """State of a version, in the terms of TensorFlow Serving's ModelService.
+    """State of a model version, with the state names of TensorFlow Serving's ModelService.
 
     Attributes:
       version: The version.
       state: LOADING, AVAILABLE, or END (unloaded, or could not be loaded).
-      code: OK, or why it could not be loaded.
-      message: The same in words.
+      code: OK, or the error code if the version could not be loaded.
+      message: The error message; empty if there was no error.
     """
 
     version: int
@@ -47,17 +47,17 @@ class VersionStatus:
 
 
 class ModelStore(Generic[Model]):
-    """Newest complete version of every model under a folder.
+    """Holds the newest complete version of every model under a folder.
 
-    A new version replaces the old one only after it has loaded; calls under way finish on the version they started
+    A new version replaces the old one only after it has loaded; running calls finish on the version they started
     with. A version that cannot be loaded is logged once, and tried again only when its files change. When the newest
-    version is deleted the next one takes over, as in TensorFlow Serving.
+    version is deleted, the next newest one takes over, as in TensorFlow Serving.
 
     Args:
       root: Folder of NAME/VERSION/saved_model.pb.
-      load: Loads (name, version, path).
-      poll_seconds: Time between two looks at the folder.
-      settle_seconds: Time for which the files of a version must not have changed before it is loaded.
+      load: Function that loads a version; takes its model name, version and path.
+      poll_seconds: Seconds between two checks of the folder.
+      settle_seconds: Seconds without a change of a version's files after which the version is loaded.
     """
 
     def __init__(
@@ -76,24 +76,25 @@ class ModelStore(Generic[Model]):
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Loads what is there, then watches for changes in a thread of its own."""
+        """Loads the versions that are there, then watches for changes in a thread of its own."""
         if self.poll():
+            # Some version was still being written: wait once, so that a version just pushed is served from the start.
             time.sleep(self._settle_seconds)
             self.poll()
         self._thread = threading.Thread(target=self._watch, name="model-store", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the watching; models stay usable."""
+        """Stops watching the folder; loaded models stay usable."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
 
     def poll(self) -> bool:
-        """Looks at the folder once and loads or unloads accordingly.
+        """Checks the folder once, and loads or unloads versions accordingly.
 
         Returns:
-          Whether some version is still being written, so that a later look may find more.
+          Whether some version is still being written, so that a later check may load it.
         """
         with self._poll_lock:
             try:
@@ -111,7 +112,7 @@ class ModelStore(Generic[Model]):
 
         Args:
           name: Name of the model.
-          version: The version; the one being served when None.
+          version: The version; None for the one that is served.
 
         Raises:
           ServingError: INVALID_ARGUMENT without a name, NOT_FOUND when there is no such model or version.
@@ -134,7 +135,7 @@ class ModelStore(Generic[Model]):
         """Returns the state of one or all known versions of a model, newest first.
 
         Raises:
-          ServingError: NOT_FOUND when nothing is known of the model or the version.
+          ServingError: NOT_FOUND when the store knows no such model or version.
         """
         with self._lock:
             statuses = dict(self._statuses.get(name, {}))

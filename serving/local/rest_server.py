@@ -1,4 +1,4 @@
-"""The HTTP server under the REST API: a thread for every connection."""
+"""The HTTP server of the REST API, with one thread per connection."""
 
 import logging
 import socket
@@ -20,11 +20,11 @@ class _Handler(WSGIRequestHandler):
 
 
 def make_rest_server(listener: socket.socket, application: "WSGIApplication") -> BaseWSGIServer:
-    """Returns a server on a socket that listens already; the socket may be closed afterwards.
+    """Returns a server on a listening socket; it duplicates the socket, so the caller may close `listener` afterwards.
 
     Args:
-      listener: The socket.
-      application: What answers the requests.
+      listener: A socket that already listens.
+      application: The WSGI application that answers the requests.
     """
     host, port = listener.getsockname()[:2]
     return make_server(host, port, application, threaded=True, request_handler=_Handler, fd=listener.fileno())

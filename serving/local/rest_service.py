@@ -64,7 +64,7 @@ class RestApplication:
             answer = self._dispatch(Request(environ))
         except ServingError as error:
             status, answer = _HTTP_STATUS.get(error.code, 500), {"error": error.message}
-        except Exception as error:  # the client is owed an answer in JSON, and the log the trace
+        except Exception as error:  # the client still gets JSON, and the log the traceback
             logger.exception("A request failed unexpectedly")
             status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
         response = Response(json.dumps(answer, indent=1), status=status, content_type="application/json")
@@ -74,11 +74,13 @@ class RestApplication:
         if request.method == "POST" and (match := _PREDICTION.fullmatch(request.path)):
             if match["method"].lower() != "predict":
                 raise unimplemented(f"{match['method']} is not implemented by this server; use predict.")
-            return self._predict(_spec(match), request.get_data())
+            return self._predict(_model_spec(match), request.get_data())
         if request.method == "GET" and (match := _METADATA.fullmatch(request.path)):
-            return self._metadata(_spec(match))
+            return self._metadata(_model_spec(match))
         if request.method == "GET" and (match := _STATUS.fullmatch(request.path)):
-            status = model_status(self._store, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match)))
+            status = model_status(
+                self._store, get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(match))
+            )
             return _to_json(status)
         if not request.path.lower().startswith("/v1/"):
             raise not_found(f"Unknown path: {request.path}; the API is under /v1/models/.")
@@ -108,7 +110,7 @@ class RestApplication:
         }
 
 
-def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=match["name"])
     if match["version"]:
         version = int(match["version"])

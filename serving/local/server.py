@@ -1,4 +1,4 @@
-"""The local model server: the models of a folder over gRPC and REST, like TensorFlow Serving's `model_server`."""
+"""The local model server: serves the models of a folder over gRPC and REST, as TensorFlow Serving does."""
 
 import errno
 import logging
@@ -35,20 +35,20 @@ logger = logging.getLogger(__name__)
 
 
 class PortUnavailableError(Exception):
-    """The server cannot listen at the configured address."""
+    """The server cannot listen on the configured host and port."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What to serve, and where.
+    """Which models to serve, and on which host and ports.
 
     Attributes:
       models: Folder of NAME/VERSION/saved_model.pb.
-      host: Address to listen on; only this machine by default.
+      host: Address to listen on; by default only this machine can connect.
       port: Port for gRPC; 0 for a free one.
       rest_port: Port for REST; 0 for a free one.
-      poll_seconds: Time between two looks for new versions.
-      settle_seconds: Time for which the files of a version must not have changed before it is loaded.
+      poll_seconds: Seconds between two checks for new versions.
+      settle_seconds: Seconds without a change of a version's files after which the version is loaded.
     """
 
     models: Path
@@ -62,14 +62,14 @@ class ServerConfig:
 class ModelServer:
     """Serves the newest complete version of every model in a folder; a context manager.
 
-    TensorFlow is imported and models are loaded when the server starts; it answers once that is done.
+    `start` imports TensorFlow and loads the models; the server answers requests afterwards.
 
     Args:
-      config: What to serve, and where.
+      config: Which models to serve, and on which host and ports.
 
     Attributes:
-      port: Port for gRPC, once claimed.
-      rest_port: Port for REST, once claimed.
+      port: Port for gRPC; if the configuration has 0, the actual port is known once the ports are claimed.
+      rest_port: Port for REST; likewise.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -85,13 +85,13 @@ class ModelServer:
 
     @property
     def store(self) -> "ModelStore[LoadedModel]":
-        """The models, once started."""
+        """The models; available once the server has started."""
         if self._store is None:
             raise RuntimeError("The server should be started before its models are asked for.")
         return self._store
 
     def claim_ports(self) -> None:
-        """Claims the ports, before anything that takes long; `start` does this too.
+        """Claims the ports. `start` does this too; a caller can do it first, to fail before slower work.
 
         Raises:
           PortUnavailableError: A port is in use or may not be used, or the host is not an address of this machine.
@@ -100,11 +100,11 @@ class ModelServer:
             return
         self._rest_socket = _listen(self.config.host, self.config.rest_port)
         self.rest_port = self._rest_socket.getsockname()[1]
-        # gRPC writes the reason for a refused port into its own log only; this check raises it for the caller.
+        # gRPC writes only to its own log why it cannot bind a port; this attempt gives the reason to the caller.
         _listen(self.config.host, self.config.port).close()
         self._grpc = grpc.server(
             futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
-            # Without SO_REUSEPORT a second server on the same port is an error and not a silent share.
+            # Without SO_REUSEPORT a second server on the same port fails; with it, the two would silently share calls.
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
         )
         address = f"{self.config.host}:{self.config.port}"
@@ -114,7 +114,7 @@ class ModelServer:
             raise PortUnavailableError(f"Cannot listen on {address}: {error}") from error
 
     def start(self) -> None:
-        """Claims the ports, loads the models, and begins to answer.
+        """Claims the ports, loads the models, and starts to answer requests.
 
         Raises:
           PortUnavailableError: See `claim_ports`.
@@ -152,7 +152,7 @@ class ModelServer:
         self._rest_thread.start()
 
     def stop(self) -> None:
-        """Closes the ports; gRPC calls under way get a few seconds to finish."""
+        """Closes the ports; running gRPC calls get a few seconds to finish."""
         if self._rest is not None:
             if self._rest_thread is not None:
                 self._rest.shutdown()
@@ -167,7 +167,7 @@ class ModelServer:
         self._stopped.set()
 
     def stop_on_signals(self) -> None:
-        """Makes SIGTERM and SIGINT end `wait`; to be called from the main thread."""
+        """Makes SIGTERM and SIGINT end `wait`; only the main thread may call this."""
 
         def handle(number: int, _: FrameType | None) -> None:
             logger.info("%s received, shutting down", signal.Signals(number).name)
@@ -177,7 +177,7 @@ class ModelServer:
             signal.signal(number, handle)
 
     def wait(self) -> None:
-        """Blocks until the server is stopped."""
+        """Blocks until `stop` is called or a signal arrives (see `stop_on_signals`)."""
         self._stopped.wait()
 
     def __enter__(self) -> "ModelServer":

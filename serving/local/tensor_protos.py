@@ -1,4 +1,4 @@
-"""Arrays to and from TensorProto, in the fields that TensorFlow Serving uses."""
+"""Converts arrays to and from TensorProto, with the value fields that TensorFlow Serving uses."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _VALUE_FIELDS: dict[tf.DType, str] = {
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """Returns `array` with one entry per value, so that clients may read `float_val` and its like directly."""
+    """Returns `array` with one entry per value, so that clients may read `float_val` and similar fields directly."""
     dtype = tf.as_dtype(array.dtype)
     value_field = _VALUE_FIELDS.get(dtype)
     if value_field is None:

@@ -1,12 +1,12 @@
-"""Which versions of a model lie on disk, and which of them are complete.
+"""Finds the versions of a model on disk, and tells which of them are complete.
 
-Whoever pushes a model may copy it file by file, and may be killed half-way. A version therefore counts only when
+A program that pushes a model may copy it file by file, and may be killed half-way. A version is thus loaded only if
 
 * its directory has a numeric name (a temporary or hidden directory never does),
 * it holds a non-empty `saved_model.pb`, and
 * none of its files has changed for a while.
 
-Whether the files themselves are whole shows when they are loaded.
+These checks do not open the files; a damaged file is noticed when the version is loaded.
 """
 
 import os
@@ -17,18 +17,18 @@ from pathlib import Path
 SAVED_MODEL = "saved_model.pb"
 
 Snapshot = tuple[tuple[str, int, int], ...]
-"""(relative path, bytes, modification time in ns) of every file, in order: the same files make the same snapshot."""
+"""(relative path, bytes, modification time in ns) of every file, sorted; unchanged files give equal snapshots."""
 
 
 @dataclass(frozen=True)
 class VersionDirectory:
-    """A version of a model, as it lies on disk.
+    """Directory of a model version on disk.
 
     Attributes:
       version: The directory's name as a number.
       path: The directory.
-      snapshot: Its files.
-      settled: Whether no file has changed in the last `settle_seconds`.
+      snapshot: Its files, to notice when they change.
+      settled: Whether no file has changed in the last `settle_seconds` (see `list_versions`).
     """
 
     version: int
@@ -38,7 +38,7 @@ class VersionDirectory:
 
 
 def model_directories(root: Path) -> list[Path]:
-    """Returns the directories of `root` that can hold a model, by name; hidden ones cannot.
+    """Returns the directories of `root` that can hold a model, sorted by name, without hidden ones.
 
     Raises:
       OSError: `root` cannot be read.
@@ -87,10 +87,11 @@ def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
             file = Path(folder, name)
             stat = file.stat()
             files.append((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
-            # The change time, because copying with `cp -a` or `rsync -t` sets the modification time back.
+            # The change time (ctime), because `cp -a` and `rsync -t` set the modification time to that of the source.
             last_change = max(last_change, stat.st_ctime)
     if not any(name == SAVED_MODEL and size > 0 for name, size, _ in files):
         return None
-    # A change "in the future" comes from a clock that was set back, not from a copy under way.
+    # The absolute difference, because a change time in the future comes from a clock that was set back, not from a copy
+    # in progress.
     settled = abs(time.time() - last_change) >= settle_seconds
     return VersionDirectory(int(path.name), path, tuple(sorted(files)), settled)

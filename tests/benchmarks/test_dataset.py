@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.dataset import Dataset, divide
+from benchmarks.dataset import Dataset, split_ratings
 from components.data.raw_files import MovieLens
 from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, Strategy, assign_splits
 
@@ -41,7 +41,7 @@ def test_every_rating_is_in_the_pipelines_split_of_it(movielens):
     user_id, movie_id, timestamp = (frame[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
     codes = assign_splits(user_id, movie_id, timestamp, config)
 
-    data = divide(movielens, config)
+    data = split_ratings(movielens, config)
 
     for name, code in (("train", TRAIN), ("eval", EVAL), ("test", TEST)):
         expected = frame[codes == code][["user_id", "movie_id", "rating"]].itertuples(index=False, name=None)
@@ -50,7 +50,7 @@ def test_every_rating_is_in_the_pipelines_split_of_it(movielens):
 
 
 def test_the_whole_catalogue_is_ranked(movielens):
-    data = divide(movielens, SplitConfig())
+    data = split_ratings(movielens, SplitConfig())
     assert (data.n_users, data.n_movies) == (40, 61)
     seen = data.matrix(data.train)
     assert seen.shape == (40, 61)
@@ -58,7 +58,7 @@ def test_the_whole_catalogue_is_ranked(movielens):
 
 
 def test_people_of_the_same_gender_and_age_are_a_group(movielens):
-    groups, people = divide(movielens, SplitConfig()).groups, movielens.users
+    groups, people = split_ratings(movielens, SplitConfig()).groups, movielens.users
     alike = (people["gender"].to_numpy()[:, None] == people["gender"].to_numpy()) & (
         people["age"].to_numpy()[:, None] == people["age"].to_numpy()
     )
@@ -71,7 +71,7 @@ def test_people_of_the_same_gender_and_age_are_a_group(movielens):
     [("random", False), ("temporal", False), ("temporal_rolling", True), ("leave_last_out", True)],
 )
 def test_a_test_rating_is_predicted_from_what_its_row_knows(movielens, strategy, with_eval):
-    data = divide(movielens, SplitConfig(strategy=Strategy(strategy)))
+    data = split_ratings(movielens, SplitConfig(strategy=Strategy(strategy)))
     parts = rows(data, movielens, "train") + (rows(data, movielens, "eval") if with_eval else [])
     assert sorted(rows(data, movielens, "known")) == sorted(parts)
 
@@ -81,7 +81,7 @@ def test_filtered_metrics_leave_out_what_is_known_of_the_user_at_that_moment(mov
     times = dict(zip(zip(frame["user_id"], frame["movie_id"], strict=True), frame["timestamp"], strict=True))
     user_ids, movie_ids = movielens.users["user_id"].to_numpy(), movielens.movies["movie_id"].to_numpy()
     for strategy in Strategy:
-        data = divide(movielens, SplitConfig(strategy=strategy))
+        data = split_ratings(movielens, SplitConfig(strategy=strategy))
         assert data.test.seen is not None
         known = data.matrix(data.known).toarray()
         seen = np.split(data.test.seen.values, data.test.seen.offsets[1:-1])
@@ -96,5 +96,5 @@ def test_filtered_metrics_leave_out_what_is_known_of_the_user_at_that_moment(mov
 
 
 def test_the_hash_tells_splits_apart(movielens):
-    hashes = [divide(movielens, SplitConfig(seed=seed)).split_hash for seed in (0, 0, 1)]
+    hashes = [split_ratings(movielens, SplitConfig(seed=seed)).split_hash for seed in (0, 0, 1)]
     assert hashes[0] == hashes[1] != hashes[2]

@@ -9,11 +9,11 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import quality
-from benchmarks.dataset import divide
+from benchmarks.dataset import split_ratings
 from benchmarks.methods import METHODS, Method
 from benchmarks.protocols import EARLY_USERS, PROTOCOLS
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
-from benchmarks.transformed import transformed
+from benchmarks.transformed import load_transformed
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
 
@@ -135,8 +135,8 @@ def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path)
 
     # What filtered metrics leave out, for models as for simple methods.
     split = PROTOCOLS["leave-last-out"].split
-    ready = transformed(data, tmp_path / "cache", split, lambda node: pytest.fail(f"{node} is run again"))
-    expected = divide(read_movielens(data), split)
+    ready = load_transformed(data, tmp_path / "cache", split, lambda node: pytest.fail(f"{node} is run again"))
+    expected = split_ratings(read_movielens(data), split)
     assert expected.test.seen is not None
     assert sorted(ready.test_users) == sorted(expected.user_ids[expected.test.users])
     of_models = dict(zip(ready.test_users, np.diff(ready.seen.offsets), strict=True))

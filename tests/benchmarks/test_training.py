@@ -8,8 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import training
-from benchmarks.looks import Look, seconds_to
-from benchmarks.loops import NOTEBOOK_LOOPS, OURS, THEIRS
+from benchmarks.looks import RecallMeasurement, seconds_to_recall
+from benchmarks.loops import NOTEBOOK_LOOP, NOTEBOOK_LOOP_OPTIONS, PIPELINE_LOOP
 from components.data.sample import generate_sample
 
 APP = typer.Typer()
@@ -38,24 +38,26 @@ def test_both_loops_are_measured_on_the_same_split(tmp_path):
     assert set(document["tasks"]) == {"retrieval", "joint"}
     for task in document["tasks"].values():
         rounds = task["rounds"]
-        assert set(rounds) == {OURS, *NOTEBOOK_LOOPS}
+        assert set(rounds) == {PIPELINE_LOOP, *NOTEBOOK_LOOP_OPTIONS}
         assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in rounds.values())
-        for loop in NOTEBOOK_LOOPS:
-            ratios = np.divide(rounds[OURS], rounds[loop])
+        for loop in NOTEBOOK_LOOP_OPTIONS:
+            ratios = np.divide(rounds[PIPELINE_LOOP], rounds[loop])
             assert task["times_as_fast"][loop]["median"] == pytest.approx(np.median(ratios))
             assert task["times_as_fast"][loop]["least"] == pytest.approx(min(ratios))
-        step, speed = task["roofline"], task["examples_per_second"][OURS]
+        step, speed = task["roofline"], task["examples_per_second"][PIPELINE_LOOP]
         assert step["achieved"] == pytest.approx(step["flops"] * speed / 64)
         assert step["share"] == pytest.approx(step["achieved"] / step["roof"])
         assert step["roof"] <= document["limits"]["flops"]
-        ours, theirs = task["looks"][OURS], task["looks"][THEIRS]
-        train = theirs[-1]["examples"] // 3
-        assert [look["examples"] for look in ours] == [part * round(train / 4) for part in range(5)]
-        assert [look["examples"] for look in theirs[:3]] == [0, 256, 512]
-        assert all(np.diff([look["seconds"] for look in looks]).min() > 0 for looks in (ours, theirs))
+        pipeline_recalls, notebook_recalls = task["looks"][PIPELINE_LOOP], task["looks"][NOTEBOOK_LOOP]
+        train_rows = notebook_recalls[-1]["examples"] // 3
+        assert [each["examples"] for each in pipeline_recalls] == [part * round(train_rows / 4) for part in range(5)]
+        assert [each["examples"] for each in notebook_recalls[:3]] == [0, 256, 512]
+        assert all(
+            np.diff([each["seconds"] for each in recalls]).min() > 0 for recalls in (pipeline_recalls, notebook_recalls)
+        )
         level = min(map(float, task["seconds_to"]))
-        assert level <= max(look["recall"] for look in theirs) < level + 0.1
-        assert task["seconds_to"]["0.999"] == dict.fromkeys((OURS, *NOTEBOOK_LOOPS))
+        assert level <= max(each["recall"] for each in notebook_recalls) < level + 0.1
+        assert task["seconds_to"]["0.999"] == dict.fromkeys((PIPELINE_LOOP, *NOTEBOOK_LOOP_OPTIONS))
 
     again = run(*arguments, "--only", "retrieval", "--max-seconds", 0)
     assert again.exit_code == 0, again.output
@@ -64,8 +66,9 @@ def test_both_loops_are_measured_on_the_same_split(tmp_path):
 
 
 def test_seconds_count_until_a_level_is_first_seen():
-    looks = [Look(0, 0.0, 0.01), Look(10, 1.0, 0.05), Look(20, 2.0, 0.04), Look(30, 3.0, 0.06)]
-    assert [seconds_to(looks, level) for level in (0.0, 0.05, 0.06, 0.07)] == [0.0, 1.0, 3.0, None]
+    recalls = ((0, 0.0, 0.01), (10, 1.0, 0.05), (20, 2.0, 0.04), (30, 3.0, 0.06))
+    measurements = [RecallMeasurement(*each) for each in recalls]
+    assert [seconds_to_recall(measurements, level) for level in (0.0, 0.05, 0.06, 0.07)] == [0.0, 1.0, 3.0, None]
 
 
 @pytest.mark.parametrize(
