@@ -158,7 +158,7 @@ def _measure_biases(objective: str, ready: Transformed) -> dict[str, float]:
 
 def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> Run:
     """Trains a network with each candidate, and measures the one that is best on eval on the test split."""
-    trained = [(train(SPECS[each.objective], each, ready.splits), each) for each in candidates]
+    trained = [(train(spec(each), each, ready.splits), each) for each in candidates]
     best, hparams = min(trained, key=lambda pair: pair[0].value)
     model: CrossNetwork = best.model
     rows = _rows_with_target(hparams.objective, ready.test)
