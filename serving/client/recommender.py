@@ -123,7 +123,7 @@ class RecommenderClient:
         return rows[:k]
 
     def wait_until_available(self, timeout_seconds: float) -> int:
-        """Waits until the recommender is available, and returns its version; see the module's `wait_until_available`."""
+        """Waits until the recommender is available and returns its version; see the module's `wait_until_available`."""
         return wait_until_available(self._transport, self._model, timeout_seconds)
 
     def close(self) -> None:
