@@ -63,7 +63,7 @@ def _stop_when_stdin_closes() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    # If the orderly shutdown hangs, no parent process is left to end this one, so it ends itself.
+    # If the orderly shutdown hangs, the parent process may no longer be there to end this one, so it ends itself.
     threading.Event().wait(_EXIT_SECONDS)
     os._exit(1)
 

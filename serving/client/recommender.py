@@ -63,7 +63,7 @@ class RecommenderClient:
       port: Port of the server for the chosen transport, gRPC or REST.
       transport: "grpc", which imports TensorFlow, or "rest", which does not.
       deadline_seconds: Seconds within which the server must answer.
-      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
+      attempts: Maximum number of attempts when the server cannot be reached or is unavailable.
       model: Name of the recommender on the server.
     """
 
@@ -123,7 +123,7 @@ class RecommenderClient:
         return rows[:k]
 
     def wait_until_available(self, timeout_seconds: float) -> int:
-        """Waits until the recommender is available, and returns its version; see the function of this name."""
+        """Waits until the recommender is available and returns its version; see the module's `wait_until_available`."""
         return wait_until_available(self._transport, self._model, timeout_seconds)
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ def wait_until_available(transport: Transport, model: str, timeout_seconds: floa
 
 def _check_arguments(user_id: int, history: Sequence[int], ratings: Sequence[float], k: int) -> None:
     if not 0 <= user_id < 2**63:
-        raise ValueError(f"user_id should be positive, or 0 for nobody known; received {user_id}.")
+        raise ValueError(f"user_id should be positive, or 0 for an unknown user; received {user_id}.")
     if k < 1:
         raise ValueError(f"k should be at least 1; received {k}.")
     for movie_id in history:

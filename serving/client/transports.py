@@ -51,7 +51,7 @@ class RestTransport:
       host: Host of the server.
       port: REST port of the server.
       deadline_seconds: Seconds within which the server must answer, in each attempt.
-      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
+      attempts: Maximum number of attempts when the server cannot be reached or is unavailable.
     """
 
     def __init__(self, host: str, port: int, deadline_seconds: float, attempts: int = DEFAULT_ATTEMPTS) -> None:
@@ -121,7 +121,7 @@ class GrpcTransport:
       host: Host of the server.
       port: gRPC port of the server.
       deadline_seconds: Seconds within which the server must answer, all attempts and pauses between them together.
-      attempts: Number of attempts at most, when the server cannot be reached or is unavailable.
+      attempts: Maximum number of attempts when the server cannot be reached or is unavailable.
     """
 
     def __init__(self, host: str, port: int, deadline_seconds: float, attempts: int = DEFAULT_ATTEMPTS) -> None:

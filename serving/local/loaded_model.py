@@ -82,7 +82,7 @@ def load_model(name: str, version: int, path: Path) -> LoadedModel:
       path: Directory that holds `saved_model.pb`.
 
     Raises:
-      Exception: The files are damaged or no servable SavedModel; TensorFlow raises various types.
+      Exception: The files are damaged, or hold no graph tagged 'serve'; TensorFlow raises various types.
     """
     proto = saved_model_pb2.SavedModel.FromString((path / SAVED_MODEL).read_bytes())
     graphs = [graph for graph in proto.meta_graphs if tf.saved_model.SERVING in graph.meta_info_def.tags]

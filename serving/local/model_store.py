@@ -177,7 +177,7 @@ class ModelStore(Generic[Model]):
         started = time.monotonic()
         try:
             model = self._load(name, version, candidate.path)
-        except Exception as error:  # TensorFlow raises many types for damaged files, and one model must not stop others
+        except Exception as error:  # TensorFlow raises many types; one damaged model must not stop others
             message = f"{type(error).__name__}: {error}"
             self._broken[candidate.path] = candidate.snapshot
             self._set_status(name, VersionStatus(version, "END", grpc.StatusCode.UNKNOWN, message))

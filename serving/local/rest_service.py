@@ -64,7 +64,7 @@ class RestApplication:
             answer = self._dispatch(Request(environ))
         except ServingError as error:
             status, answer = _HTTP_STATUS.get(error.code, 500), {"error": error.message}
-        except Exception as error:  # the client still gets JSON, and the log the traceback
+        except Exception as error:  # the client still gets JSON; the log gets the traceback
             logger.exception("A request failed unexpectedly")
             status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
         response = Response(json.dumps(answer, indent=1), status=status, content_type="application/json")

@@ -87,11 +87,11 @@ def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
             file = Path(folder, name)
             stat = file.stat()
             files.append((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
-            # The change time (ctime), because `cp -a` and `rsync -t` set the modification time to that of the source.
+            # Uses the change time (ctime), because `cp -a` and `rsync -t` copy the modification time of the source.
             last_change = max(last_change, stat.st_ctime)
     if not any(name == SAVED_MODEL and size > 0 for name, size, _ in files):
         return None
-    # The absolute difference, because a change time in the future comes from a clock that was set back, not from a copy
-    # in progress.
+    # Takes the absolute difference, because a change time far in the future comes from a clock that was set back, not
+    # from a copy in progress.
     settled = abs(time.time() - last_change) >= settle_seconds
     return VersionDirectory(int(path.name), path, tuple(sorted(files)), settled)
