@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-DATA = ["*.config", "*.json", "*.pbtxt", "*.txt", "*.yaml", "*.yml", "configs/*.yaml", "tensorflow_serving/*"]
+DATA = ["*.pbtxt", "configs/*.yaml", "tensorflow_serving/*"]
 
 setup(
     packages=find_packages(include=["components*", "pipeline*", "serving*", "trainers*", "transform*"]),

@@ -42,7 +42,10 @@ class Launched:
 
 
 def compile_pipeline(pipeline: tfx.dsl.Pipeline) -> pipeline_pb2.Pipeline:
-    """Compiles a pipeline to TFX's intermediate representation; the id of the run is left open."""
+    """Compiles a pipeline to TFX's intermediate representation; the id of the run is left open.
+
+    Components should name user functions by import path. TFX's own runners would package a `module_file` here.
+    """
     return compiler.Compiler().compile(pipeline)
 
 

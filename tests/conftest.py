@@ -11,7 +11,8 @@ from transform.legacy_keras import ensure_legacy_keras
 ensure_legacy_keras()
 
 
-# Files with these markers take minutes. With several workers they start first, so that none is left over at the end.
+# Files with these markers can take minutes. With several workers they start first, so that none is left over at the
+# end.
 _LONGEST_FIRST = ("ml1m", "e2e", "component")
 
 

@@ -1,4 +1,4 @@
-"""The four models. Each module holds a model, a run_fn and a tuner_fn; all share towers, datasets and signatures."""
+"""The four models, each in a module with its run_fn and tuner_fn, and what they share: layers, loop and export."""
 
 from transform.legacy_keras import ensure_legacy_keras
 

@@ -185,9 +185,9 @@ def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: M
     """
     count = len(next(iter(arrays.values())))
     # Slices instead of a tf.data pipeline, which would take longer to set up than a few batches take to compute.
-    batches = [slice(start, start + _PREDICTION_BATCH) for start in range(0, count, _PREDICTION_BATCH)]
+    slices = [slice(start, start + _PREDICTION_BATCH) for start in range(0, count, _PREDICTION_BATCH)]
     return np.concatenate(
-        [function({name: tf.constant(values[batch]) for name, values in arrays.items()}) for batch in batches]
+        [function({name: tf.constant(values[batch]) for name, values in arrays.items()}) for batch in slices]
     )
 
 

@@ -4,7 +4,9 @@ A new model is an entry of `MODELS` and a module `trainers.NAME`, which has:
 
 * `spec(hparams)`: the `ModelSpec` for some hyper-parameters;
 * `run_fn(fn_args)`: trains and exports it, called by the Trainer component;
-* `tuner_fn(fn_args)`: looks for hyper-parameters, called by the Tuner component.
+* `tuner_fn(fn_args)`: searches for hyper-parameters, called by the Tuner component.
+
+The module also needs its place in the import contract for `trainers` in pyproject.toml.
 
 This module imports neither TensorFlow nor the models, so that reading a configuration stays quick.
 """

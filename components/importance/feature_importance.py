@@ -96,7 +96,7 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
         {name: [column.name for column in columns(among=rows) if column.feature.name == name] for name in features},
         losses,
         pairs=[(one, other) for place, one in enumerate(features) for other in features[place + 1 :]],
-        repeats=min(_MOST_REPEATS, max(1, _ROWS // count)),
+        repeats=min(_MOST_REPEATS, max(1, _ROWS // max(1, count))),
         seed=seed,
     )
     return Report(features, objective, unit, count, seed, importance, weights)
@@ -154,7 +154,7 @@ def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, RowLosses, 
 
 
 def _prediction(function: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Callable[[Arrays], np.ndarray]:
-    """The function for arrays of any number of rows, traced once: float64 [rows]."""
+    """The function for arrays of any number of rows, traced once or twice and not for each call: float64 [rows]."""
     traced = tf.function(lambda features: function(features), reduce_retracing=True)
 
     def predict(rows: Arrays) -> np.ndarray:

@@ -34,7 +34,7 @@ _ANSWER_SECONDS = 60.0
 
 
 class Runner(StrEnum):
-    """TFX's runners on one machine."""
+    """How components are launched on this machine."""
 
     LOCAL = "local"
     BEAM = "beam"
@@ -44,7 +44,9 @@ def run(
     config: ConfigOption = "sample",
     data: DataOption = None,
     output: OutputOption = None,
-    runner: Annotated[Runner, typer.Option(help="TFX's LocalDagRunner or BeamDagRunner.")] = Runner.LOCAL,
+    runner: Annotated[
+        Runner, typer.Option(help="local: one component after the other, in this process. beam: TFX's BeamDagRunner.")
+    ] = Runner.LOCAL,
     overrides: SetOption = None,
     cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs have not changed.")] = True,
 ) -> None:
@@ -117,7 +119,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
 
 
 def _show_recommendations(job: Job, console: Console) -> None:
-    """Serves the pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
+    """Serves the pushed recommender, and asks over gRPC for recommendations for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient
     from serving.local.server import running_server
@@ -125,7 +127,7 @@ def _show_recommendations(job: Job, console: Console) -> None:
     user = int(job.movielens.users["user_id"].min())
     k = min(_ANSWER_TITLES, job.config.recommender.candidates, len(job.movielens.movies))
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=job.output.root) as folder,
         running_server(_recommender_alone(job.output.serving, Path(folder))) as (port, _),
         RecommenderClient(port=port, deadline_seconds=_ANSWER_SECONDS) as client,
     ):

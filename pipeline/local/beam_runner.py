@@ -27,7 +27,7 @@ _launch_node: LaunchNode | None = None
 
 
 def run(pipeline: tfx.dsl.Pipeline, launch: LaunchNode) -> None:
-    """Runs a pipeline.
+    """Runs a pipeline; one at a time in a process.
 
     Args:
       pipeline: what to run.
