@@ -1,4 +1,4 @@
-"""The TFRS notebooks that the project grew out of, ported to a split without overlap.
+"""The TFRS notebooks that the project grew out of, ported to splits whose train and test rows do not overlap.
 
 Source: https://github.com/akthammomani/MAXELLA-APP-Movies-Tensorflow-Recommenders-TFRS, `Notebooks/TFRS-Modelling`.
 Layers, losses, optimiser, batches and epochs are those of the notebooks; ids are indices instead of strings. The
@@ -97,7 +97,7 @@ class NotebookModel(tfrs.models.Model):
         return mlp(tf.concat([self.users(users), self.movies(movies)], axis=1))
 
     def compute_loss(self, inputs: Features, training: bool = False) -> tf.Tensor:
-        """The weighted loss of a batch; see the base class."""
+        """Computes the weighted loss of a batch; see the base class."""
         loss = tf.constant(0.0)
         if self._notebook.rating_weight:
             predicted = self.predict_ratings(inputs["user"], inputs["movie"])
