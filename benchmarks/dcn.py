@@ -21,7 +21,7 @@ from components.data.raw_files import DataError
 from components.ingestion.splits import Fractions, SplitConfig
 from pipeline.config import ConfigError, load_config
 from trainers.baselines import BiasModel, LikeBiases
-from trainers.datasets import Arrays, predictions
+from trainers.datasets import Arrays, predictor
 from trainers.dcn import SPECS, spec
 from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork
@@ -163,7 +163,7 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     model: CrossNetwork = best.model
     rows = _rows_with_target(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
-    predicted = predictions(model.forward, rows)
+    predicted = predictor(model.forward)(rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
     details = {
         "seed": hparams.seed,

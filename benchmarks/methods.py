@@ -195,11 +195,11 @@ def _pipeline_method(title: str, model: str, **changes: Any) -> Method:
 
     def measure(case: Case) -> Result:
         from benchmarks import models
-        from trainers.registry import spec_of
+        from trainers.registry import MODELS
 
         ready = case.load_transformed()
-        hparams = getattr(case.models, model).model_copy(update={"seed": case.seed, **changes})
-        trained = models.train(spec_of(model, hparams.model_dump()), hparams, ready.splits)
+        hparams = case.models[model].model_copy(update={"seed": case.seed, **changes})
+        trained = models.train(MODELS[model].spec(hparams), hparams, ready.splits)
         return Result(models.measure(trained.model, ready), ready.test_users, {"eval": trained.value})
 
     return Method(title, measure, model)

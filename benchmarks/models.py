@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from benchmarks.metrics import Values, rating_values
 from benchmarks.transformed import Transformed
-from trainers.datasets import Splits, batches, predictions
+from trainers.datasets import Splits, batches, predictor
 from trainers.export import metrics
 from trainers.hyperparameters import Hyperparameters
 from trainers.loop import training
@@ -58,8 +58,7 @@ def measure(model: tf.keras.Model, ready: Transformed) -> Values:
     if hasattr(model, "scores"):
         values |= _top_k(model, ready)
     if hasattr(model, "ratings"):
-        predict = tf.function(lambda features: model.ratings(features), reduce_retracing=True)
-        values |= rating_values(predictions(predict, ready.test), ready.test[transformed_name(LABEL)])
+        values |= rating_values(predictor(model.ratings)(ready.test), ready.test[transformed_name(LABEL)])
     return values
 
 

@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from components.ingestion.splits import SplitConfig, Strategy
+from pipeline.config_section import ConfigSection
 from pipeline.model_settings import ModelsConfig, TuningConfig
 from transform.features import FEATURES
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and what was expected."""
-
-
-class ConfigSection(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SampleConfig(ConfigSection):

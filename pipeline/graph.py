@@ -29,9 +29,8 @@ from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
 from pipeline.config import Config
 from pipeline.model_stage import model_stage, pusher, tuner
-from pipeline.nodes import RECOMMENDER
 from pipeline.source import fingerprint
-from trainers.registry import MODELS
+from trainers.registry import MODELS, RECOMMENDER
 
 
 @dataclass(frozen=True)

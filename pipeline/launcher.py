@@ -59,13 +59,13 @@ def new_run_id() -> str:
     return datetime.now().isoformat()
 
 
-def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> Launched:
+def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str | None) -> Launched:
     """Runs a node to its end: resolves its inputs, looks into the cache, executes it and publishes its outputs.
 
     Args:
       ir: the compiled pipeline; it is not changed.
       node_id: one of `node_ids`.
-      run_id: the run that the node belongs to; the nodes of one run share it. Not used where `ir` already names a run.
+      run_id: the run that the node belongs to; the nodes of one run share it. None if `ir` already names its run.
 
     Returns:
       The node's state. Inputs that cannot be resolved are a state, `failed`, since TFX records them and goes on.
@@ -76,7 +76,8 @@ def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> Launche
     """
     bound = pipeline_pb2.Pipeline()
     bound.CopyFrom(ir)
-    runtime_parameter_utils.substitute_runtime_parameter(bound, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    if run_id is not None:
+        runtime_parameter_utils.substitute_runtime_parameter(bound, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
     node = _find(bound, node_id)
     deployment = runner_utils.extract_local_deployment_config(bound)
     config = deployment.metadata_connection_config

@@ -2,18 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
+from pipeline.config_section import ConfigSection
 from trainers.loop.search_spaces import Space, checked_space
 from trainers.registry import MODELS
 
 
-class _ByModel(BaseModel):
+class _ByModel(ConfigSection):
     """A section with a key for each model; `section[name]` is the value for the model of that name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     def __getitem__(self, model: str) -> Any:
+        if model not in MODELS:
+            raise KeyError(f"{model} should be one of: {', '.join(MODELS)}.")
         return getattr(self, model)
 
     if TYPE_CHECKING:
@@ -58,10 +59,8 @@ else:
     )
 
 
-class TuningConfig(BaseModel):
+class TuningConfig(ConfigSection):
     """The search for hyper-parameters. It is measured on the eval split; the test split is not read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     max_trials: int = Field(
         10, ge=1, description="Maximum number of trials; the first one uses the configured settings."

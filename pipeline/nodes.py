@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-# The name under which the two-stage recommender is pushed, beside the registered models.
-RECOMMENDER = "recommender"
-
 State = Literal["complete", "cached", "resolved", "skipped", "failed"]
 
 

@@ -7,8 +7,7 @@ recommender.
 from pathlib import Path
 
 import serving
-from pipeline.nodes import RECOMMENDER
-from trainers.registry import MODELS
+from trainers.registry import MODELS, RECOMMENDER
 
 PATH = Path(serving.__file__).parent / "tensorflow_serving" / "models.config"
 

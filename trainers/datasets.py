@@ -173,22 +173,30 @@ def _lookup(arrays: Arrays) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return lambda index: {name: tf.gather(x, index) for name, x in tensors.items()}
 
 
-def predictions(function: Callable[[dict[str, tf.Tensor]], tf.Tensor], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Applies a function to all rows, batch by batch.
+def predictor(
+    function: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Traces a function once, to apply it to arrays of any number of rows, batch by batch.
 
     Args:
-      function: maps a batch with the features of `arrays` to float32 [batch_size].
-      arrays: [rows, ...] by name.
+      function: maps a batch of features, [batch_size, ...] by name, to float32 [batch_size].
 
     Returns:
-      float32 [rows].
+      A function from arrays, [rows, ...] by name, with at least one row, to float32 [rows].
     """
-    count = len(next(iter(arrays.values())))
-    # Slices instead of a tf.data pipeline, which would take longer to set up than a few batches take to compute.
-    slices = [slice(start, start + _PREDICTION_BATCH) for start in range(0, count, _PREDICTION_BATCH)]
-    return np.concatenate(
-        [function({name: tf.constant(values[batch]) for name, values in arrays.items()}) for batch in slices]
-    )
+    traced = tf.function(lambda features: function(features), reduce_retracing=True)
+
+    def predict(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        # Slices instead of a tf.data pipeline, which takes longer to set up than a few batches take to compute.
+        starts = range(0, len(next(iter(arrays.values()))), _PREDICTION_BATCH)
+        return np.concatenate(
+            [
+                traced({name: tf.constant(x[start : start + _PREDICTION_BATCH]) for name, x in arrays.items()})
+                for start in starts
+            ]
+        )
+
+    return predict
 
 
 @dataclass(frozen=True)

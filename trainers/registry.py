@@ -12,7 +12,6 @@ This module imports neither TensorFlow nor the models, so that reading a configu
 """
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +75,9 @@ _TWO_TOWER: Space = _SHARED | {
     "id_dropout": [0.1, 0.2, 0.5],
 }
 
+# The name under which the two-stage recommender is pushed. It is built from registered models, and not trained itself.
+RECOMMENDER = "recommender"
+
 MODELS: dict[str, RegisteredModel] = {
     model.name: model
     for model in (
@@ -112,14 +114,3 @@ MODELS: dict[str, RegisteredModel] = {
         ),
     )
 }
-
-
-def spec_of(name: str, section: Mapping[str, Any]) -> "ModelSpec[Any]":
-    """The `ModelSpec` of a model.
-
-    Args:
-      name: a key of `MODELS`.
-      section: its hyper-parameters; those that are not given have their default values.
-    """
-    model = MODELS[name]
-    return model.spec(model.hyperparameters.model_validate(section))

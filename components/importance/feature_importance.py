@@ -21,7 +21,7 @@ from components.importance.report import (
     to_html,
     to_json,
 )
-from trainers.datasets import predictions, read_rows
+from trainers.datasets import predictor, read_rows
 from trainers.likes import is_decided, is_liked
 from trainers.loop.evaluation import log_losses
 from transform.features import LABEL, columns, transformed_name
@@ -154,12 +154,7 @@ def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, RowLosses, 
 
 
 def _prediction(function: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Callable[[Arrays], np.ndarray]:
-    """The function for arrays of any number of rows, traced once or twice and not for each call: float64 [rows]."""
-    traced = tf.function(lambda features: function(features), reduce_retracing=True)
-
-    def predict(rows: Arrays) -> np.ndarray:
-        # An exported function does not take the label.
-        inputs = {name: values for name, values in rows.items() if name != transformed_name(LABEL)}
-        return predictions(traced, inputs).astype(np.float64)
-
-    return predict
+    """An exported function, which does not take the label, for rows that have one: float64 [rows]."""
+    predict = predictor(function)
+    label = transformed_name(LABEL)
+    return lambda rows: predict({name: x for name, x in rows.items() if name != label}).astype(np.float64)

@@ -1,10 +1,8 @@
 """`movielens run`: runs the pipeline from raw files to pushed models, and shows a first recommendation."""
 
-import tempfile
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +20,7 @@ from pipeline.commands.job import (
     prepared_job,
     recover_first,
 )
-from pipeline.nodes import RECOMMENDER
+from trainers.registry import RECOMMENDER
 
 if TYPE_CHECKING:
     from pipeline.local.logs import Consoles
@@ -119,7 +117,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
 
 
 def _show_recommendations(job: Job, console: Console) -> None:
-    """Serves the pushed recommender, and asks over gRPC for recommendations for the user with the lowest id."""
+    """Serves all pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient
     from serving.local.server import running_server
@@ -127,20 +125,13 @@ def _show_recommendations(job: Job, console: Console) -> None:
     user = int(job.movielens.users["user_id"].min())
     k = min(_ANSWER_TITLES, job.config.recommender.candidates, len(job.movielens.movies))
     with (
-        tempfile.TemporaryDirectory(dir=job.output.root) as folder,
-        running_server(_recommender_alone(job.output.serving, Path(folder))) as (port, _),
+        running_server(job.output.serving) as (port, _),
         RecommenderClient(port=port, deadline_seconds=_ANSWER_SECONDS) as client,
     ):
         movies = client.recommend(user, k=k)
     table = recommendations_table(movies)
     table.title, table.title_justify = f"For user {user}, from the model server", "left"
     console.print(table)
-
-
-def _recommender_alone(serving: Path, folder: Path) -> Path:
-    """Links the pushed recommender into an empty folder: a server of all models would take twice as long to load."""
-    (folder / RECOMMENDER).symlink_to(serving / RECOMMENDER, target_is_directory=True)
-    return folder
 
 
 def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:

@@ -10,16 +10,15 @@ BeamDagRunner makes each node a step of a Beam pipeline. Two things about it are
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import StandardOptions
 from tfx import v1 as tfx
 from tfx.orchestration.beam import beam_dag_runner
 from tfx.proto.orchestration import pipeline_pb2
 
-LaunchNode = Callable[[pipeline_pb2.Pipeline, str, str], None]
+LaunchNode = Callable[[pipeline_pb2.Pipeline, str], None]
 
 # Beam copies its steps by pickling them, which a function with an observer behind it would not survive. The steps run
 # in this process, so they find the function here.
@@ -31,7 +30,7 @@ def run(pipeline: tfx.dsl.Pipeline, launch: LaunchNode) -> None:
 
     Args:
       pipeline: what to run.
-      launch: launches a node, given the compiled pipeline, the id of the node and the id of the run.
+      launch: launches a node, given the compiled pipeline, which names the run, and the id of the node.
 
     Raises:
       Exception: whatever `launch` raises, as Beam passes it on.
@@ -45,28 +44,16 @@ def run(pipeline: tfx.dsl.Pipeline, launch: LaunchNode) -> None:
         _launch_node = None
 
 
-@beam.typehints.with_input_types(Any)
-@beam.typehints.with_output_types(Any)
 class _NodeStep(beam_dag_runner.PipelineNodeAsDoFn):
-    """A step of the Beam pipeline: one node."""
+    """A step of the Beam pipeline: one node. When to run it is the base class's business."""
 
     def __init__(self, pipeline: pipeline_pb2.Pipeline, pipeline_node: pipeline_pb2.PipelineNode, **arguments: Any):
         super().__init__(pipeline=pipeline, pipeline_node=pipeline_node, **arguments)
         self._ir, self._id = pipeline, pipeline_node.node_info.id
 
-    def process(self, element: Any, *signals: Iterable[Any]) -> None:
-        """Launches the node.
-
-        Args:
-          element: an element that triggers the step.
-          *signals: empty collections, each of which exists once an upstream node has ended; reading them waits for it.
-        """
-        del element
-        for signal in signals:
-            assert not list(signal), "A signal should be empty."
+    def _run_node(self) -> None:
         assert _launch_node is not None, "Nodes run within `run` only."
-        # BeamDagRunner has put the id of the run into the compiled pipeline already.
-        _launch_node(self._ir, self._id, "")
+        _launch_node(self._ir, self._id)
 
 
 class _Runner(beam_dag_runner.BeamDagRunner):

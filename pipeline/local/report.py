@@ -14,8 +14,8 @@ from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.local.output import write_whole
-from pipeline.nodes import RECOMMENDER, NodeRun
-from trainers.registry import MODELS
+from pipeline.nodes import NodeRun
+from trainers.registry import MODELS, RECOMMENDER
 
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore

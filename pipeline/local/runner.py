@@ -59,7 +59,7 @@ class _ObservedNodes:
         self.failure: NodeFailed | None = None
         self._observer = observer
 
-    def run(self, ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> None:
+    def run(self, ir: pipeline_pb2.Pipeline, node_id: str, run_id: str | None = None) -> None:
         """Launches a node; the arguments are `launch_node`'s.
 
         Raises:

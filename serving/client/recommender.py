@@ -18,15 +18,6 @@ from serving.client.transports import (
     Transport,
 )
 
-__all__ = [
-    "ModelNotFoundError",
-    "Recommendation",
-    "RecommenderClient",
-    "ServerUnreachableError",
-    "ServingClientError",
-    "wait_until_available",
-]
-
 RECOMMENDER = "recommender"
 
 _HIGHEST_RATING = 5

@@ -1,15 +1,13 @@
 """Single nodes of a compiled pipeline, launched as a runner on another machine would do it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.command_line import run_code
+
 pytestmark = pytest.mark.component
 
-ROOT = Path(__file__).resolve().parents[2]
 IDS = ["Source", "Worker", "Latest", "Pusher.recommender"]
 
 # A fresh process that has nothing but the compiled pipeline.
@@ -49,15 +47,7 @@ def launch(ir, folder: Path, run_id: str, *node_ids: str) -> list[str]:
     """Launches nodes in a process of their own; gives each one's id and state."""
     path = folder / "pipeline.pb"
     path.write_bytes(ir.SerializeToString(deterministic=True))
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCH, str(path), run_id, *node_ids],
-        cwd=ROOT,
-        env=os.environ | {"TF_USE_LEGACY_KERAS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_code(LAUNCH, str(path), run_id, *node_ids)
     assert done.returncode == 0, done.stderr[-3000:]
     return [line.removeprefix("LAUNCHED ").strip() for line in done.stdout.splitlines() if line.startswith("LAUNCHED")]
 

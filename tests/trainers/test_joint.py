@@ -9,12 +9,12 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.trainers.planted_splits import planted_splits, with_history
+from tests.trainers.specs import spec_of
 from trainers import joint
 from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.loop import training
-from trainers.registry import spec_of
 from transform.features import SEEN_MOVIES
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}

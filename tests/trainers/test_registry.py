@@ -1,19 +1,15 @@
 """A model is an entry of the registry and a module of its own; everything else follows."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from pipeline.config import load_config
 from pipeline.model_settings import ModelsConfig, SpacesConfig
+from tests.pipeline.command_line import run_code
+from tests.trainers.specs import spec_of
 from trainers.hyperparameters import DCNHyperparameters, Hyperparameters, Task
-from trainers.registry import MODELS, spec_of
-
-ROOT = Path(__file__).parents[2]
+from trainers.registry import MODELS
 
 
 def test_names_and_sections_agree():
@@ -53,11 +49,6 @@ def test_hyper_parameters_without_tasks_cannot_be_forgotten():
         _ = Hyperparameters().tasks
     for model in MODELS.values():
         assert model.hyperparameters().tasks
-
-
-def test_a_configuration_is_read_without_tensorflow():
-    program = "import sys; import trainers.registry, pipeline.config; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 FIFTH = """
@@ -113,15 +104,7 @@ print("RESULT" + json.dumps({
 
 @pytest.mark.component
 def test_a_fifth_model_is_one_entry_and_its_module(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FIFTH, str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"TF_USE_LEGACY_KERAS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_code(FIFTH, str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.rsplit("RESULT", 1)[1])
     stages = ("Evaluator", "Pusher", "Resolver", "Trainer", "Tuner")

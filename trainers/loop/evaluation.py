@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from trainers.datasets import SeenMovies, Splits, batches, predictions
+from trainers.datasets import SeenMovies, Splits, batches, predictor
 from trainers.export import metrics
 from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
@@ -45,8 +45,7 @@ class RootMeanSquaredError:
         self._rows = splits.eval
 
     def __call__(self, model: tf.keras.Model) -> float:
-        predict = tf.function(lambda features: model.ratings(features), reduce_retracing=True)
-        predicted = predictions(predict, self._rows)
+        predicted = predictor(model.ratings)(self._rows)
         return float(np.sqrt(np.mean(np.square(predicted - self._rows[transformed_name(LABEL)]))))
 
 
@@ -64,8 +63,7 @@ class LogLoss:
         self._rows = splits.eval
 
     def __call__(self, model: tf.keras.Model) -> float:
-        predict = tf.function(lambda features: model.like_logits(features), reduce_retracing=True)
-        logits = predictions(predict, self._rows)
+        logits = predictor(model.like_logits)(self._rows)
         return float(np.mean(log_losses(logits, is_liked(self._rows[transformed_name(LABEL)]))))
 
 

@@ -93,4 +93,4 @@ def test_a_feature_without_any_effect_ranks_last_or_next_to_last(reports):
 
 def test_a_feature_without_any_effect_costs_little_beside_one_that_has_some(reports):
     shares = [report.importance.features["zip_code"] / report.importance.features["occupation"] for report in reports]
-    assert sum(share < 0.33 for share in shares) >= ENOUGH_SEEDS, shares
+    assert sum(share < 0.25 for share in shares) >= ENOUGH_SEEDS, shares

@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 import serving
-from pipeline.nodes import RECOMMENDER
 from pipeline.serving_files import PATH, models_config
-from trainers.registry import MODELS
+from trainers.registry import MODELS, RECOMMENDER
 
 FOLDER = Path(serving.__file__).parent / "tensorflow_serving"
 

@@ -21,11 +21,11 @@ import tensorflow as tf  # noqa: E402
 from tfx.components.trainer.fn_args_utils import FnArgs  # noqa: E402
 
 from tests.trainers.planted_splits import planted_splits, with_history  # noqa: E402
+from tests.trainers.specs import spec_of  # noqa: E402
 from trainers.export import signatures  # noqa: E402
 from trainers.layers.weights import named_weights  # noqa: E402
 from trainers.loop import training  # noqa: E402
 from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
-from trainers.registry import spec_of  # noqa: E402
 
 # Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
 # replicas cannot divide evenly.

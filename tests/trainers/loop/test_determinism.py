@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits, with_history
+from tests.trainers.specs import spec_of
 from trainers.loop import training
-from trainers.registry import spec_of
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
     ]
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=480)
+            output, _ = process.communicate(timeout=240)
             assert process.returncode == 0, output
     finally:
         for process in processes:

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.local.errors import root_cause
 from pipeline.model_settings import ModelsConfig
+from tests.trainers.specs import spec_of
 from trainers.hyperparameters import DCNHyperparameters
 from trainers.loop import training, tuning
 from trainers.loop.evaluation import FilteredRecall
 from trainers.loop.search_spaces import from_choices
 from trainers.loop.training import HYPERPARAMETERS, ModelSpec
-from trainers.registry import spec_of
 
 RATES, RANKS, WIDTHS = [0.1, 0.2, 0.3, 0.4, 0.5], [None, 8, 16], [[4], [8, 4]]
 SPACE = {"learning_rate": RATES, "projection_dim": RANKS, "hidden_units": WIDTHS}

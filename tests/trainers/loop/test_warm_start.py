@@ -11,11 +11,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from tests.trainers.planted_splits import PlantedTransform, planted_splits, with_history
+from tests.trainers.specs import spec_of
 from trainers.export.signatures import export
 from trainers.layers.weights import named_weights
 from trainers.loop import training
 from trainers.loop.warm_start import rows_by_key, start_from
-from trainers.registry import spec_of
 
 SPEC = spec_of("retrieval", {})
 USERS, MOVIES = 40, 30
