@@ -131,6 +131,8 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
     served = loaded.signatures["serving_default"](examples=examples)
     np.testing.assert_allclose(served["score"][:, 0], tf.reduce_max(model.scores(rows), axis=1), rtol=1e-5)
     assert "recall_at_10_filtered" in loaded.signatures["evaluate"](examples=examples)
+    # The gradients of lookups, of which training has a function each, are of no use to whoever loads the model.
+    assert b"internal_grad_fn" not in (tmp_path / "saved_model.pb").read_bytes()
 
 
 def exportable(splits):
