@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from trainers.export.signatures import SAVE_OPTIONS
 from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, transformed_name
 
 Arrays = dict[str, np.ndarray]
@@ -150,7 +151,8 @@ class Recommender(tf.Module):
 
 def save(recommender: Recommender, directory: str) -> None:
     """Writes the recommender as a SavedModel with one signature, `serving_default`."""
-    tf.saved_model.save(recommender, directory, signatures={"serving_default": recommender.recommend})
+    signatures = {"serving_default": recommender.recommend}
+    tf.saved_model.save(recommender, directory, signatures=signatures, options=SAVE_OPTIONS)
 
 
 def smoke_test(directory: str, users: Users, movies: Movies) -> None:
