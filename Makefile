@@ -25,7 +25,7 @@ test: ## Run all tests; those that need MovieLens 1M run if ML1M_DIR is its fold
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest -m '$(FAST)'
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m '$(FAST)'
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras
