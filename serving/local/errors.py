@@ -2,16 +2,22 @@
 
 import grpc
 
+# Names and values in messages come from requests, and can be as long as these. A gRPC status has no room for more than
+# some kilobytes.
+_LONGEST_MESSAGE = 1000
+
 
 class ServingError(Exception):
     """The server cannot answer a request.
 
     Attributes:
       code: The gRPC status code that TensorFlow Serving would answer with.
-      message: What was wrong, in one sentence.
+      message: What was wrong, in one sentence; cut after 1,000 characters.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}..."
         super().__init__(message)
         self.code = code
         self.message = message

@@ -1,6 +1,7 @@
 """TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,13 @@ from tensorflow_serving.apis import (
 )
 
 from serving.local.errors import ServingError, invalid_argument, unimplemented
+from serving.local.input_checks import check_inputs
+from serving.local.limits import Limits
 from serving.local.loaded_model import DEFAULT_SIGNATURE, LoadedModel
 from serving.local.model_store import ModelStore
-from serving.local.tensor_protos import from_proto, to_proto
+from serving.local.tensor_protos import from_proto, spec_of, to_proto
+
+logger = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
 
@@ -79,10 +84,15 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers Predict and GetModelMetadata; Classify, Regress and MultiInference are unimplemented.
 
     Those three need classification or regression signatures, which the models do not have.
+
+    Args:
+      store: The models.
+      limits: What a request may ask for.
     """
 
-    def __init__(self, store: ModelStore[LoadedModel]) -> None:
+    def __init__(self, store: ModelStore[LoadedModel], limits: Limits) -> None:
         self._store = store
+        self._limits = limits
 
     def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> protobuf.Message:
         return _answer(self._predict, request, context)
@@ -103,6 +113,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         _require_model_spec(request)
         model = find_model(self._store, request.model_spec)
         signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        specs = {name: spec_of(name, proto) for name, proto in request.inputs.items()}
+        check_inputs(model.signature(signature_name), specs, self._limits)
         inputs = {name: from_proto(name, proto) for name, proto in request.inputs.items()}
         outputs = model.predict(inputs, signature_name, request.output_filter)
         response = predict_pb2.PredictResponse(outputs={name: to_proto(array) for name, array in outputs.items()})
@@ -130,7 +142,11 @@ def _answer(
     try:
         return handler(request)
     except ServingError as error:
-        context.abort(error.code, error.message)
+        code, message = error.code, error.message
+    except Exception as error:  # the client still gets a status; the log gets the traceback
+        logger.exception("A request failed unexpectedly")
+        code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+    context.abort(code, message)
     raise AssertionError("context.abort always raises")
 
 

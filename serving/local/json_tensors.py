@@ -6,14 +6,18 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.local.errors import invalid_argument, unimplemented
+from serving.local.input_checks import check_inputs
+from serving.local.limits import Limits
 
 Format = Literal["row", "columnar"]
 
@@ -42,13 +46,14 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def read_inputs(
-    document: Mapping[str, Any], infos: Mapping[str, meta_graph_pb2.TensorInfo]
+    document: Mapping[str, Any], signature: meta_graph_pb2.SignatureDef, limits: Limits
 ) -> tuple[dict[str, np.ndarray], Format]:
     """Returns the inputs of a `:predict` request.
 
     Args:
       document: The request, with either `instances` (rows) or `inputs` (columns).
-      infos: Inputs of the signature, by name.
+      signature: The signature that is called.
+      limits: What a request may ask for.
 
     Returns:
       Arrays by input name, and the format for the answer: "row" for `instances`, "columnar" for `inputs`.
@@ -57,21 +62,27 @@ def read_inputs(
       ServingError: INVALID_ARGUMENT when a value does not fit the signature; UNIMPLEMENTED when the signature has an
         input type that this server cannot read from JSON.
     """
-    infos = dict(sorted(infos.items()))
+    infos = dict(sorted(signature.inputs.items()))
     if "instances" in document and "inputs" in document:
         raise invalid_argument(
             f"JSON Value: {_show(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
             "keys to exist"
         )
+    answer_format: Format = "row"
     if "instances" in document:
-        return _read_rows(document["instances"], infos), "row"
-    if "inputs" in document:
-        return _read_columns(document["inputs"], infos), "columnar"
-    raise invalid_argument("Missing 'inputs' or 'instances' key")
+        values = _rows(document["instances"], infos)
+    elif "inputs" in document:
+        values, answer_format = _columns(document["inputs"], infos), "columnar"
+    else:
+        raise invalid_argument("Missing 'inputs' or 'instances' key")
+    # JSON has no types of its own, so the shape is all that can differ from the signature before values are read.
+    specs = {name: tf.TensorSpec(_shape(value), tf.as_dtype(infos[name].dtype)) for name, value in values.items()}
+    check_inputs(signature, specs, limits)
+    return {name: _to_array(value, name, specs[name]) for name, value in values.items()}, answer_format
 
 
-def write_outputs(outputs: Mapping[str, np.ndarray], answer_format: Format) -> dict[str, Any]:
-    """Returns the answer to a `:predict` request; if there is a single output, its name is left out.
+def write_outputs(outputs: Mapping[str, np.ndarray], answer_format: Format) -> bytes:
+    """Returns the answer to a `:predict` request as JSON; if there is a single output, its name is left out.
 
     Raises:
       ServingError: INVALID_ARGUMENT when the format is "row" and the outputs have no common first dimension, or when
@@ -80,16 +91,18 @@ def write_outputs(outputs: Mapping[str, np.ndarray], answer_format: Format) -> d
     columns = {name: _to_json(name, array) for name, array in outputs.items()}
     single = next(iter(columns)) if len(columns) == 1 else None
     if answer_format == "columnar":
-        return {"outputs": columns if single is None else columns[single]}
+        return _dump({"outputs": columns if single is None else columns[single]}, outputs)
     sizes = {name: array.shape[:1] for name, array in outputs.items()}
     if () in sizes.values() or len(set(sizes.values())) > 1:
         raise invalid_argument(f"Outputs should have the same first dimension for row format; received {sizes}.")
     if single is not None:
-        return {"predictions": columns[single]}
-    return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
+        return _dump({"predictions": columns[single]}, outputs)
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _dump({"predictions": rows}, outputs)
 
 
-def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, np.ndarray]:
+def _rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Any]:
+    """Returns the values of each input, in lists with one item per row."""
     if not isinstance(instances, list):
         raise invalid_argument(f"JSON Value: {_show(instances)} Expecting 'instances' to be an list/array")
     if not instances:
@@ -101,7 +114,7 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
                 f"tensorinfo_map: {','.join(infos)}"
             )
         name = next(iter(infos))
-        return {name: _to_array(instances, name, infos[name])}
+        return {name: instances}
     for index, instance in enumerate(instances):
         if not _is_json_object(instance):
             raise invalid_argument(f"Expecting object but got list at item {index} of input list")
@@ -110,10 +123,11 @@ def _read_rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
                 f"Failed to process element: {index} of 'instances' list. JSON object: {_show(instance)} keys must "
                 f"be equal to: {','.join(infos)}"
             )
-    return {name: _to_array([row[name] for row in instances], name, info) for name, info in infos.items()}
+    return {name: [row[name] for row in instances] for name in infos}
 
 
-def _read_columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, np.ndarray]:
+def _columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Any]:
+    """Returns the values of each input."""
     if not _is_json_object(inputs):
         if len(infos) > 1:
             raise invalid_argument(
@@ -121,49 +135,63 @@ def _read_columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -
                 f"tensorinfo_map: {','.join(infos)}"
             )
         name = next(iter(infos))
-        return {name: _to_array(inputs, name, infos[name])}
+        return {name: inputs}
     for name in infos:
         if name not in inputs:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
     # Inputs that the signature does not have are ignored, as in TensorFlow Serving.
-    return {name: _to_array(inputs[name], name, info) for name, info in infos.items()}
+    return {name: inputs[name] for name in infos}
 
 
-def _to_array(value: Any, name: str, info: meta_graph_pb2.TensorInfo) -> np.ndarray:
-    dtype = tf.as_dtype(info.dtype)
-    shape: list[int] = []
-    probe = value
-    while isinstance(probe, list):
-        shape.append(len(probe))
-        probe = probe[0] if probe else None
-    scalars: list[Any] = []
-    _flatten(value, shape, 0, name, dtype, scalars)
-    numpy_dtype = object if dtype == tf.string else dtype.as_numpy_dtype
+def _shape(value: Any) -> list[int]:
+    """Returns the shape of nested lists, as their first items show it."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return shape
+
+
+def _to_array(value: Any, name: str, spec: tf.TensorSpec) -> np.ndarray:
+    shape, dtype = spec.shape.as_list(), spec.dtype
+    scalars = _flatten(value, shape, name)
+    numbers = {int} if dtype.is_integer else {int, float} if dtype.is_floating else set()
+    if not set(map(type, scalars)) <= numbers:
+        scalars = [_to_scalar(scalar, name, dtype) for scalar in scalars]
     try:
-        array = np.array(scalars, dtype=numpy_dtype)
+        array = np.array(scalars, dtype=object if dtype == tf.string else dtype.as_numpy_dtype)
     except OverflowError as error:
         raise invalid_argument(f"JSON values of input {name} do not fit into {dtype.name}: {error}") from error
     return array.reshape(shape)
 
 
-def _flatten(value: Any, shape: list[int], level: int, name: str, dtype: tf.DType, scalars: list[Any]) -> None:
-    if level == len(shape):
-        scalars.append(_to_scalar(value, name, dtype))
-        return
-    if not isinstance(value, list) or len(value) != shape[level]:
-        received = f"a list of {len(value)}" if isinstance(value, list) else _show(value)
-        raise invalid_argument(
-            f"Input {name} should be a rectangular list: at level {level} a list of {shape[level]}; "
-            f"received {received}."
-        )
-    for item in value:
-        _flatten(item, shape, level + 1, name, dtype, scalars)
+def _flatten(value: Any, shape: list[int], name: str) -> list[Any]:
+    """Returns the items of nested lists of this shape in one list."""
+    items = [value]
+    for level, size in enumerate(shape):
+        for item in _not_lists_of(items, size):
+            received = f"a list of {len(item)}" if isinstance(item, list) else _show(item)
+            raise invalid_argument(
+                f"Input {name} should be a rectangular list: at level {level} a list of {size}; received {received}."
+            )
+        items = list(chain.from_iterable(items))
+    return items
+
+
+def _not_lists_of(items: list[Any], size: int) -> Iterator[Any]:
+    # The common case is decided without a loop in Python.
+    if set(map(type, items)) <= {list} and set(map(len, items)) <= {size}:
+        return iter(())
+    return (item for item in items if not isinstance(item, list) or len(item) != size)
 
 
 def _to_scalar(value: Any, name: str, dtype: tf.DType) -> Any:
     if dtype == tf.string:
         if isinstance(value, str):
-            return value.encode()
+            try:
+                return value.encode()
+            except UnicodeEncodeError as error:
+                raise invalid_argument(f"JSON Value: {_show(value)} of input {name} is not Unicode: {error}") from error
         if _is_base64(value):
             try:
                 return base64.b64decode(value["b64"], validate=True)
@@ -182,14 +210,28 @@ def _to_scalar(value: Any, name: str, dtype: tf.DType) -> Any:
 
 
 def _to_json(name: str, array: np.ndarray) -> Any:
-    if array.dtype == object:
-        encode = _base64 if name.endswith(_BYTES_SUFFIX) else _text
-        flat = [encode(value) for value in array.ravel()]
-        return np.array(flat, dtype=object).reshape(array.shape).tolist()
-    if array.dtype == np.float32:
-        # Converting through text gives the shortest decimal for each float32: 0.2 and not 0.20000000298023224.
-        return array.astype(str).astype(np.float64).tolist()
-    return array.tolist()
+    """Returns what `_dump` can write: numbers stay an array, text becomes nested lists."""
+    if array.dtype != object:
+        return np.ascontiguousarray(array)
+    encode = _base64 if name.endswith(_BYTES_SUFFIX) else _text
+    flat = np.empty(array.size, object)
+    flat[:] = [encode(value) for value in array.ravel()]
+    return flat.reshape(array.shape).tolist()
+
+
+def _dump(document: Any, outputs: Mapping[str, np.ndarray]) -> bytes:
+    """Writes JSON, each number with as few digits as its type needs: 0.2 and not 0.20000000298023224."""
+    if all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    # JSON has no NaN and no infinity. TensorFlow Serving writes them all the same, which the fast library does not.
+    return json.dumps(document, default=_plain_numbers).encode()
+
+
+def _plain_numbers(value: np.ndarray | np.generic) -> Any:
+    if value.dtype == np.float32:
+        # The way through text gives the shortest decimal of each float32.
+        return np.asarray(value).astype(str).astype(np.float64).tolist()
+    return value.tolist()
 
 
 def _base64(value: bytes) -> dict[str, str]:
@@ -222,5 +264,8 @@ def _type_name(value: Any) -> str:
 
 
 def _show(value: Any, limit: int = 200) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = f"{type(value).__name__} nested too deeply to be shown"
     return text if len(text) <= limit else text[:limit] + "..."

@@ -1,6 +1,9 @@
-"""A SavedModel in memory; calls of its signatures have TensorFlow Serving's checks and error messages."""
+"""A SavedModel in memory, whose signatures can be called."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,17 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from serving.local.errors import ServingError, invalid_argument
+from serving.local.input_checks import names_text
 from serving.local.versions import SAVED_MODEL
 
 DEFAULT_SIGNATURE = "serving_default"
+
+# What Python's call of a graph adds to the message of the operation that failed.
+_CALL_DETAILS = re.compile(
+    r"\AGraph execution error:\n\n|Detected at node.*?<stack traces unavailable>\n|\{\{function_node [^}]*\}\} ?"
+    r"|\s*\[Op:\w+\]\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class LoadedModel:
         """Calls a signature.
 
         Args:
-          inputs: Arrays by input name; exactly the inputs of the signature.
+          inputs: Arrays by input name, which fit the signature (see `serving.local.input_checks`).
           signature_name: The signature; `serving_default` when empty.
           output_filter: Names of the outputs to return; all when empty.
 
@@ -59,18 +70,24 @@ class LoadedModel:
           Arrays by output name.
 
         Raises:
-          ServingError: There is no such signature, its inputs or outputs have other names, an input has a wrong type or
-            shape, or an operation of the model rejects a value.
+          ServingError: There is no such signature, its outputs have other names, or an operation of the model rejects
+            a value.
         """
-        signature = self.signature(signature_name)
-        _check_inputs(signature, inputs)
-        wanted = _wanted_outputs(signature, output_filter)
+        wanted = _wanted_outputs(self.signature(signature_name), output_filter)
         function = self.functions[signature_name or DEFAULT_SIGNATURE]
-        try:
+        with _operation_errors():
             outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
             return {name: outputs[name].numpy() for name in wanted}
-        except tf.errors.OpError as error:
-            raise ServingError(_status_code(error), error.message) from error
+
+    def warm_up(self) -> None:
+        """Calls each signature once, with a row of zeros, because the first call of a graph takes much longer.
+
+        A model may refuse such a row; its graph is ready afterwards all the same.
+        """
+        for name in self.functions:
+            specs = self.signature(name).inputs.items()
+            with suppress(ServingError):
+                self.predict({input_name: _row_of_zeros(info) for input_name, info in specs}, name)
 
 
 def load_model(name: str, version: int, path: Path) -> LoadedModel:
@@ -88,34 +105,46 @@ def load_model(name: str, version: int, path: Path) -> LoadedModel:
     graphs = [graph for graph in proto.meta_graphs if tf.saved_model.SERVING in graph.meta_info_def.tags]
     if not graphs:
         raise ValueError(f"{path / SAVED_MODEL} should hold a graph tagged 'serve'; received none.")
-    saved_model = tf.saved_model.load(str(path))
-    return LoadedModel(name, version, dict(graphs[0].signature_def), dict(saved_model.signatures), saved_model)
+    with _without_gradient_warnings():
+        saved_model = tf.saved_model.load(str(path))
+    model = LoadedModel(name, version, dict(graphs[0].signature_def), dict(saved_model.signatures), saved_model)
+    model.warm_up()
+    return model
 
 
-def _check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray]) -> None:
-    given, expected = set(inputs), set(signature.inputs)
-    if len(given) != len(expected):
-        raise invalid_argument(
-            f"input size does not match signature: {len(given)}!={len(expected)} len({_names(given)}) != "
-            f"len({_names(expected)}). Sent extra: {_names(given - expected)}. "
-            f"Missing but required: {_names(expected - given)}."
-        )
-    for name in sorted(given - expected):
-        raise invalid_argument(
-            f"input tensor alias not found in signature: {name}. Inputs expected to be in the set {_names(expected)}."
-        )
-    for name, value in sorted(inputs.items()):
-        info = signature.inputs[name]
-        wanted = tf.as_dtype(info.dtype)
-        received = tf.as_dtype(value.dtype)
-        if received != wanted:
-            raise invalid_argument(f"Expects arg[{name}] to be {wanted.name} but {received.name} is provided")
-        shape = tf.TensorShape(info.tensor_shape)
-        if not shape.is_compatible_with(value.shape):
-            raise invalid_argument(
-                f"Expects arg[{name}] to have shape {_shape(shape.as_list())} but shape {_shape(value.shape)} "
-                "is provided"
-            )
+@contextmanager
+def _without_gradient_warnings() -> Iterator[None]:
+    """Keeps out of the log that functions were saved without gradients, which nobody who serves a model needs."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in str(record.msg)
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
+
+
+def _row_of_zeros(info: meta_graph_pb2.TensorInfo) -> np.ndarray:
+    """Returns an input of one row for a signature; dimensions of unknown size have size 1, and text is empty."""
+    dtype = tf.as_dtype(info.dtype)
+    shape = [1 if size is None else size for size in tf.TensorShape(info.tensor_shape).as_list()]
+    return np.full(shape, b"", object) if dtype == tf.string else np.zeros(shape, dtype.as_numpy_dtype)
+
+
+@contextmanager
+def _operation_errors() -> Iterator[None]:
+    """Turns the errors of a graph's operations into a ServingError with the operation's status and message."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise ServingError(_status_code(error), _CALL_DETAILS.sub("", error.message)) from error
+    except UnicodeDecodeError as error:
+        # The message quotes a value of the request that is not UTF-8, so TensorFlow cannot make its own exception.
+        message = error.object.decode(errors="backslashreplace")
+        raise invalid_argument(_CALL_DETAILS.sub("", message)) from error
 
 
 def _wanted_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Iterable[str]) -> list[str]:
@@ -124,7 +153,7 @@ def _wanted_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Itera
         if name not in signature.outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
-                f"{_names(signature.outputs)}."
+                f"{names_text(signature.outputs)}."
             )
         if name in wanted:
             raise invalid_argument(f"duplicate output tensor alias: {name}")
@@ -137,11 +166,3 @@ def _status_code(error: tf.errors.OpError) -> grpc.StatusCode:
         if code.value[0] == error.error_code:
             return code
     return grpc.StatusCode.UNKNOWN
-
-
-def _names(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
-
-
-def _shape(sizes: Iterable[int | None]) -> str:
-    return "[" + ",".join("-1" if size is None else str(size) for size in sizes) + "]"

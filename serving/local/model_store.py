@@ -51,7 +51,8 @@ class ModelStore(Generic[Model]):
 
     A new version replaces the old one only after it has loaded; running calls finish on the version they started
     with. A version that cannot be loaded is logged once, and tried again only when its files change. When the newest
-    version is deleted, the next newest one takes over, as in TensorFlow Serving.
+    version is deleted, the next newest one that can be loaded takes over, and without one the model is served no
+    longer, as in TensorFlow Serving.
 
     Args:
       root: Folder of NAME/VERSION/saved_model.pb.
@@ -159,8 +160,6 @@ class ModelStore(Generic[Model]):
             logger.warning("%s cannot be read, the model stays as it is: %s", directory, error)
             return False
         current = self._models.get(name)
-        if not found and current is not None:
-            self._unload(name)
         pending = False
         for candidate in found:
             if current is not None and candidate.version == current.version:
@@ -169,6 +168,10 @@ class ModelStore(Generic[Model]):
                 pending = True
             elif self._broken.get(candidate.path) != candidate.snapshot and self._replace(name, candidate):
                 break
+        else:
+            # The version that is served is not on disk any more, and nothing takes its place.
+            if current is not None and not pending:
+                self._unload(name)
         return pending
 
     def _replace(self, name: str, candidate: VersionDirectory) -> bool:
@@ -199,7 +202,12 @@ class ModelStore(Generic[Model]):
         with self._lock:
             version = self._models.pop(name).version
             self._statuses[name][version] = VersionStatus(version, "END")
-        logger.warning("%s version %d unloaded: no version is left under %s", name, version, self.root / name)
+        logger.warning(
+            "%s version %d unloaded: it was deleted, and %s holds no other that can be loaded",
+            name,
+            version,
+            self.root / name,
+        )
 
     def _set_status(self, name: str, status: VersionStatus) -> None:
         with self._lock:

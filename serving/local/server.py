@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import grpc
 
 from serving.local.child import ServerFailed, running_server
+from serving.local.limits import Limits
 from serving.local.model_store import ModelStore
 
 if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
-
     from serving.local.loaded_model import LoadedModel
+    from serving.local.rest_server import RestServer
 
 __all__ = ["ModelServer", "PortUnavailableError", "ServerConfig", "ServerFailed", "running_server"]
 
@@ -49,6 +49,7 @@ class ServerConfig:
       rest_port: Port for REST; 0 for a free one.
       poll_seconds: Seconds between two checks for new versions.
       settle_seconds: Seconds without a change of a version's files after which the version is loaded.
+      limits: What clients may ask for.
     """
 
     models: Path
@@ -57,6 +58,7 @@ class ServerConfig:
     rest_port: int = DEFAULT_REST_PORT
     poll_seconds: float = 2.0
     settle_seconds: float = 1.0
+    limits: Limits = field(default_factory=Limits)
 
 
 class ModelServer:
@@ -79,8 +81,7 @@ class ModelServer:
         self._store: ModelStore[LoadedModel] | None = None
         self._grpc: grpc.Server | None = None
         self._rest_socket: socket.socket | None = None
-        self._rest: BaseWSGIServer | None = None
-        self._rest_thread: threading.Thread | None = None
+        self._rest: RestServer | None = None
         self._stopped = threading.Event()
 
     @property
@@ -102,10 +103,18 @@ class ModelServer:
         self.rest_port = self._rest_socket.getsockname()[1]
         # gRPC writes only to its own log why it cannot bind a port; this attempt gives the reason to the caller.
         _listen(self.config.host, self.config.port).close()
+        limits = self.config.limits
         self._grpc = grpc.server(
             futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
-            # Without SO_REUSEPORT a second server on the same port fails; with it, the two would silently share calls.
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
+            maximum_concurrent_rpcs=limits.calls,
+            options=[
+                # Without SO_REUSEPORT a second server on the same port fails; with it, the two would share calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limits.message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", limits.calls),
+                ("grpc.max_connection_idle_ms", 1000 * limits.idle_seconds),
+            ],
         )
         address = f"{self.config.host}:{self.config.port}"
         try:
@@ -134,7 +143,7 @@ class ModelServer:
 
         from serving.local.grpc_service import ModelService, PredictionService
         from serving.local.loaded_model import load_model
-        from serving.local.rest_server import make_rest_server
+        from serving.local.rest_server import RestServer
         from serving.local.rest_service import RestApplication
 
         self._store = ModelStore(
@@ -144,20 +153,20 @@ class ModelServer:
             settle_seconds=self.config.settle_seconds,
         )
         self._store.start()
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._store), self._grpc)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(self._store, self.config.limits), self._grpc
+        )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._store), self._grpc)
-        self._rest = make_rest_server(self._rest_socket, RestApplication(self._store))
+        application = RestApplication(self._store, self.config.limits)
+        self._rest = RestServer(self._rest_socket, application, _WORKERS, self.config.limits)
         self._grpc.start()
-        self._rest_thread = threading.Thread(target=self._rest.serve_forever, name="rest", daemon=True)
-        self._rest_thread.start()
+        self._rest.start()
 
     def stop(self) -> None:
-        """Closes the ports; running gRPC calls get a few seconds to finish."""
+        """Closes the ports; running requests get a few seconds to finish."""
         if self._rest is not None:
-            if self._rest_thread is not None:
-                self._rest.shutdown()
-                self._rest_thread.join()
-            self._rest.server_close()
+            self._rest.stop(_GRACE_SECONDS)
+            self._rest = None
         if self._rest_socket is not None:
             self._rest_socket.close()
         if self._grpc is not None:

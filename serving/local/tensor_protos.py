@@ -34,8 +34,23 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     return tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape, **{value_field: values})
 
 
+def spec_of(name: str, proto: tensor_pb2.TensorProto) -> tf.TensorSpec:
+    """Returns the type and the shape that a proto states, without reading its values.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT when the type does not exist, or the shape is not fully known.
+    """
+    try:
+        spec = tf.TensorSpec(tf.TensorShape(proto.tensor_shape), tf.as_dtype(proto.dtype))
+    except (TypeError, ValueError) as error:
+        raise _parsing_error(name, error) from error
+    if not spec.shape.is_fully_defined():
+        raise _parsing_error(name, f"the shape {spec.shape} should have a size for each dimension")
+    return spec
+
+
 def from_proto(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """Returns the array in `proto`.
+    """Returns the array in `proto`, whose size should have been checked before (see `spec_of`).
 
     Raises:
       ServingError: INVALID_ARGUMENT when the proto contradicts itself.
@@ -43,4 +58,8 @@ def from_proto(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     try:
         return tf.make_ndarray(proto)
     except (TypeError, ValueError) as error:
-        raise invalid_argument(f"tensor parsing error: {name}: {error}") from error
+        raise _parsing_error(name, error) from error
+
+
+def _parsing_error(name: str, problem: object) -> Exception:
+    return invalid_argument(f"tensor parsing error: {name}: {problem}")

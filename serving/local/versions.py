@@ -17,7 +17,7 @@ from pathlib import Path
 SAVED_MODEL = "saved_model.pb"
 
 Snapshot = tuple[tuple[str, int, int], ...]
-"""(relative path, bytes, modification time in ns) of every file, sorted; unchanged files give equal snapshots."""
+"""(relative path, bytes, change time in ns) of every file, sorted; unchanged files give equal snapshots."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
         for name in names:
             file = Path(folder, name)
             stat = file.stat()
-            files.append((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns))
             # Uses the change time (ctime), because `cp -a` and `rsync -t` copy the modification time of the source.
+            files.append((str(file.relative_to(path)), stat.st_size, stat.st_ctime_ns))
             last_change = max(last_change, stat.st_ctime)
     if not any(name == SAVED_MODEL and size > 0 for name, size, _ in files):
         return None
