@@ -140,6 +140,8 @@ def _answer(
     handler: Callable[[Any], protobuf.Message], request: Any, context: grpc.ServicerContext
 ) -> protobuf.Message:
     try:
+        if isinstance(request, protobuf.DecodeError):
+            raise ServingError(grpc.StatusCode.INTERNAL, f"Failed to parse the request: {request}")
         return handler(request)
     except ServingError as error:
         code, message = error.code, error.message

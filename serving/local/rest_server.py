@@ -14,6 +14,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
+from waitress.utilities import RequestEntityTooLarge
 
 from serving.local.limits import Limits
 from serving.local.rest_service import JSON_TYPE
@@ -46,7 +47,7 @@ class RestServer:
             max_request_body_size=limits.message_bytes + 1,  # The library refuses bodies of this size as well.
             connection_limit=limits.connections,
             channel_timeout=limits.idle_seconds,
-            cleanup_interval=_CLEANUP_SECONDS,
+            cleanup_interval=min(_CLEANUP_SECONDS, limits.idle_seconds),
             # A client that hangs up is an everyday event, and not worth a traceback in the log.
             log_socket_errors=False,
             asyncore_use_poll=True,
@@ -77,7 +78,10 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": f"{error.reason}: {error.body}"}).encode()
+        problem = error.body
+        if error.code == RequestEntityTooLarge.code:
+            problem = f"the body should have at most {self.channel.adj.max_request_body_size - 1} bytes"
+        body = json.dumps({"error": f"{error.reason}: {problem}"}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", JSON_TYPE))
         self.set_close_on_finish()

@@ -6,19 +6,19 @@ import os
 import signal
 import socket
 import threading
-from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-import grpc
-
 from serving.local.child import ServerFailed, running_server
+from serving.local.grpc_server import GrpcServer
 from serving.local.limits import Limits
 from serving.local.model_store import ModelStore
 
 if TYPE_CHECKING:
+    import grpc
+
     from serving.local.loaded_model import LoadedModel
     from serving.local.rest_server import RestServer
 
@@ -79,7 +79,7 @@ class ModelServer:
         self.port = config.port
         self.rest_port = config.rest_port
         self._store: ModelStore[LoadedModel] | None = None
-        self._grpc: grpc.Server | None = None
+        self._grpc: GrpcServer | None = None
         self._rest_socket: socket.socket | None = None
         self._rest: RestServer | None = None
         self._stopped = threading.Event()
@@ -103,24 +103,12 @@ class ModelServer:
         self.rest_port = self._rest_socket.getsockname()[1]
         # gRPC writes only to its own log why it cannot bind a port; this attempt gives the reason to the caller.
         _listen(self.config.host, self.config.port).close()
-        limits = self.config.limits
-        self._grpc = grpc.server(
-            futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="grpc"),
-            maximum_concurrent_rpcs=limits.calls,
-            options=[
-                # Without SO_REUSEPORT a second server on the same port fails; with it, the two would share calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", limits.message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_concurrent_streams", limits.calls),
-                ("grpc.max_connection_idle_ms", 1000 * limits.idle_seconds),
-            ],
-        )
         address = f"{self.config.host}:{self.config.port}"
         try:
-            self.port = self._grpc.add_insecure_port(address)
+            self._grpc = GrpcServer(address, _WORKERS, self.config.limits)
         except RuntimeError as error:
             raise PortUnavailableError(f"Cannot listen on {address}: {error}") from error
+        self.port = self._grpc.port
 
     def start(self) -> None:
         """Claims the ports, loads the models, and starts to answer requests.
@@ -153,13 +141,15 @@ class ModelServer:
             settle_seconds=self.config.settle_seconds,
         )
         self._store.start()
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self._store, self.config.limits), self._grpc
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._store), self._grpc)
+        predictions, models = PredictionService(self._store, self.config.limits), ModelService(self._store)
+
+        def add_services(server: "grpc.aio.Server") -> None:
+            prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
+            model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+
         application = RestApplication(self._store, self.config.limits)
         self._rest = RestServer(self._rest_socket, application, _WORKERS, self.config.limits)
-        self._grpc.start()
+        self._grpc.start(add_services)
         self._rest.start()
 
     def stop(self) -> None:
@@ -170,7 +160,8 @@ class ModelServer:
         if self._rest_socket is not None:
             self._rest_socket.close()
         if self._grpc is not None:
-            self._grpc.stop(_GRACE_SECONDS).wait()
+            self._grpc.stop(_GRACE_SECONDS)
+            self._grpc = None
         if self._store is not None:
             self._store.stop()
         self._stopped.set()
