@@ -189,12 +189,25 @@ def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.
         by_position = tf.scatter_nd(cells, tf.gather(values, known), [batch_size, length])
         return tf.ensure_shape(by_position, [None, length])
 
-    # A request may give fewer ratings than movies, or none; the missing ratings become 0, which means unknown.
-    padded_ratings = tf.sparse.to_dense(_resize(ratings, movies.dense_shape))
     return {
         transformed_name(HISTORY_MOVIES): dense(indices + 1),
-        transformed_name(HISTORY_RATINGS): dense(tf.gather_nd(padded_ratings, movies.indices)),
+        transformed_name(HISTORY_RATINGS): dense(_values_at(ratings, movies.indices)),
     }
+
+
+def _values_at(sparse: tf.SparseTensor, cells: tf.Tensor) -> tf.Tensor:
+    """Looks up values by row and column, int64 [cells, 2]; it returns 0 where a row ends before the column.
+
+    A request may give fewer ratings than movies, or none; the missing ratings become 0, which means unknown. A dense
+    tensor would do as well, but a single long row would make it as wide for all rows.
+    """
+    rows, columns = cells[:, 0], cells[:, 1]
+    given = sparse.indices[:, 0]
+    begins = tf.searchsorted(given, rows, side="left", out_type=tf.int64)
+    ends = tf.searchsorted(given, rows, side="right", out_type=tf.int64)
+    # The place behind the last value holds a 0.
+    place = tf.where(begins + columns < ends, begins + columns, tf.size(given, out_type=tf.int64))
+    return tf.gather(tf.concat([sparse.values, tf.zeros([1], sparse.values.dtype)], axis=0), place)
 
 
 def _first_value(sparse: tf.SparseTensor, default: Any) -> tf.Tensor:

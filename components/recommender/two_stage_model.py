@@ -92,7 +92,11 @@ class Recommender(tf.Module):
         Returns:
           By name, [batch_size, candidates]: `movie_id` int64 (0 after the last recommendation), `title` string,
           `predicted_rating` float32 (stars) and `retrieval_score` float32.
+
+        Raises:
+          InvalidArgumentError: the inputs do not have equally many rows, or a movie has no rating or a rating no movie.
         """
+        _check_shapes(user_id, history_movie_ids, history_ratings)
         row = self.user_row.lookup(user_id)
         given_movies, given_ratings = self._encode_history(history_movie_ids, history_ratings)
         person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
@@ -147,6 +151,19 @@ class Recommender(tf.Module):
         flat = tf.reshape(movies, [-1])
         pairs |= {name: tf.gather(values, flat) for name, values in self.movie_features.items()}
         return tf.reshape(self._ratings(pairs), tf.shape(movies))
+
+
+def _check_shapes(user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> None:
+    """Makes the graph refuse histories that do not fit; it would otherwise read values of one row as another's."""
+    shape = tf.shape(history_movie_ids, tf.int64)
+    tf.debugging.Assert(
+        tf.reduce_all(tf.equal(shape, tf.shape(history_ratings, tf.int64))),
+        ["history_ratings should have the shape of history_movie_ids:", shape, tf.shape(history_ratings, tf.int64)],
+    )
+    tf.debugging.Assert(
+        tf.equal(shape[0], tf.size(user_id, tf.int64)),
+        ["history_movie_ids should have as many rows as user_id:", shape, tf.shape(user_id, tf.int64)],
+    )
 
 
 def save(recommender: Recommender, directory: str) -> None:

@@ -69,7 +69,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.max_concurrent_streams", limits.calls),
+                ("grpc.max_concurrent_streams", max(1, limits.calls // 4)),
                 ("grpc.max_connection_idle_ms", 1000 * limits.idle_seconds),
             ],
         )

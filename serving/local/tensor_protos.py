@@ -40,13 +40,13 @@ def spec_of(name: str, proto: tensor_pb2.TensorProto) -> tf.TensorSpec:
     Raises:
       ServingError: INVALID_ARGUMENT when the type does not exist, or the shape is not fully known.
     """
+    sizes = [dimension.size for dimension in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
+        raise _parsing_error(name, f"the shape should have a size for each dimension; received {sizes}")
     try:
-        spec = tf.TensorSpec(tf.TensorShape(proto.tensor_shape), tf.as_dtype(proto.dtype))
+        return tf.TensorSpec(sizes, tf.as_dtype(proto.dtype))
     except (TypeError, ValueError) as error:
         raise _parsing_error(name, error) from error
-    if not spec.shape.is_fully_defined():
-        raise _parsing_error(name, f"the shape {spec.shape} should have a size for each dimension")
-    return spec
 
 
 def from_proto(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:

@@ -43,9 +43,11 @@ class ToyRecommender(tf.Module):
 
 
 class ToyRanker(tf.Module):
-    """Has two signatures on serialized examples, which return their length / 10 and twice their length.
+    """Has four signatures on serialized examples.
 
-    It also looks the examples up in a table read from an asset, to test that assets are loaded.
+    `serving_default` returns their length / 10, and looks them up in a table read from an asset, to test that assets
+    are loaded. `evaluate` returns twice their length, and `parse` their feature `rating`, or 0. `calls` returns
+    how often it has been called.
     """
 
     def __init__(self, vocabulary: Path):
@@ -59,6 +61,7 @@ class ToyRanker(tf.Module):
             tf.lookup.TextFileIndex.LINE_NUMBER,
         )
         self.table = tf.lookup.StaticHashTable(initializer, -1)
+        self.count = tf.Variable(0)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serve(self, examples):
@@ -72,6 +75,14 @@ class ToyRanker(tf.Module):
     def evaluate(self, examples):
         return {"length": tf.strings.length(examples) * 2}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def parse(self, examples):
+        return tf.io.parse_example(examples, {"rating": tf.io.FixedLenFeature([], tf.float32, 0.0)})
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def calls(self, examples):
+        return {"calls": tf.repeat(self.count.assign_add(1), tf.size(examples))}
+
 
 def save_recommender(path: Path, bonus: float = 0.0) -> Path:
     model = ToyRecommender(bonus)
@@ -84,6 +95,7 @@ def save_ranker(path: Path) -> Path:
     vocabulary.parent.mkdir(parents=True, exist_ok=True)
     vocabulary.write_text("comedy\ndrama\n")
     model = ToyRanker(vocabulary)
-    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve, "evaluate": model.evaluate})
+    signatures = {name: getattr(model, name) for name in ("evaluate", "parse", "calls")}
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve, **signatures})
     vocabulary.unlink()
     return path

@@ -2,6 +2,7 @@
 
 import calendar
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,24 @@ def test_a_history_may_come_without_its_ratings_or_with_fewer(graph):
     found = apply(graph, [history, {**history, "history_ratings": [4.0]}])
     np.testing.assert_array_equal(found["history_movie_ids_xf"], [[*movies[[2, 1, 0]], 0]] * 2)
     np.testing.assert_array_equal(found["history_ratings_xf"], [[0, 0, 0, 0], [0, 0, 4, 0]])
+
+
+def test_a_long_history_takes_no_memory_for_the_other_rows(graph):
+    long = {"history_movie_ids": [20] * 500_000, "history_ratings": [5.0] * 500_000}
+    rows = [ROWS[0] | long] + [ROWS[0]] * 200
+    apply(graph, rows[:1])
+    Path("/proc/self/clear_refs").write_text("5")  # Sets the peak to what is used now.
+    before = memory_megabytes("VmHWM")
+    transformed = apply(graph, rows)
+    assert transformed["history_ratings_xf"][:2].tolist() == [[5.0] * LENGTH, [3.0, 5.0, 0.0, 0.0]]
+    # A dense table of all rows would take 400 MB.
+    assert memory_megabytes("VmHWM") - before < 200
+
+
+def memory_megabytes(field):
+    """A size from Linux's description of this process."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
 
 
 def test_a_history_keeps_the_newest_movies(graph):

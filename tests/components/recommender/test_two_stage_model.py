@@ -78,6 +78,27 @@ def test_padding_and_unknown_movies_in_a_history_are_ignored(movies_and_users):
     assert recommend(movies_and_users, 0, history=[0, 999], candidates=3) == recommend(movies_and_users, 0)
 
 
+@pytest.mark.parametrize(
+    ("users", "movies", "ratings", "words"),
+    [
+        ([0, 0], [[10], [20]], [[1.0, 1.0], [5.0, 5.0]], ["history_ratings", "[2 1]", "[2 2]"]),
+        ([0, 0], [[10, 20], [30, 40]], [[1.0], [5.0]], ["history_ratings", "[2 2]", "[2 1]"]),
+        ([0, 0], [[10, 20]], [[1.0], [5.0]], ["history_ratings", "[1 2]", "[2 1]"]),
+        ([0], [[10], [20]], [[1.0], [5.0]], ["user_id", "[2 1]", "[1]"]),
+        ([0, 0], [[10]], [[1.0]], ["user_id", "[1 1]", "[2]"]),
+    ],
+)
+def test_inputs_that_do_not_fit_each_other_are_refused(movies_and_users, tmp_path, users, movies, ratings, words):
+    # Without the check, ratings of one row would count as those of the next.
+    save(Recommender(FakeModel(), FakeModel(), *movies_and_users, 3), str(tmp_path))
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    inputs = {"user_id": tf.constant(users, tf.int64), "history_movie_ids": tf.constant(movies, tf.int64)}
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        serve(**inputs, history_ratings=tf.constant(ratings))
+    for word in words:
+        assert word in caught.value.message
+
+
 def test_places_behind_the_last_recommendation_are_empty(movies_and_users):
     answer = recommend(movies_and_users, 7, candidates=5)
     assert answer["movie_id"] == [10, 20, 30, 0, 0]

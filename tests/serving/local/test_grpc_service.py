@@ -105,7 +105,10 @@ def test_a_request_without_a_model_is_refused(calls):
         ({"age": np.array([1])}, ["Sent extra: {age}"]),
         ({"user_id": None, "user": np.array([7], np.int64)}, ["not found in signature: user"]),
         # The signature allows these shapes, but the model cannot combine 3 rows with 2.
-        ({"history_movie_ids": np.zeros([3, 2], np.int64)}, ["ncompatible"]),
+        (
+            {"history_movie_ids": np.zeros([3, 2], np.int64)},
+            ["ncompatible", "history_movie_ids has 3", "user_id has 2"],
+        ),
     ],
 )
 def test_inputs_that_do_not_match_the_signature_are_refused(calls, changes, words):
@@ -138,6 +141,77 @@ def test_a_tensor_with_more_values_than_its_shape_is_refused(calls):
     code, message = status_and_details(lambda: calls.predict_raw(request))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message.startswith("tensor parsing error: examples")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "limit"),
+    [
+        ("user_id", [65536], "at most 256 rows"),
+        ("history_movie_ids", [2**40, 0], "at most 256 rows"),
+        ("history_movie_ids", [2, 2**40], "at most 1048576 values"),
+        ("history_movie_ids", [0, 2**40], "at most 1048576 values"),
+    ],
+)
+def test_a_shape_larger_than_the_limits_is_refused_before_it_is_filled(calls, name, sizes, limit):
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest(
+        model_spec={"name": "recommender"},
+        inputs={other: tf.make_tensor_proto(value) for other, value in INPUTS.items()},
+    )
+    request.inputs[name].Clear()
+    request.inputs[name].dtype = 9
+    for size in sizes:
+        request.inputs[name].tensor_shape.dim.add(size=size)
+    request.inputs[name].int64_val.append(1)  # Stands for all values of the shape.
+    code, message = status_and_details(lambda: calls.predict_raw(request))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    for word in (name, limit, ",".join(str(size) for size in sizes)):
+        assert word in message
+
+
+@pytest.mark.parametrize("sizes", [[-1], [-5]])
+def test_a_shape_with_an_unknown_size_is_refused(calls, sizes):
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest(model_spec={"name": "ranking"})
+    request.inputs["examples"].dtype = 7
+    for size in sizes:
+        request.inputs["examples"].tensor_shape.dim.add(size=size)
+    code, message = status_and_details(lambda: calls.predict_raw(request))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("tensor parsing error: examples")
+
+
+@pytest.mark.parametrize(("example", "shown"), [(b"?", "'?'"), (b"\xff\xff", r"'\xff\xff'")])
+def test_garbage_instead_of_an_example_is_an_invalid_argument(calls, example, shown):
+    code, message = status_and_details(
+        lambda: calls.predict("ranking", {"examples": [example]}, signature_name="parse")
+    )
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith(f"Could not parse example input, value: {shown}")
+
+
+def test_bytes_that_are_no_request_are_refused_without_a_traceback(calls, caplog):
+    call = calls.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    code, message = status_and_details(lambda: call(b"\xff\xff", timeout=20))
+    assert code == grpc.StatusCode.INTERNAL
+    assert "PredictRequest" in message
+    assert caplog.records == []
+
+
+def test_long_names_in_a_request_leave_room_for_the_status(calls):
+    names = {f"input{number}" * 100: [b"x"] for number in range(100)}
+    code, message = status_and_details(lambda: calls.predict("ranking", names))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("input size does not match signature: 100!=1")
+
+
+def test_a_loaded_model_has_been_called_once(calls):
+    # The first call of a graph takes long, so the server makes it before clients can.
+    response = calls.predict("ranking", {"examples": [b"x"]}, signature_name="calls")
+    assert list(response.outputs["calls"].int_val) == [2]
 
 
 def test_metadata_has_the_signatures(calls):

@@ -4,6 +4,7 @@ The loader of these tests reads a word from saved_model.pb, and fails if it is "
 """
 
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 
@@ -127,6 +128,26 @@ def test_deleting_the_newest_version_brings_back_the_previous_one(store, tmp_pat
     store.poll()
     assert store.get("ranking").text == "old"
     assert states(store) == {2: "END", 1: "AVAILABLE"}
+
+
+def test_a_deleted_version_is_not_served_if_the_others_are_broken(store, tmp_path):
+    write(tmp_path, 1, "bad")
+    path = write(tmp_path, 2, "new")
+    store.poll()
+    shutil.rmtree(path)
+    store.poll()
+    assert store.served() == {}
+    assert states(store) == {2: "END", 1: "END"}
+
+
+def test_a_broken_version_is_tried_again_when_its_content_changes_alone(store, tmp_path):
+    file = write(tmp_path, 1, "bad") / "saved_model.pb"
+    stat = file.stat()
+    store.poll()
+    file.write_text("new")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    store.poll()
+    assert store.get("ranking").text == "new"
 
 
 @pytest.mark.parametrize("what", ["version", "model"])

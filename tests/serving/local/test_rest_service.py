@@ -83,6 +83,10 @@ def test_nan_is_accepted_and_returned(url):
     body = '{"inputs": {"user_id": [1], "history_movie_ids": [[1]], "history_ratings": [[NaN]]}}'
     answer = post(url, "recommender:predict", body).json()["outputs"]
     assert math.isnan(answer["predicted_rating"][0][0])
+    assert answer["retrieval_score"] == [[6, 5, 4, 3]]
+    # Ratings of .1 have another nearest double than float32; the shortest decimal of the latter is written.
+    body = '{"inputs": {"user_id": [1, 1], "history_movie_ids": [[1], [1]], "history_ratings": [[NaN], [100]]}}'
+    assert post(url, "recommender:predict", body).json()["outputs"]["predicted_rating"][1] == [0.11] * 4
 
 
 def test_an_empty_history_is_accepted(url):
@@ -112,6 +116,17 @@ def test_an_empty_history_is_accepted(url):
         ("ranking:predict", {"instances": [None]}, 400, ["Null", "string"]),
         ("ranking:predict", {"instances": [["x"]]}, 400, ["[-1]", "[1,1]"]),
         ("ranking:predict", {"instances": [{"b64": "%%"}]}, 400, ["base64"]),
+        # Garbage that is no tf.Example, once as text and once as bytes that are not text.
+        ("ranking:predict", {"signature_name": "parse", "instances": ["?"]}, 400, ["Could not parse example", "'?'"]),
+        ("ranking:predict", {"signature_name": "parse", "instances": [{"b64": "//8="}]}, 400, [r"'\xff\xff'"]),
+        ("ranking:predict", b'{"instances": ["\\ud800"]}', 400, ["examples", "not Unicode"]),
+        ("ranking:predict", b'{"instances": ' + b"[" * 65 + b"]" * 65 + b"}", 400, ["examples", "[-1]"]),
+        ("ranking:predict", b"[" * 900 + b"]" * 900, 400, ["Is not object"]),
+        ("ranking:predict", b"[" * 9000, 400, ["JSON Parse error"]),
+        ("ranking:predict", b'{"instances": [' + b"9" * 5000 + b"]}", 400, ["JSON Parse error"]),
+        ("ranking/versions/" + "9" * 5000 + ":predict", {"instances": ["x"]}, 400, ["Failed to convert version"]),
+        ("ranking/versions/\u0664:predict", {"instances": ["x"]}, 400, ["Malformed request"]),
+        ("ranking:predict", {"instances": ["x"] * 2000}, 400, ["examples", "at most", "[2000]"]),
         ("ranking:predict", {"instances": [{"other": "x"}]}, 400, ["element: 0", "examples"]),
         ("ranking:predict", {"signature_name": 3, "instances": ["x"]}, 400, ["'signature_name'"]),
         ("ranking:predict", {"signature_name": "no", "instances": ["x"]}, 400, ['"no" not found in signature def']),
@@ -134,6 +149,12 @@ def test_an_empty_history_is_accepted(url):
             {"inputs": {"user_id": [1, 2], "history_movie_ids": [[1, 2], [1]], "history_ratings": [[0, 0], [0]]}},
             400,
             ["history_movie_ids", "a list of 2", "a list of 1"],
+        ),
+        (
+            "recommender:predict",
+            {"inputs": {"user_id": [1, 2], "history_movie_ids": [[1]], "history_ratings": [[0]]}},
+            400,
+            ["history_movie_ids has 1", "user_id has 2"],
         ),
     ],
 )
