@@ -160,6 +160,7 @@ def test_grpc_calls_that_send_no_request_take_no_thread(server, calls, eventuall
         end.wait(20)
         yield b""
 
+    waiting = []  # Calls that nobody holds are cancelled.
     with contextlib.ExitStack() as stack:
         stack.callback(end.set)
         for place in range(4):
@@ -167,7 +168,7 @@ def test_grpc_calls_that_send_no_request_take_no_thread(server, calls, eventuall
             channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", options=[("place", place)])
             stack.enter_context(channel)
             for _ in range(2):
-                channel.stream_unary(METHOD).future(nothing(), timeout=20)
+                waiting.append(channel.stream_unary(METHOD).future(nothing(), timeout=20))
             if place == 2:
                 time.sleep(0.3)
                 assert predict() == ["length"]
