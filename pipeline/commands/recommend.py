@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from typing import Annotated, NoReturn
 
@@ -56,9 +55,6 @@ def recommend(
         _fail(f"--user should be positive and below 2**63; received {user}.", BAD_INPUT)
     if ratings is not None and history is None:
         _fail("--ratings should come with --history.", BAD_INPUT)
-    # The client checks the deadline too, but under its own name, and only after TensorFlow's long import.
-    if not 0 < deadline < math.inf:
-        _fail(f"--deadline should be more than 0 seconds; received {deadline:g}.", BAD_INPUT)
     movie_ids = [_parse_movie_id(item) for item in _comma_separated(history)]
     stars = [_parse_rating(item) for item in _comma_separated(ratings)]
     if not rest:

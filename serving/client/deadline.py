@@ -72,7 +72,7 @@ def ask_until_answered(ask: Callable[[], _Answer], address: str, deadline: Deadl
                 left = deadline.left()
                 if attempt < attempts and retry_after >= left:
                     raise ServerUnavailableError(
-                        f"{error} It wants to be asked again in {retry_after:g} s, but of the deadline of "
+                        f"{error}; it wants to be asked again in {retry_after:g} s, but of the deadline of "
                         f"{deadline.seconds:g} s only {left:.2g} s are left.",
                         retry_after,
                     ) from error

@@ -52,13 +52,6 @@ def client(transport):
     return client
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_recommendations_are_best_first_without_empty_places(client):
     assert client.recommend(user_id=7, k=3) == [
         Recommendation(5, "Amélie (2001)", 4.5, 0.5),
