@@ -70,7 +70,8 @@ def recommend(
     except ValueError as error:
         _fail(str(error), BAD_INPUT)
     except ServingClientError as error:
-        _fail(str(error), FAILED)
+        # What a server says may have several lines.
+        _fail(" ".join(str(error).split()), FAILED)
     _print_movies(movies, as_json)
 
 

@@ -44,7 +44,7 @@ class Recommendation:
 
 
 class RecommenderClient:
-    """Asks a model server for recommendations; a context manager.
+    """Asks a model server for recommendations; a context manager. Several threads may share one.
 
     Example:
       with RecommenderClient("127.0.0.1", 8501, transport="rest") as client:

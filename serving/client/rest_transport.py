@@ -144,4 +144,5 @@ def _retry_after(response: BaseHTTPResponse) -> float:
 
 
 def _excerpt(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

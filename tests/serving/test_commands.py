@@ -1,5 +1,6 @@
 """`movielens serve` serves until it is stopped, `movielens recommend` prints movies; both report errors in one line."""
 
+import http.server
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,23 @@ def test_recommend_reports_the_port_of_the_other_protocol(server):
     output = single_line(movielens("recommend", "--user", 7, "--port", server.port, "--rest"), 1)
     assert f"127.0.0.1:{server.port}" in output
     assert "gRPC port" in output
+
+
+def test_recommend_shows_what_a_server_says_in_one_line():
+    class Refuse(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b'{"error": "first\\n  second"}')
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        result = movielens("recommend", "--user", 7, "--rest", "--port", server.server_port)
+    assert "refused (400): first second" in single_line(result, 1)
 
 
 @pytest.mark.serving

@@ -12,9 +12,7 @@ import pytest
 
 from serving.client import RecommenderClient, ServerUnavailableError, ServingClientError
 
-ANSWER = {
-    "outputs": {"movie_id": [[5]], "title": [["Heat"]], "predicted_rating": [[4.0]], "retrieval_score": [[1.0]]}
-}
+ANSWER = {"outputs": {"movie_id": [[5]], "title": [["Heat"]], "predicted_rating": [[4.0]], "retrieval_score": [[1.0]]}}
 
 
 def client_of(port, transport, **options):
@@ -109,6 +107,19 @@ def test_all_attempts_and_pauses_count_together(http_server):
     ):
         client.recommend()
     assert 2 <= len(asked) <= 4
+
+
+def test_a_server_that_refuses_connections_is_asked_again(free_port):
+    def serve():
+        time.sleep(0.25)
+        with socket.create_server(("127.0.0.1", free_port)) as listener, listener.accept()[0] as connection:
+            connection.recv(65536)
+            content = json.dumps(ANSWER).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
+
+    threading.Thread(target=serve, daemon=True).start()
+    with client_of(free_port, "rest", deadline_seconds=5) as client:
+        assert client.recommend(k=1)[0].movie_id == 5
 
 
 def test_waiting_for_a_model_ends_in_time_when_the_server_says_nothing(peers):

@@ -74,8 +74,8 @@ def test_other_values_are_refused(values, message):
 def test_rest_and_grpc_give_the_same_numbers(server):
     """Ratings of the toy model are whole numbers for user 100, and decimals without a short float32 for others."""
     answers = []
-    for transport, port in (("rest", server.rest_port), ("grpc", server.port)):
-        with RecommenderClient(port=port, transport=transport) as client:
+    for client in (RecommenderClient(port=server.rest_port, transport="rest"), RecommenderClient(port=server.port)):
+        with client:
             answers.append(
                 [client.recommend(100, k=4)]
                 + [client.recommend(user, history=[6, 2], ratings=[3.3, 4.7], k=4) for user in range(1, 30)]
