@@ -19,6 +19,9 @@ from serving.client.transport import DEFAULT_ATTEMPTS
 
 _SHOWN_CHARACTERS = 80
 
+# Connections that are kept for the next calls. When more threads than these ask at once, urllib3 logs a warning.
+_KEPT_CONNECTIONS = 100
+
 
 class _Pool(HTTPConnectionPool):
     # Unlike requests, urllib3 ignores the environment's web proxy, which would not reach this machine's own ports.
@@ -39,7 +42,7 @@ class RestTransport:
         self.address = arguments.address(host, port)
         self._deadline_seconds = arguments.seconds("deadline_seconds", deadline_seconds)
         self._attempts = arguments.attempts(attempts)
-        self._pool = _Pool(self.address.rpartition(":")[0], int(port))
+        self._pool = _Pool(self.address.rpartition(":")[0], int(port), maxsize=_KEPT_CONNECTIONS)
         self._closed = False
 
     def predict(self, model: str, inputs: Mapping[str, np.ndarray], signature_name: str = "") -> dict[str, np.ndarray]:
@@ -53,8 +56,9 @@ class RestTransport:
             raise self._not_a_model_server(f"an object with the keys {sorted(answer)} and without outputs")
         outputs = answer["outputs"]
         try:
-            # A signature's only output comes without its name.
-            by_name = outputs if isinstance(outputs, dict) else {"output": outputs}
+            # A signature's only output comes without its name, and may be a single value in base64.
+            named = isinstance(outputs, dict) and set(outputs) != {"b64"}
+            by_name = outputs if named else {"output": outputs}
             return {name: from_json_values(values) for name, values in by_name.items()}
         except ValueError as error:
             raise self._not_a_model_server(f"outputs that are no tensors ({error})") from error

@@ -152,7 +152,7 @@ def test_a_server_that_wants_to_be_asked_soon_is_asked_again(http_server, header
     assert asked[1] - asked[0] >= (1.0 if header == "1" else 0.1)
 
 
-def test_threads_share_a_client_and_each_has_its_own_deadline(http_server):
+def test_threads_share_a_client_and_each_has_its_own_deadline(http_server, caplog):
     """Users with odd ids get no answer in time, those with even ids get their own, again and again."""
 
     def answer(path, body):
@@ -175,3 +175,4 @@ def test_threads_share_a_client_and_each_has_its_own_deadline(http_server):
             results = list(pool.map(ask, range(48)))
     assert [got for got, _ in results] == [None if user % 2 else user + 1 for user in range(48)]
     assert max(seconds for _, seconds in results) < 1.5
+    assert caplog.records == []

@@ -7,6 +7,7 @@ import pytest
 
 from serving.client import RecommenderClient
 from serving.client.json_arrays import from_json_values, to_json_values
+from serving.client.rest_transport import RestTransport
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,21 @@ def test_values_of_an_answer(values, expected):
 def test_other_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         from_json_values(values)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([[1, 2]], {"output": [[1, 2]]}),
+        ({"b64": "/w=="}, {"output": b"\xff"}),
+        ({"a": [1.5], "b": ["x"]}, {"a": [1.5], "b": [b"x"]}),
+    ],
+)
+def test_an_only_output_comes_without_a_name(http_server, outputs, expected):
+    transport = RestTransport("127.0.0.1", http_server(lambda *_: (200, {"outputs": outputs}, {})), 5.0)
+    answer = transport.predict("model", {"text": np.array([b"\xff"], object)})
+    transport.close()
+    assert {name: array.tolist() for name, array in answer.items()} == expected
 
 
 @pytest.mark.serving
