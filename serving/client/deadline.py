@@ -1,6 +1,5 @@
 """One limit on the time of a whole call: all attempts, the pauses between them, and everything that each waits for."""
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -62,26 +61,28 @@ def ask_until_answered(ask: Callable[[], _Answer], address: str, deadline: Deadl
     Raises:
       ServingClientError: What the last attempt raised, or that the time is over.
     """
+    backoff = _BACKOFF_SECONDS
     try:
-        for attempt in itertools.count(1):
+        while True:
+            attempts -= 1
             try:
                 return ask()
             except (ServerUnreachableError, ServerUnavailableError) as error:
                 retry_after = error.retry_after if isinstance(error, ServerUnavailableError) else 0.0
-                pause = max(retry_after, min(_BACKOFF_SECONDS * 2 ** (attempt - 1), _MAX_BACKOFF_SECONDS))
                 left = deadline.left()
-                if attempt < attempts and retry_after >= left:
+                if attempts and retry_after >= left:
                     raise ServerUnavailableError(
                         f"{error}; it wants to be asked again in {retry_after:g} s, but of the deadline of "
                         f"{deadline.seconds:g} s only {left:.2g} s are left.",
                         retry_after,
                     ) from error
-                if attempt >= attempts or pause >= left:
+                pause = max(retry_after, backoff)
+                if not attempts or pause >= left:
                     raise
             time.sleep(pause)
+            backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
     except DeadlineExceeded as error:
         raise ServerUnavailableError(
             f"The server at {address} should answer within {deadline.seconds:g} s; it did not. Check host and port, or "
             "give it more time."
         ) from error
-    raise AssertionError("unreachable: the loop has no end")
