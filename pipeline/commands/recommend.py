@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import Annotated, NoReturn
 
 import typer
@@ -37,6 +38,7 @@ def recommend(
         int | None,
         typer.Option(min=1, max=65535, help="Port of the model server.", show_default="8500; with --rest 8501"),
     ] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds within which the answer must be there.")] = 10.0,
     rest: Annotated[bool, typer.Option("--rest", help="Use REST instead of gRPC; it needs no TensorFlow.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -45,12 +47,12 @@ def recommend(
     Give the id of a user (`--user 7`), or the history of a person who is not in the data (`--history 1,260,1196`), or
     both, to replace the history of a user.
 
-    Exits with 1 if no server answers or the server has no recommender, and with 2 if an option is invalid.
+    Exits with 1 if no server answers in time or the server has no recommender, and with 2 if an option is invalid.
     """
     if user is None and history is None:
         _fail("Either --user or --history should be given.", BAD_INPUT)
-    if user is not None and user < 1:
-        _fail(f"--user should be positive; received {user}.", BAD_INPUT)
+    if user is not None and not 0 < user < 2**63:
+        _fail(f"--user should be positive and below 2**63; received {user}.", BAD_INPUT)
     if ratings is not None and history is None:
         _fail("--ratings should come with --history.", BAD_INPUT)
     movie_ids = [_parse_movie_id(item) for item in _comma_separated(history)]
@@ -59,13 +61,17 @@ def recommend(
         import_tensorflow_quietly()
     try:
         with RecommenderClient(
-            host, port or (_REST_PORT if rest else _GRPC_PORT), transport="rest" if rest else "grpc"
+            host,
+            port or (_REST_PORT if rest else _GRPC_PORT),
+            transport="rest" if rest else "grpc",
+            deadline_seconds=deadline,
         ) as client:
             movies = client.recommend(user or 0, movie_ids, stars, k)
     except ValueError as error:
         _fail(str(error), BAD_INPUT)
     except ServingClientError as error:
-        _fail(str(error), FAILED)
+        # What a server says may have several lines.
+        _fail(" ".join(str(error).split()), FAILED)
     _print_movies(movies, as_json)
 
 
@@ -90,10 +96,10 @@ def _comma_separated(text: str | None) -> list[str]:
 
 
 def _parse_movie_id(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
+    # int() alone would read 1_260 as 1260.
+    if not re.fullmatch(r"\s*-?[0-9]{1,30}\s*", text):
         _fail(f"--history should be movie ids with commas between them; received {text!r}.", BAD_INPUT)
+    return int(text)
 
 
 def _parse_rating(text: str) -> float:

@@ -1,5 +1,6 @@
 """`movielens serve` serves until it is stopped, `movielens recommend` prints movies; both report errors in one line."""
 
+import http.server
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def test_help_names_every_option(command):
     assert result.exit_code == 0
     options = {
         "serve": ["--models", "--host", "--port", "--rest-port"],
-        "recommend": ["--user", "--history", "--ratings", "--k", "--host", "--port", "--rest", "--json"],
+        "recommend": ["--user", "--history", "--ratings", "--k", "--host", "--port", "--deadline", "--rest", "--json"],
     }
     for option in options[command]:
         assert option in result.output
@@ -52,6 +54,15 @@ def test_help_names_every_option(command):
         (["--history", "1,2", "--ratings", "5"], ["each of the 2", "1"]),
         (["--history", "1", "--ratings", "good"], ["--ratings", "'good'"]),
         (["--history", "1", "--ratings", "7"], ["1 to 5", "7"]),
+        (["--history", "1", "--ratings", "nan"], ["1 to 5", "nan"]),
+        (["--history", "1.7"], ["--history", "'1.7'"]),
+        (["--history", "1_0"], ["--history", "'1_0'"]),
+        (["--history", ""], ["--history", "''"]),
+        (["--history", "99999999999999999999"], ["history", "below 2**63", "99999999999999999999"]),
+        (["--user", "99999999999999999999"], ["--user", "below 2**63", "99999999999999999999"]),
+        (["--user", "1", "--deadline", "0"], ["deadline", "more than 0", "0"]),
+        (["--user", "1", "--deadline", "nan"], ["deadline", "nan"]),
+        (["--user", "1", "--host", "http://127.0.0.1"], ["host", "'http://127.0.0.1'"]),
     ],
 )
 def test_recommend_refuses_invalid_options(options, words):
@@ -117,6 +128,52 @@ def test_recommend_reports_that_no_server_answers():
         port = probe.getsockname()[1]
         output = single_line(movielens("recommend", "--user", 7, "--port", port), 1)
     assert f"127.0.0.1:{port}" in output
+
+
+@pytest.mark.serving
+@pytest.mark.parametrize("options", [[], ["--rest"]])
+def test_recommend_reports_a_host_that_does_not_exist(options):
+    output = single_line(movielens("recommend", "--user", 7, "--host", "nosuchhost.invalid", *options), 1)
+    assert "nosuchhost.invalid" in output
+    assert "is not found" in output
+
+
+@pytest.mark.serving
+def test_recommend_reports_the_port_of_the_other_protocol(server):
+    output = single_line(movielens("recommend", "--user", 7, "--port", server.rest_port), 1)
+    assert f"127.0.0.1:{server.rest_port}" in output
+    assert "REST" in output
+    output = single_line(movielens("recommend", "--user", 7, "--port", server.port, "--rest"), 1)
+    assert f"127.0.0.1:{server.port}" in output
+    assert "gRPC port" in output
+
+
+def test_recommend_shows_what_a_server_says_in_one_line():
+    class Refuse(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b'{"error": "first\\n  second"}')
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        result = movielens("recommend", "--user", 7, "--rest", "--port", server.server_port)
+    assert "refused (400): first second" in single_line(result, 1)
+
+
+@pytest.mark.serving
+@pytest.mark.parametrize("options", [[], ["--rest"]])
+def test_recommend_waits_no_longer_than_its_deadline(options):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        output = single_line(movielens("recommend", "--user", 7, "--port", port, "--deadline", 0.3, *options), 1)
+    assert "within 0.3 s" in output
 
 
 @pytest.mark.serving

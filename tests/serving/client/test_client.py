@@ -22,6 +22,8 @@ from serving.client import (
 class FakeTransport:
     """Answers with two movies and an empty third place, and keeps the inputs of the last request."""
 
+    address = "127.0.0.1:8501"
+
     def __init__(self):
         self.inputs = None
 
@@ -48,13 +50,6 @@ def client(transport):
     client = RecommenderClient(transport="rest")
     client._transport = transport
     return client
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_recommendations_are_best_first_without_empty_places(client):
@@ -165,7 +160,7 @@ def test_waiting_for_a_model_continues_while_the_server_starts():
     )
 
     class Starting(FakeTransport):
-        def states(self, model):
+        def states(self, model, at_most_seconds=None):
             answer = next(answers)
             if isinstance(answer, Exception):
                 raise answer
@@ -176,7 +171,7 @@ def test_waiting_for_a_model_continues_while_the_server_starts():
 
 def test_waiting_for_a_model_ends_with_an_error_after_the_time_limit():
     class Broken(FakeTransport):
-        def states(self, model):
+        def states(self, model, at_most_seconds=None):
             return {4: "END"}
 
     with pytest.raises(ServingClientError, match=r"recommender should be available within 0 s.*END"):
