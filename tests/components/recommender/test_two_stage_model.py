@@ -90,7 +90,8 @@ def test_padding_and_unknown_movies_in_a_history_are_ignored(movies_and_users):
 )
 def test_inputs_that_do_not_fit_each_other_are_refused(movies_and_users, tmp_path, users, movies, ratings, words):
     # Without the check, ratings of one row would count as those of the next.
-    save(Recommender(FakeModel(), FakeModel(), *movies_and_users, 3), str(tmp_path))
+    catalogue, people = movies_and_users
+    save(Recommender(FakeModel(), FakeModel(), catalogue, people, 3), str(tmp_path))
     serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     inputs = {"user_id": tf.constant(users, tf.int64), "history_movie_ids": tf.constant(movies, tf.int64)}
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
