@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+from serving.local.limits import Limits
 from serving.local.versions import has_models
 
 FAILED, BAD_INPUT = 1, 2  # Exit codes.
@@ -25,11 +26,18 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC; 0 for a free one.")] = 8500,
     rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for REST; 0 for a free one.")] = 8501,
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest number of rows in a request.")] = Limits.batch,
+    max_megabytes: Annotated[
+        int, typer.Option(min=1, max=1024, help="Largest size of a request, in MiB.")
+    ] = Limits.message_bytes >> 20,
 ) -> None:
     """Serve pushed models over TensorFlow Serving's gRPC and REST protocols, until interrupted.
 
     The server offers the newest complete version of every model, and picks up new versions while it runs. It never
     serves a version that is still being copied or that cannot be loaded.
+
+    So that no client can take the machine from the others, it refuses requests larger than the options allow, lets at
+    most 256 gRPC calls and 512 REST connections wait, and closes connections that are idle for a minute.
 
     Exits with 0 when stopped by Ctrl-C or SIGTERM, 1 if no model could be loaded, and 2 if the folder holds no models
     or a port cannot be used.
@@ -41,7 +49,8 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)], force=True
     )
-    server = ModelServer(ServerConfig(models, host, port, rest_port))
+    limits = Limits(message_bytes=max_megabytes << 20, batch=max_batch)
+    server = ModelServer(ServerConfig(models, host, port, rest_port, limits=limits))
     try:
         server.claim_ports()
         import_tensorflow_quietly()

@@ -1,0 +1,35 @@
+"""Thousands of requests that nobody should send neither stop the server nor make others wait."""
+
+import pytest
+
+from tests.serving.malformed import attack
+
+pytestmark = pytest.mark.serving
+
+REQUESTS = 10_000
+
+
+@pytest.fixture(scope="module")
+def result(toy_models):
+    return attack(toy_models, REQUESTS, seed=0)
+
+
+def test_every_request_gets_a_status_and_a_message_as_from_tensorflow_serving(result):
+    assert sum(result["outcomes"].values()) == 2 * REQUESTS
+    assert result["wrong"] == []
+
+
+def test_others_are_answered_within_a_second_all_the_time(result):
+    assert result["failures"] == []
+    assert result["answers"] > 100
+    assert result["longest"] < 1
+
+
+def test_the_log_has_no_traceback_and_the_server_stops_in_order(result):
+    assert "Traceback" not in result["log"]
+    assert result["exit"] == 0
+
+
+def test_the_second_round_takes_no_more_memory(result):
+    _, first, second = result["megabytes"]
+    assert second <= 1.05 * first
