@@ -1,7 +1,6 @@
 """The local model server: serves the models of a folder over gRPC and REST, as TensorFlow Serving does."""
 
 import errno
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from serving.local.child import ServerFailed, running_server
 from serving.local.grpc_server import GrpcServer
 from serving.local.limits import Limits
 from serving.local.model_store import ModelStore
+from serving.local.process import share_memory_among_threads, spare_libraries_from_garbage_collection
 
 if TYPE_CHECKING:
     import grpc
@@ -100,6 +100,7 @@ class ModelServer:
         """
         if self._rest_socket is not None:
             return
+        share_memory_among_threads()
         self._rest_socket = _listen(self.config.host, self.config.rest_port)
         self.rest_port = self._rest_socket.getsockname()[1]
         # gRPC writes only to its own log why it cannot bind a port; this attempt gives the reason to the caller.
@@ -135,10 +136,7 @@ class ModelServer:
         from serving.local.rest_server import RestServer
         from serving.local.rest_service import RestApplication
 
-        # A garbage collection stops all threads, and among the objects of TensorFlow's modules it took .3 s, at almost
-        # every load of a version. These objects stay for ever, so it need not look at them again.
-        gc.collect()
-        gc.freeze()
+        spare_libraries_from_garbage_collection()
         self._store = ModelStore(
             self.config.models,
             load_model,

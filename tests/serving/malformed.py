@@ -17,8 +17,11 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -67,6 +70,7 @@ class Attacker:
     def json_request(self) -> str:
         model = self.rng.choice(self.models)
         row = dict(ROW) if model == "recommender" else {"examples": "x"}
+        document: dict[str, Any]
         if self.rng.random() < 0.5:
             document = {"instances": [dict(row) for _ in range(self.rng.choice([1, 2, 5]))]}
         else:
@@ -94,7 +98,8 @@ class Attacker:
         rng = self.rng
         body = json.dumps({"instances": [ROW]}).encode()
         head = b"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: here\r\n"
-        chunks = [b"%x\r\n%s\r\n" % (len(body), body), b"0\r\n\r\n", b"ffffffffffff\r\nx", b"-1\r\n", b"zz\r\n", b"\r\n"]
+        chunks = [b"%x\r\n%s\r\n" % (len(body), body), b"0\r\n\r\n", b"ffffffffffff\r\nx"]
+        chunks += [b"-1\r\n", b"zz\r\n", b"\r\n"]
         http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
         data = rng.choice(
             [
@@ -132,7 +137,8 @@ class Attacker:
 
     def tensor(self, name: str) -> tensor_pb2.TensorProto:
         rng = self.rng
-        types = {"user_id": types_pb2.DT_INT64, "history_movie_ids": types_pb2.DT_INT64, "examples": types_pb2.DT_STRING}
+        types = {"user_id": types_pb2.DT_INT64, "history_movie_ids": types_pb2.DT_INT64}
+        types["examples"] = types_pb2.DT_STRING
         tensor = tensor_pb2.TensorProto(dtype=types.get(name, types_pb2.DT_FLOAT))
         if rng.random() < 0.2:
             tensor.dtype = rng.choice([0, 1, 2, 3, 7, 8, 9, 10, 14, 19, 20, 21, 22, 101, 107, 999])
@@ -152,7 +158,8 @@ class Attacker:
         elif fill == "string_val":
             tensor.string_val.extend(rng.choice([b"", b"\xff\xff", b"x", rng.randbytes(20)]) for _ in range(count))
         else:
-            getattr(tensor, fill).extend(number % 2 if fill in ("bool_val", "half_val") else number for number in numbers)
+            is_small = fill in ("bool_val", "half_val")
+            getattr(tensor, fill).extend(number % 2 if is_small else number for number in numbers)
         return tensor
 
     def mutate_tree(self, document: dict) -> None:
@@ -171,12 +178,13 @@ class Attacker:
         if action < 0.2:
             del node[key]
         elif action < 0.3 and isinstance(node, dict):
-            node[self.rng.choice(["instances", "inputs", "signature_name", "b64", "age", "\ud800"])] = json.loads(json.dumps(node[key]))
+            name = self.rng.choice(["instances", "inputs", "signature_name", "b64", "age", "\ud800"])
+            node[name] = json.loads(json.dumps(node[key]))
         else:
             node[key] = json.loads(json.dumps(self.rng.choice(VALUES)))
 
-    def mutate_bytes(self, data: bytes) -> bytes:
-        data = bytearray(data)
+    def mutate_bytes(self, original: bytes) -> bytes:
+        data = bytearray(original)
         for _ in range(self.rng.choice([1, 2, 8])):
             place = self.rng.randrange(len(data)) if data else 0
             action = self.rng.random()
@@ -237,7 +245,7 @@ class Server:
     """A model server in a process of its own, whose log and memory can be looked at."""
 
     def __init__(self, models: Path):
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # Open as long as the server runs.
         command = [sys.executable, "-m", "serving", "--models", str(models), "--ready-line"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, cwd=ROOT
@@ -268,17 +276,16 @@ class Bystander(threading.Thread):
     def __init__(self, server: Server):
         super().__init__(daemon=True)
         self.server = server
-        self.longest, self.failures, self.answers = 0.0, [], 0
+        self.longest, self.answers = 0.0, 0
+        self.failures: list[str] = []
         self.end = threading.Event()
 
     def run(self) -> None:
         request = predict_pb2.PredictRequest(model_spec={"name": "recommender"})
-        for name, dtype, field in (("user_id", 9, "int64_val"), ("history_movie_ids", 9, ""), ("history_ratings", 1, "")):
-            request.inputs[name].dtype = dtype
-            for size in [1] if field else [1, 0]:
-                request.inputs[name].tensor_shape.dim.add(size=size)
-            if field:
-                request.inputs[name].int64_val.append(7)
+        inputs = {"user_id": np.array([7]), "history_movie_ids": np.zeros([1, 0], np.int64)}
+        inputs["history_ratings"] = np.zeros([1, 0], np.float32)
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         body = json.dumps({"instances": [{"user_id": 7, "history_movie_ids": [], "history_ratings": []}]})
         connection = http.client.HTTPConnection("127.0.0.1", self.server.rest_port, timeout=30)
         with grpc.insecure_channel(f"127.0.0.1:{self.server.port}", options=[("bystander", 1)]) as channel:
@@ -315,7 +322,9 @@ def attack(models: Path, requests: int, seed: int, rounds: int = 2) -> dict:
         bystander = Bystander(server)
         bystander.start()
         time.sleep(0.5)
-        megabytes, wrong, outcomes = [server.megabytes()], [], Counter()
+        megabytes = [server.megabytes()]
+        wrong: list[str] = []
+        outcomes: Counter[str] = Counter()
         for number in range(rounds):
             rng = random.Random(f"{seed} {number}")
             attacker = Attacker(rng, server.port, server.rest_port, examples_model)

@@ -30,6 +30,8 @@ def test_the_log_has_no_traceback_and_the_server_stops_in_order(result):
     assert result["exit"] == 0
 
 
-def test_the_second_round_takes_no_more_memory(result):
-    _, first, second = result["megabytes"]
+def test_the_memory_does_not_grow(result):
+    before, first, second = result["megabytes"]
     assert second <= 1.05 * first
+    # Buffers of the largest requests stay; with real models this is less than a twentieth of the memory.
+    assert second - before < 100
