@@ -93,7 +93,7 @@ def longest_wait(model: Path, port: int) -> float:
         with RecommenderClient(port=port, deadline_seconds=60) as client:
             while not end.is_set():
                 start = time.perf_counter()
-                client.recommend()
+                client.recommend(k=1)
                 waits.append(time.perf_counter() - start)
                 time.sleep(_PAUSE_SECONDS)
 
