@@ -121,19 +121,24 @@ def _dat_bytes(folder: Path) -> int:
 
 
 def _sample_folder(config: "Config", output: "OutputFolder") -> Path:
-    """Returns the folder with a configuration's synthetic data, which it generates if they are not there yet."""
+    """Returns the folder with a configuration's synthetic data.
+
+    They are generated anew in each run, which takes less than a second and leaves files that hold the same as they are:
+    a folder with this name may come from an earlier version of the generator, or may have been changed since.
+    """
     from components.data.sample import generate_sample
     from pipeline.config import ConfigError
 
     sample = config.data.sample
     folder = output.data / f"users{sample.users}-movies{sample.movies}-ratings{sample.ratings}-seed{sample.seed}"
-    if not folder.exists():
-        try:
-            generate_sample(folder, sample.users, sample.movies, sample.ratings, sample.seed)
-        except ValueError as error:
-            raise ConfigError(f"data.sample: {error}") from error
-        except OSError as error:
-            raise RunError(f"{folder}: the sample could not be written; {error.strerror}.") from error
+    try:
+        generate_sample(folder, sample.users, sample.movies, sample.ratings, sample.seed, force=True)
+    except ValueError as error:
+        raise ConfigError(f"data.sample: {error}") from error
+    except FileExistsError as error:
+        raise RunError(str(error)) from error
+    except OSError as error:
+        raise RunError(f"{folder}: the sample could not be written; {error.strerror}.") from error
     return folder
 
 
