@@ -6,11 +6,24 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from pipeline.paths import artifact_path, local_path
+
 DataFolder: TypeAlias = Annotated[
-    Path, typer.Option(help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.")
+    Path,
+    typer.Option(
+        help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.",
+        metavar="DIR",
+        parser=local_path,
+    ),
 ]
 CacheFolder: TypeAlias = Annotated[
-    Path, typer.Option("--cache", help="Cache folder for transformed data (1 GB per split) and results.")
+    Path,
+    typer.Option(
+        "--cache",
+        help="Cache folder for transformed data (1 GB per split) and results.",
+        metavar="DIR",
+        parser=artifact_path,
+    ),
 ]
 Seeds: TypeAlias = Annotated[str, typer.Option(help="Seeds of the split and of the models, separated by commas.")]
 Preset: TypeAlias = Annotated[
@@ -19,7 +32,9 @@ Preset: TypeAlias = Annotated[
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Option("--set", help="Replace a setting, as in models.dcn.dropout=0.3. Repeatable.")
 ]
-JsonPath: TypeAlias = Annotated[Path | None, typer.Option("--json", help="File to write the results to.")]
+JsonPath: TypeAlias = Annotated[
+    Path | None, typer.Option("--json", help="File to write the results to.", metavar="FILE", parser=local_path)
+]
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from components.ingestion.splits import SplitConfig, Strategy
 from pipeline.config_section import ConfigSection
 from pipeline.model_settings import ModelsConfig, TuningConfig
+from pipeline.paths import PathError, check_local
 from transform.features import FEATURES
 
 
@@ -140,7 +141,11 @@ class BeamConfig(ConfigSection):
 class Config(ConfigSection):
     """The configuration of a pipeline."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,127}$",
+        description="Name of the pipeline; metadata is kept under it. A lower-case letter, and up to 127 lower-case "
+        "letters, digits and hyphens: what every orchestrator takes.",
+    )
     data: DataConfig = Field(default_factory=DataConfig, description="Which data are read, and how they are split.")
     models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the models.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
@@ -180,8 +185,12 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
       overrides: `a.b=value` settings, in YAML's notation for the value, that replace what the file says.
 
     Raises:
-      ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+      ConfigError: no such file, a URI, not YAML, an unknown key, a wrong type or an impossible value.
     """
+    try:
+        check_local("--config", source)
+    except PathError as error:
+        raise ConfigError(str(error)) from error
     tree = _read_tree(source)
     for override in overrides or []:
         _apply_override(tree, override)

@@ -118,9 +118,9 @@ class Executor(BaseBeamExecutor):
         """Writes the artifacts `examples` and `quarantine` from the files in `input_base`, or in its latest span.
 
         Custom properties of `examples`: `rows_train`, `rows_eval`, `rows_test`, `rows_movies` and `rows_quarantined`
-        count rows; `data_sha256` is a hash of the files' names and contents; `settings` holds the split's configuration,
-        the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the span and of its
-        version, 0 where there are none.
+        count rows; `data_sha256` is a hash of the files' names and contents; `settings` holds the split's
+        configuration, the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the
+        span and of its version, 0 where there are none.
 
         Raises:
           DataError: a file is missing or has more bad rows than tolerated, or a split would have no ratings; nothing is

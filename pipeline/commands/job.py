@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.local.errors import NodeFailed, RunError, root_cause
+from pipeline.paths import check_no_pattern, local_path
 
 if TYPE_CHECKING:
     from components.data.raw_files import MovieLens
@@ -32,6 +33,7 @@ DataOption = Annotated[
         help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv. "
         "Without this option, the run generates synthetic data.",
         metavar="DIR",
+        parser=local_path,
         show_default=False,
     ),
 ]
@@ -40,6 +42,7 @@ OutputOption = Annotated[
     typer.Option(
         help="Folder for everything that is written. A run with the same folder reuses the results that are there.",
         metavar="DIR",
+        parser=local_path,
         show_default="output/<name of the configuration>",
     ),
 ]
@@ -86,6 +89,7 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
 
     Raises:
       ConfigError: the configuration is invalid.
+      PathError: the output folder's path reads as a pattern.
       DataError: the data are invalid.
       RunError: the output folder cannot be used.
     """
@@ -93,8 +97,9 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     from pipeline.local.output import OutputFolder
 
     settings = load_config(config, overrides)
-    movielens = _read_data(data, settings) if data else None
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
+    check_no_pattern("--output", str(folder.root))
+    movielens = _read_data(data, settings) if data else None
     folder.prepare(_MINIMUM_FREE_MEGABYTES + (_FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data) // 2**20 if data else 0))
     with folder.locked():
         folder.check_metadata()

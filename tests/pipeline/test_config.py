@@ -129,6 +129,8 @@ def test_a_wrong_type_names_key_expectation_and_value(override, expected):
         ("data.split.fractions.test=0.5", "data.split.fractions", "should be 1; received 1.25"),
         ("evaluation.slices=[[gendr]]", "evaluation.slices", "gendr"),
         ("name=My Run", "name", "pattern"),
+        ("name=my_movies", "name", "pattern"),
+        (f"name={'a' * 129}", "name", "pattern"),
     ],
 )
 def test_an_impossible_value_names_the_key_and_what_was_expected(override, key, expected):
