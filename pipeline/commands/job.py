@@ -172,7 +172,7 @@ def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") ->
             raise
         except Exception as error:
             _logger.exception("The run failed.")
-            _recover_after_failure(output)
+            recover_after_failure(output)
             raise _as_run_error(error, failed, consoles.log) from error
 
 
@@ -196,7 +196,7 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
         )
 
 
-def _recover_after_failure(output: "OutputFolder") -> None:
+def recover_after_failure(output: "OutputFolder") -> None:
     """Removes half-written outputs; if that fails too, it only logs the error, so that the first one is reported."""
     try:
         from pipeline.local.recovery import recover

@@ -55,10 +55,7 @@ CASES = [
 
 
 def invoke(command: tuple[str, ...], name: str, info: Any, value: str) -> tuple[int, str]:
-    if isinstance(info, typer.models.ArgumentInfo):
-        arguments = [value]
-    else:
-        arguments = [f"--{name}", value]
+    arguments = [value] if isinstance(info, typer.models.ArgumentInfo) else [f"--{name}", value]
     arguments += ["dcn"] if command == ("tune",) else []
     result = CliRunner().invoke(cli.app, [*command, *arguments], env={"COLUMNS": "200", "TERM": "dumb"})
     return result.exit_code, result.stderr
