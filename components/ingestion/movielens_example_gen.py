@@ -71,7 +71,8 @@ class MovieLensExampleGen(FileBasedExampleGen):
         Args:
           input_base: folder of ratings.dat, users.dat, movies.dat and, optionally, credits.csv.
           split: how ratings are divided.
-          history_length: largest number of earlier train ratings that a row carries; the most recent are kept.
+          history_length: largest number of the user's earlier ratings that a row carries, of those that
+            `histories.is_known` marks; the most recent are kept.
           source: fingerprint of the code; as part of the cache key, it makes changed code run again.
           tolerance: share of a file's rows that may be bad; these rows are left out.
           spans: whether `input_base` holds folders span-1, span-2 and so on. The latest is read and becomes an artifact
