@@ -93,7 +93,8 @@ def ranked_features(report: Report) -> list[tuple[str, float | None]]:
     """Returns the features with their increases of the loss, the most important first if that is known."""
     if report.importance is None:
         return [(name, None) for name in report.features]
-    return sorted(report.importance.features.items(), key=lambda item: -item[1])
+    growths = report.importance.features
+    return [(name, growths[name]) for name in sorted(growths, key=lambda name: -growths[name])]
 
 
 def ranked_pairs(report: Report) -> list[Pair]:
