@@ -35,6 +35,15 @@ class SampleConfig(ConfigSection):
     ratings: int = Field(40_000, ge=200, le=_MAX_RATINGS, description="Number of ratings.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the generator.")
 
+    @model_validator(mode="after")
+    def _ratings_are_possible(self) -> Self:
+        most = self.users * self.movies
+        if not self.users <= self.ratings <= most:
+            raise ValueError(
+                f"ratings should be from {self.users} (one a user) to {most} (users x movies); received {self.ratings}"
+            )
+        return self
+
 
 class DataConfig(ConfigSection):
     """Which data are read, and how they are split."""
