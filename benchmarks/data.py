@@ -16,9 +16,11 @@ from rich.table import Table
 
 from benchmarks.data_job import COMPONENTS, Cost, Job
 from benchmarks.data_sets import write_first_users, write_generated
+from benchmarks.options import JsonPath
 from benchmarks.report import machine
 from benchmarks.scaling import fit_scaling
 from components.data.raw_files import DataError, MovieLens, read_movielens
+from pipeline.paths import local_path
 
 TOTAL = "all three"
 
@@ -69,6 +71,8 @@ def main(
         Path | None,
         typer.Option(
             envvar="ML1M_DIR",
+            metavar="DIR",
+            parser=local_path,
             help="Folder of MovieLens 1M. Sizes up to its own are measured on its first users; larger ones, or all "
             "without this option, on generated data.",
         ),
@@ -77,7 +81,7 @@ def main(
     baseline_rows: Annotated[
         int, typer.Option(min=0, help="Size at which the straightforward job is measured too; 0 for none.")
     ] = 1_000_000,
-    json_path: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+    json_path: JsonPath = None,
 ) -> None:
     """Measures ExampleGen, StatisticsGen and Transform on data of several sizes, each size in a process of its own.
 

@@ -15,6 +15,7 @@ import typer
 
 from pipeline.local.memory import PeakMemory
 from pipeline.nodes import NodeRun
+from pipeline.paths import artifact_path, local_path
 
 if TYPE_CHECKING:
     from tfx.v1.dsl import Pipeline
@@ -121,9 +122,9 @@ def count_rows(root: Path) -> dict[str, dict[str, int]]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of the raw files.")],
-    root: Annotated[Path, typer.Option(help="Empty folder for artifacts and metadata.")],
-    result: Annotated[Path, typer.Option(help="JSON file for costs and row counts.")],
+    data: Annotated[Path, typer.Option(help="Folder of the raw files.", parser=local_path)],
+    root: Annotated[Path, typer.Option(help="Empty folder for artifacts and metadata.", parser=artifact_path)],
+    result: Annotated[Path, typer.Option(help="JSON file for costs and row counts.", parser=local_path)],
     job: Annotated[Job, typer.Option(help="Implementation to run.")] = Job.PIPELINE,
 ) -> None:
     """Runs the data components on a folder, and writes the cost of each and the number of rows they wrote."""

@@ -15,6 +15,7 @@ from benchmarks.options import CacheFolder, DataFolder, JsonPath, Overrides, Pre
 from benchmarks.protocols import PROTOCOLS, Protocol
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run, machine, table
 from benchmarks.results import Results
+from components.data.contents import content_hash
 from components.data.raw_files import DataError, MovieLens, read_movielens
 from pipeline.config import ConfigError, load_config
 from pipeline.model_settings import ModelsConfig
@@ -78,6 +79,7 @@ class _QualityBenchmark:
 
     def __init__(self, folder: Path, cache: Path, movielens: MovieLens, models: ModelsConfig):
         self._folder, self._cache, self._models = folder, cache, models
+        self._content = content_hash(folder)
         self._results = Results(cache / "results")
         self._data = functools.cache(lambda protocol, seed: split_ratings(movielens, protocol.split_with(seed)))
         # The latest split and its transformed data; those of all splits would not fit into memory.
@@ -118,7 +120,7 @@ class _QualityBenchmark:
         model = METHODS[method].model
         parts = {
             "split": protocol.split_with(seed).model_dump(mode="json"),
-            "ratings": data.split_hash,
+            "data": self._content,
             "method": method,
             "seed": seed,
             "hyperparameters": getattr(self._models, model).model_dump() if model else None,

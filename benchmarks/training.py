@@ -23,7 +23,7 @@ from benchmarks.transformed import load_transformed
 from components.data.raw_files import DataError, read_movielens
 from components.ingestion.splits import SplitConfig
 from pipeline.config import ConfigError, load_config
-from trainers.hyperparameters import RetrievalHyperparameters
+from trainers.hyperparameters import MAX_SEED, RetrievalHyperparameters
 
 # Wide enough that no table wraps: a wrapped line would break a Markdown table.
 _WIDTH = 400
@@ -34,7 +34,7 @@ _progress = Console(stderr=True)
 def main(
     data: DataFolder,
     cache: CacheFolder = Path("output/benchmark-training"),
-    seed: Annotated[int, typer.Option(help="Seed of the split and of the models.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the models.", min=0, max=MAX_SEED)] = 0,
     only: Annotated[
         str, typer.Option(help=f"Models to train, separated by commas; all are {', '.join(TASKS)}.")
     ] = ",".join(TASKS),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from benchmarks.data_job import data_pipeline
-from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+from components.data.contents import content_hash
 from components.ingestion.histories import Ragged
 from components.ingestion.splits import SplitConfig
 from pipeline.config import Config, DataConfig
@@ -103,8 +103,7 @@ class _NodeReporter:
 
 def _cache_key(data: Path, split: SplitConfig) -> str:
     digest = hashlib.sha256(fingerprint("components", "transform").encode())
-    for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE):
-        digest.update((data / name).read_bytes() if (data / name).exists() else b"")
+    digest.update(content_hash(data).encode())
     digest.update(split.model_dump_json().encode())
     return f"{split.strategy}-seed{split.seed}-{digest.hexdigest()[:12]}"
 

@@ -17,6 +17,7 @@ INTERRUPTED = 130
 # Errors of wrong user input, as {module: class name}: names, so that this module need not import pydantic or pandas.
 _INPUT_ERRORS = {
     "pipeline.config": "ConfigError",
+    "pipeline.paths": "PathError",
     "components.data.raw_files": "DataError",
 }
 

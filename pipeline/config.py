@@ -9,10 +9,18 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from components.ingestion.splits import SplitConfig, Strategy
+from components.ingestion.splits import MAX_SEED, SplitConfig, Strategy
 from pipeline.config_section import ConfigSection
 from pipeline.model_settings import ModelsConfig, TuningConfig
+from pipeline.paths import PathError, check_local
 from transform.features import FEATURES
+
+# The largest values that are accepted; larger ones would end a run late, with another error. Synthetic data are made,
+# and histories kept, in memory: smaller values, too, may need more of it than there is.
+_MAX_RATINGS, _MAX_SAMPLE_MOVIES, _MAX_HISTORY = 10**8, 10**6, 10_000
+_MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
+_MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
+_MAX_WORKERS = 1024  # Each is a thread or a process of this machine.
 
 
 class ConfigError(ValueError):
@@ -22,17 +30,33 @@ class ConfigError(ValueError):
 class SampleConfig(ConfigSection):
     """Size of the synthetic data that are generated for a run without a data folder."""
 
-    users: int = Field(600, ge=10, description="Number of users.")
-    movies: int = Field(400, ge=20, description="Number of movies.")
-    ratings: int = Field(40_000, ge=200, description="Number of ratings.")
-    seed: int = Field(0, ge=0, description="Seed of the generator.")
+    users: int = Field(600, ge=10, le=_MAX_RATINGS, description="Number of users.")
+    movies: int = Field(400, ge=20, le=_MAX_SAMPLE_MOVIES, description="Number of movies.")
+    ratings: int = Field(40_000, ge=200, le=_MAX_RATINGS, description="Number of ratings.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the generator.")
+
+    @model_validator(mode="after")
+    def _ratings_are_possible(self) -> Self:
+        most = self.users * self.movies
+        if not self.users <= self.ratings <= most:
+            raise ValueError(
+                f"ratings should be from {self.users} (one a user) to {most} (users x movies); received {self.ratings}"
+            )
+        return self
 
 
 class DataConfig(ConfigSection):
     """Which data are read, and how they are split."""
 
     split: SplitConfig = Field(default_factory=SplitConfig, description="The split of the ratings.")
-    history_length: int = Field(50, ge=1, description="Number of the user's latest earlier train ratings in each row.")
+    history_length: int = Field(
+        50,
+        ge=1,
+        le=_MAX_HISTORY,
+        description="Number of the user's latest earlier ratings in each row. These are train ratings; with the split "
+        "strategy temporal_rolling, eval and test rows have those of every split, and with leave_last_out, a test row "
+        "also has the user's eval rating.",
+    )
     on_bad_rows: Literal["fail", "quarantine"] = Field(
         "fail",
         description="fail: a single bad row ends the run. quarantine: bad rows, and the ratings that refer to them, "
@@ -48,6 +72,7 @@ class DataConfig(ConfigSection):
     spans: int | None = Field(
         None,
         ge=1,
+        le=_MAX_SPANS,
         description="Number of latest spans to train on; the data folder then holds span-1/, span-2/ and so on, of "
         "which each run ingests the latest. null: the data folder holds the files.",
     )
@@ -105,13 +130,16 @@ class EvaluationConfig(ConfigSection):
         unknown = sorted({name for names_of_slice in slices for name in names_of_slice} - set(names))
         if unknown or not all(slices):
             raise ValueError(f"each should list one or more of {', '.join(names)}; unknown: {unknown}")
+        combinations = [tuple(sorted(set(names_of_slice))) for names_of_slice in slices]
+        if len(set(combinations)) < len(slices) or any(len(set(each)) < len(each) for each in slices):
+            raise ValueError("each combination of features should be there once, and name a feature once")
         return slices
 
 
 class RecommenderConfig(ConfigSection):
     """The two-stage recommender."""
 
-    candidates: int = Field(100, ge=1, description="Movies that the retriever hands to the ranker.")
+    candidates: int = Field(100, ge=1, le=_MAX_CANDIDATES, description="Movies that the retriever hands to the ranker.")
 
 
 class BeamConfig(ConfigSection):
@@ -120,7 +148,9 @@ class BeamConfig(ConfigSection):
     direct_running_mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
         "in_memory", description="Beam's direct runner mode."
     )
-    direct_num_workers: int = Field(1, ge=0, description="Workers of the direct runner; 0 for one per core.")
+    direct_num_workers: int = Field(
+        1, ge=0, le=_MAX_WORKERS, description="Workers of the direct runner; 0 for one per core."
+    )
 
     def args(self) -> list[str]:
         """Flags for Beam, for the components that process data with it."""
@@ -140,7 +170,11 @@ class BeamConfig(ConfigSection):
 class Config(ConfigSection):
     """The configuration of a pipeline."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the pipeline; metadata is kept under it.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,127}$",
+        description="Name of the pipeline; metadata is kept under it. A lower-case letter, and up to 127 lower-case "
+        "letters, digits and hyphens: what every orchestrator takes.",
+    )
     data: DataConfig = Field(default_factory=DataConfig, description="Which data are read, and how they are split.")
     models: ModelsConfig = Field(default_factory=ModelsConfig, description="Hyper-parameters of the models.")
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
@@ -180,8 +214,12 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
       overrides: `a.b=value` settings, in YAML's notation for the value, that replace what the file says.
 
     Raises:
-      ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+      ConfigError: no such file, a URI, not YAML, an unknown key, a wrong type or an impossible value.
     """
+    try:
+        check_local("--config", source)
+    except PathError as error:
+        raise ConfigError(str(error)) from error
     tree = _read_tree(source)
     for override in overrides or []:
         _apply_override(tree, override)

@@ -29,6 +29,7 @@ from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
 from pipeline.config import Config
 from pipeline.model_stage import model_stage, pusher, tuner
+from pipeline.paths import check_no_pattern
 from pipeline.source import fingerprint
 from trainers.registry import MODELS, RECOMMENDER
 
@@ -137,7 +138,11 @@ def create_pipeline(
 
     Returns:
       A pipeline for any TFX runner.
+
+    Raises:
+      PathError: `pipeline_root` or `serving_dir` reads as a pattern.
     """
+    check_no_pattern("serving_dir", serving_dir)
     data = data_stage(config, data_dir)
     nodes = list(data.nodes)
 
@@ -225,6 +230,7 @@ def _pipeline(
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None,
     enable_cache: bool,
 ) -> tfx.dsl.Pipeline:
+    check_no_pattern("pipeline_root", pipeline_root)
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from pipeline.config_section import ConfigSection
+from trainers.hyperparameters import MAX_SEED
 from trainers.loop.search_spaces import Space, checked_space
 from trainers.registry import MODELS
 
@@ -65,7 +66,7 @@ class TuningConfig(ConfigSection):
     max_trials: int = Field(
         10, ge=1, description="Maximum number of trials; the first one uses the configured settings."
     )
-    seed: int = Field(0, ge=0, description="Seed of the search.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the search.")
     models: list[str] = Field(
         [], description="Models that `movielens run` tunes before it trains them with the best values."
     )
@@ -77,4 +78,6 @@ class TuningConfig(ConfigSection):
         unknown = [name for name in models if name not in MODELS]
         if unknown:
             raise ValueError(f"each should be one of: {', '.join(MODELS)}; unknown: {', '.join(unknown)}")
+        if len(set(models)) < len(models):
+            raise ValueError("each model should be named once")
         return models

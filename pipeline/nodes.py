@@ -5,6 +5,10 @@ from typing import Literal, Protocol
 
 State = Literal["complete", "cached", "resolved", "skipped", "failed"]
 
+# The nodes that only report: no other node reads what they write, and nothing is pushed by it. If one of them fails,
+# for whatever reason, the run goes on to its end, and says so there.
+ONLY_REPORT = frozenset({"FeatureImportance"})
+
 
 @dataclass(frozen=True)
 class NodeRun:
@@ -16,12 +20,14 @@ class NodeRun:
         `skipped` if it had nothing to do, `failed` otherwise.
       seconds: how long it took.
       execution_id: its execution in the metadata store; None where there is none.
+      problem: why it failed, in one or a few lines; empty unless the state is `failed`.
     """
 
     id: str
     state: State
     seconds: float
     execution_id: int | None = None
+    problem: str = ""
 
 
 class Observer(Protocol):

@@ -18,7 +18,7 @@ _EXIT_SECONDS = 10.0
 def main() -> int:
     """Serves until a signal arrives; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serves the SavedModels of a folder.")
-    parser.add_argument("--models", type=Path, required=True, help="folder of NAME/VERSION/saved_model.pb")
+    parser.add_argument("--models", type=_folder, required=True, help="folder of NAME/VERSION/saved_model.pb")
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=0, help="port for gRPC (default: a free one)")
     parser.add_argument("--rest-port", type=int, default=0, help="port for REST (default: a free one)")
@@ -55,6 +55,15 @@ def main() -> int:
     finally:
         server.stop()
     return 0
+
+
+def _folder(text: str) -> Path:
+    """Parses a folder of models, in which TensorFlow looks for files with patterns; `Path` alone would take a URI."""
+    if "://" in text or any(character in text for character in "[]*?{}\\"):
+        raise argparse.ArgumentTypeError(
+            f"should be a path without :// and without [ ] * ? {{ }} \\; received {text!r}"
+        )
+    return Path(text)
 
 
 def _stop_when_stdin_closes() -> None:

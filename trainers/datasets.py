@@ -81,7 +81,11 @@ def _files(patterns: Sequence[str], split: str) -> list[str]:
 
 
 def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
-    """Reads all rows of transformed TFRecord files: [rows, ...] by name, with indices as int32."""
+    """Reads all rows of transformed TFRecord files: [rows, ...] by name, with indices as int32.
+
+    Raises:
+      ValueError: there are no files, or no rows in them.
+    """
     spec = transform.transformed_feature_spec()
     dataset = without_autotuning(
         tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=2)
@@ -89,7 +93,9 @@ def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
         .map(lambda rows: with_int32_indices(tf.io.parse_example(rows, spec)), num_parallel_calls=2)
         .prefetch(2)
     )
-    batches = list(dataset.as_numpy_iterator())
+    batches = list(dataset.as_numpy_iterator()) if files else []
+    if not batches:
+        raise ValueError(f"The files should hold at least one transformed row; received none in {files}.")
     return {name: np.concatenate([batch[name] for batch in batches]) for name in spec}
 
 
@@ -182,13 +188,17 @@ def predictor(
       function: maps a batch of features, [batch_size, ...] by name, to float32 [batch_size].
 
     Returns:
-      A function from arrays, [rows, ...] by name, with at least one row, to float32 [rows].
+      A function from arrays, [rows, ...] by name, with at least one row, to float32 [rows]; without a row it raises
+      ValueError.
     """
     traced = tf.function(lambda features: function(features), reduce_retracing=True)
 
     def predict(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         # Slices instead of a tf.data pipeline, which takes longer to set up than a few batches take to compute.
-        starts = range(0, len(next(iter(arrays.values()))), _PREDICTION_BATCH)
+        rows = len(next(iter(arrays.values())))
+        if not rows:
+            raise ValueError(f"There should be at least one row to predict; received 0 rows of {', '.join(arrays)}.")
+        starts = range(0, rows, _PREDICTION_BATCH)
         return np.concatenate(
             [
                 traced({name: tf.constant(x[start : start + _PREDICTION_BATCH]) for name, x in arrays.items()})

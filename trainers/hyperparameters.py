@@ -1,11 +1,22 @@
 """Hyper-parameters of the four models, with their permitted ranges."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
+
+# NumPy's generator, which Keras seeds with the same number as TensorFlow's, takes 32 bits.
+MAX_SEED = 2**32 - 1
+
+# The largest values that are accepted. They are far beyond what helps a model, and say early what TensorFlow would
+# refuse late, with another error: numbers that do not fit its integers, or overflow its float32, and layers that fit no
+# machine's memory. Smaller values may still need more memory than there is.
+_MAX_EPOCHS, _MAX_BATCH, _MAX_WIDTH, _MAX_LAYERS, _MAX_MOVIES = 100_000, 2**31 - 1, 16_384, 100, 10_000
+_MAX_FLOAT, _MIN_TEMPERATURE = 1e9, 1e-6
+
+Width = Annotated[PositiveInt, Field(le=_MAX_WIDTH)]
 
 
 class Task(StrEnum):
@@ -25,11 +36,13 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    seed: int = Field(0, ge=0, description="Seed of initial weights, shuffling and dropout.")
-    epochs: int = Field(5, ge=1, description="Maximum number of passes over the train split.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initial weights, shuffling and dropout.")
+    epochs: int = Field(5, ge=1, le=_MAX_EPOCHS, description="Maximum number of passes over the train split.")
     patience: int = Field(2, ge=1, description="Training stops after this many epochs without a better eval metric.")
-    batch_size: int = Field(2048, ge=1, description="Ratings in a training step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Adam's initial learning rate; it decays along a cosine.")
+    batch_size: int = Field(2048, ge=1, le=_MAX_BATCH, description="Ratings in a training step.")
+    learning_rate: float = Field(
+        2e-3, gt=0, le=_MAX_FLOAT, description="Adam's initial learning rate; it decays along a cosine."
+    )
     warm_start: bool = Field(
         False,
         description="Start from the weights of the latest blessed model that was trained on other data, instead of "
@@ -52,17 +65,22 @@ class EmbeddingHyperparameters(BaseModel):
 
     model_config = Hyperparameters.model_config
 
-    embedding_dim: int = Field(64, ge=1, description="Width of the embeddings.")
+    embedding_dim: Width = Field(64, description="Width of the embeddings.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped in training.")
-    l2: float = Field(1e-6, ge=0, description="L2 penalty on the embeddings that a batch looks up.")
+    l2: float = Field(1e-6, ge=0, le=_MAX_FLOAT, description="L2 penalty on the embeddings that a batch looks up.")
 
 
 class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     """Hyper-parameters of the two-tower retriever."""
 
-    hidden_units: list[PositiveInt] = Field([128], description="Widths of the query tower's hidden layers.")
+    hidden_units: list[Width] = Field(
+        [128], max_length=_MAX_LAYERS, description="Widths of the query tower's hidden layers."
+    )
     recent_movies: int = Field(
-        5, ge=0, description="Number of latest history movies that the query tower also reads one by one, not pooled."
+        5,
+        ge=0,
+        le=_MAX_MOVIES,
+        description="Number of latest history movies that the query tower also reads one by one, not pooled.",
     )
     id_dropout: float = Field(
         0.2,
@@ -72,7 +90,8 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     )
     temperature: float = Field(
         1.0,
-        gt=0,
+        ge=_MIN_TEMPERATURE,
+        le=_MAX_FLOAT,
         description="Divisor of the dot products of queries and candidates, before the movie biases are added.",
     )
     loss: Literal["softmax", "in_batch"] = Field(
@@ -113,10 +132,11 @@ class NetworkHyperparameters(EmbeddingHyperparameters):
     """Hyper-parameters of a network of cross layers and deep layers over embeddings."""
 
     # Narrower than in the towers, since the network concatenates the embeddings of all features.
-    embedding_dim: int = Field(32, ge=1, description="Width of the embedding of each feature.")
+    embedding_dim: Width = Field(32, description="Width of the embedding of each feature.")
     table_l2: float = Field(
         0.0,
         ge=0,
+        le=_MAX_FLOAT,
         description="L2 penalty on whole embedding tables, the same for frequent and rare values of a feature. Its "
         "unit is ratings: it is divided by the number of train ratings. Embeddings of values with fewer ratings than "
         "table_l2 stay near 0, as in matrix factorisation, unless they improve the fit by much.",
@@ -126,12 +146,17 @@ class NetworkHyperparameters(EmbeddingHyperparameters):
         description="stacked: the deep layers follow the cross layers. parallel: both read the embeddings. deep: dense "
         "layers with about as many weights replace the cross layers, for comparison.",
     )
-    cross_layers: int = Field(2, ge=1, description="Number of cross layers.")
-    projection_dim: int | None = Field(None, ge=1, description="Rank of the cross layers' weights; null for full rank.")
-    cross_l2: float = Field(1e-6, ge=0, description="L2 penalty on the cross layers' weights.")
-    hidden_units: list[PositiveInt] = Field([192, 192], min_length=1, description="Widths of the deep layers.")
+    cross_layers: int = Field(2, ge=1, le=_MAX_LAYERS, description="Number of cross layers.")
+    projection_dim: Width | None = Field(None, description="Rank of the cross layers' weights; null for full rank.")
+    cross_l2: float = Field(1e-6, ge=0, le=_MAX_FLOAT, description="L2 penalty on the cross layers' weights.")
+    hidden_units: list[Width] = Field(
+        [192, 192], min_length=1, max_length=_MAX_LAYERS, description="Widths of the deep layers."
+    )
     max_norm: float | None = Field(
-        None, gt=0, description="Upper bound on the norm of each deep unit's incoming weights; null for no bound."
+        None,
+        gt=0,
+        le=_MAX_FLOAT,
+        description="Upper bound on the norm of each deep unit's incoming weights; null for no bound.",
     )
 
 
@@ -155,13 +180,18 @@ class RatingTowerHyperparameters(NetworkHyperparameters):
     """Hyper-parameters of two rating experts: a factor model, and a network that also reads the rated history."""
 
     max_norm: float | None = Field(
-        3.0, gt=0, description="Upper bound on the norm of each deep unit's incoming weights; null for no bound."
+        3.0,
+        gt=0,
+        le=_MAX_FLOAT,
+        description="Upper bound on the norm of each deep unit's incoming weights; null for no bound.",
     )
-    factor_dim: int = Field(48, ge=1, description="Number of factors of each user and movie.")
-    factor_l2: float = Field(0.075, ge=0, description="L2 penalty on the factors.")
-    bias_l2: float = Field(0.02, ge=0, description="L2 penalty on user and movie biases.")
-    attention_dim: int = Field(16, ge=1, description="Width of the vectors that attend to the rated history.")
-    attention_l2: float = Field(100.0, ge=0, description="Like table_l2, for the vectors of attention_dim.")
+    factor_dim: Width = Field(48, description="Number of factors of each user and movie.")
+    factor_l2: float = Field(0.075, ge=0, le=_MAX_FLOAT, description="L2 penalty on the factors.")
+    bias_l2: float = Field(0.02, ge=0, le=_MAX_FLOAT, description="L2 penalty on user and movie biases.")
+    attention_dim: Width = Field(16, description="Width of the vectors that attend to the rated history.")
+    attention_l2: float = Field(
+        100.0, ge=0, le=_MAX_FLOAT, description="Like table_l2, for the vectors of attention_dim."
+    )
 
 
 class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
@@ -187,8 +217,10 @@ class JointHyperparameters(RetrievalHyperparameters):
         description="How the losses are weighted. fixed: by retrieval_weight and rating_weight. uncertainty: by "
         "weights that are learnt from each task's noise.",
     )
-    retrieval_weight: float = Field(1.0, ge=0, description="Weight of the retrieval loss (mean cross-entropy, nats).")
-    rating_weight: float = Field(1.0, ge=0, description="Weight of the rating loss (squared error).")
+    retrieval_weight: float = Field(
+        1.0, ge=0, le=_MAX_FLOAT, description="Weight of the retrieval loss (mean cross-entropy, nats)."
+    )
+    rating_weight: float = Field(1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (squared error).")
 
     @model_validator(mode="after")
     def _weights_are_fixed_or_learnt(self) -> Self:

@@ -116,6 +116,7 @@ GENRES = (
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 LOWEST_RATING, HIGHEST_RATING = 1, 5
+EARLIEST_YEAR, LATEST_YEAR = 1880, 2100
 
 _STARS = (LOWEST_RATING, HIGHEST_RATING)
 
@@ -128,7 +129,7 @@ FEATURES = (
     Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None)),
     Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
     Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
-    Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(1880, 2100), skew=0.05),
+    Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(EARLIEST_YEAR, LATEST_YEAR), skew=0.05),
     Feature("genres", "string", Role.MOVIE, (Kind.MULTI_HOT,), values=GENRES, max_values=18, width=18, skew=0.1),
     Feature("director", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("star", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),

@@ -162,10 +162,11 @@ def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
     is_rated = tf.scatter_nd(label.indices[:, :1], tf.ones_like(label.values, tf.bool), raw.dense_shape[:1])
     rated = tf.boolean_mask(raw.values, tf.gather(is_rated, raw.indices[:, 0]))
     keys, counts = tft.count_per_key(rated)
-    # A last key above all values, so that every position that searchsorted returns is that of a key.
+    # A last key that no value exceeds, so that every position that searchsorted returns is that of a key. It may equal
+    # a key of the data; a stable sort leaves that one before it, and searchsorted finds the first of equals.
     keys = tf.concat([keys, [keys.dtype.max]], axis=0)
     counts = tf.concat([tf.cast(counts, tf.float32), [0.0]], axis=0)
-    order = tf.argsort(keys)
+    order = tf.argsort(keys, stable=True)
     keys, counts = tf.gather(keys, order), tf.gather(counts, order)
     position = tf.searchsorted(keys, raw.values)
     found = tf.where(tf.equal(tf.gather(keys, position), raw.values), tf.gather(counts, position), 0.0)

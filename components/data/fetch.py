@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,8 @@ Progress = Callable[[int, int | None], None]
 
 _CHUNK = 1 << 14  # Bytes that are written at once; a download that breaks off loses at most as many.
 _TIMEOUT = (10, 60)  # Seconds to connect, and to wait for the next bytes.
+# What zipfile raises for archives that are damaged, cut off, encrypted or compressed in a way that it does not know.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
 _LARGEST_MEMBER = 1 << 30  # Bytes; the largest real one is 25 MB.
 
 
@@ -53,7 +57,7 @@ def fetch_movielens(folder: Path, url: str = URL, md5: str = MD5, progress: Prog
     Raises:
       FileExistsError: the folder is not empty.
       FetchError: there is no connection, the server does not send the file, the download breaks off, the checksum
-        differs, or the archive lacks a file.
+        differs, or the archive cannot be extracted or lacks a file. In the last three cases nothing is left of it.
     """
     folder = Path(folder).absolute()
     check_output_folder(folder)
@@ -65,7 +69,13 @@ def fetch_movielens(folder: Path, url: str = URL, md5: str = MD5, progress: Prog
     if received != md5:
         part.unlink()
         raise FetchError(f"{url}: the file's md5 should be {md5}; received {received}. It was deleted; try again.")
-    write_folder(folder, _extract(url, content))
+    try:
+        files = _extract(url, content)
+    except FetchError as error:
+        # What cannot be extracted now cannot be extracted from the same bytes the next time.
+        part.unlink()
+        raise FetchError(f"{error} The download was deleted.") from error
+    write_folder(folder, files)
     part.unlink()
 
 
@@ -126,8 +136,10 @@ def _extract(url: str, content: bytes) -> dict[str, bytes]:
                 if name in files or member.file_size > _LARGEST_MEMBER:
                     raise FetchError(f"{url}: should hold one {name} of less than 1 GiB; received {member.filename}.")
                 files[name] = archive.read(member)
-    except zipfile.BadZipFile as error:
-        raise FetchError(f"{url}: should be a zip archive; {error}.") from error
+    except FetchError:
+        raise
+    except _UNREADABLE as error:
+        raise FetchError(f"{url}: should be a zip archive that can be extracted; {error}.") from error
     missing = sorted(wanted - {README_FILE} - set(files))
     if missing:
         raise FetchError(f"{url}: should hold {', '.join(missing)}; there is none in the archive.")

@@ -24,7 +24,7 @@ from components.data.layout import (
     split_row,
 )
 from components.data.ratings_file import read_ratings
-from transform.features import AGE_CODES, GENDERS, GENRES, OCCUPATIONS
+from transform.features import AGE_CODES, EARLIEST_YEAR, GENDERS, GENRES, LATEST_YEAR, OCCUPATIONS
 
 __all__ = ["CREDITS_FILE", "MOVIES_FILE", "RATINGS_FILE", "USERS_FILE", "DataError", "MovieLens", "read_movielens"]
 
@@ -38,7 +38,7 @@ MOVIE_FIELDS = ("movie_id", "title", "genres")
 CREDIT_FIELDS = ("movie_id", "director", "star")
 
 _AGE_TEXTS = tuple(str(code) for code in AGE_CODES)
-_TITLE = re.compile(r"[^\s:].*\(([12][0-9]{3})\)")
+_TITLE = re.compile(r"[^\s:].*\(([0-9]{4})\)")
 _ZIP_CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z -]*")
 
 _GoodAndBadRows = tuple[pd.DataFrame, list[BadRow]]
@@ -143,13 +143,14 @@ def _parse_movie(row: bytes) -> tuple[int, str, int, list[str]]:
     match = _TITLE.fullmatch(title)
     if match is None:
         raise RowError("title without year", "title should end with its year, as in 'Toy Story (1995)'", title)
+    year = parse_integer("release_year", match.group(1), EARLIEST_YEAR, LATEST_YEAR)
     genres = genres_text.split("|")
     for genre in genres:
         if genre not in GENRES:
             raise RowError("unknown genre", f"a genre should be one of {', '.join(GENRES)}", genre)
     if len(set(genres)) != len(genres):
         raise RowError("repeated genre", "a movie should have a genre once", genres_text)
-    return movie_id, title, int(match.group(1)), genres
+    return movie_id, title, year, genres
 
 
 def read_credits(path: Path, movie_ids: np.ndarray) -> _GoodAndBadRows:

@@ -10,7 +10,7 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.importance.permutation import Arrays, RowLosses, permutation_importance
+from components.importance.permutation import FEWEST_ROWS, Arrays, RowLosses, permutation_importance
 from components.importance.report import (
     HTML_FILE,
     JSON_FILE,
@@ -78,6 +78,9 @@ def FeatureImportance(
 def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
     """Measures the importance of an exported DCN's features.
 
+    Fewer than two rows that the loss is defined for cannot be shuffled; the report then says so, and has the cross
+    weights alone.
+
     Args:
       exported: a model with `trainers.dcn.Crosses` as its last head.
       rows: transformed features, [rows, ...] by name.
@@ -91,14 +94,16 @@ def measure(exported: tf.Module, rows: Arrays, seed: int = 0) -> Report:
         weights = CrossWeights(norms, head.cross_effects.numpy())
     objective, unit, losses, rows = _objective(exported, _sample_rows(rows, seed))
     count = len(rows[transformed_name(LABEL)])
-    importance = permutation_importance(
-        rows,
-        {name: [column.name for column in columns(among=rows) if column.feature.name == name] for name in features},
-        losses,
-        pairs=[(one, other) for place, one in enumerate(features) for other in features[place + 1 :]],
-        repeats=min(_MOST_REPEATS, max(1, _ROWS // max(1, count))),
-        seed=seed,
-    )
+    importance = None
+    if count >= FEWEST_ROWS:
+        importance = permutation_importance(
+            rows,
+            {name: [column.name for column in columns(among=rows) if column.feature.name == name] for name in features},
+            losses,
+            pairs=[(one, other) for place, one in enumerate(features) for other in features[place + 1 :]],
+            repeats=min(_MOST_REPEATS, max(1, _ROWS // count)),
+            seed=seed,
+        )
     return Report(features, objective, unit, count, seed, importance, weights)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 RowLosses = Callable[[Arrays], np.ndarray]
 
+FEWEST_ROWS = 2  # A single row cannot be shuffled.
+
 # Shuffled copies of the rows are measured together, up to this many rows at a time: a model takes hardly longer for
 # thousands of rows than for hundreds.
 _STACKED_ROWS = 8192
@@ -58,8 +60,8 @@ def permutation_importance(
       ValueError: there are fewer than two rows, or no repeats.
     """
     count = len(next(iter(rows.values())))
-    if count < 2 or repeats < 1:
-        raise ValueError(f"rows should be >= 2, repeats >= 1; received {count}, {repeats}.")
+    if count < FEWEST_ROWS or repeats < 1:
+        raise ValueError(f"rows should be >= {FEWEST_ROWS}, repeats >= 1; received {count}, {repeats}.")
     pairs = list(pairs)
     rng = np.random.default_rng(seed)
     before = float(np.mean(losses(rows)))

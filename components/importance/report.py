@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from components.importance.permutation import Importance
+from components.importance.permutation import FEWEST_ROWS, Importance
 
 JSON_FILE, PICTURE_FILE, HTML_FILE = "importance.json", "importance.png", "importance.html"
 
@@ -43,7 +44,7 @@ class Report:
       unit: unit of the model's output.
       rows: number of rows in which features were shuffled.
       seed: seed of the shuffling.
-      importance: permutation importance of features and pairs.
+      importance: permutation importance of features and pairs; None if there were too few rows to shuffle.
       weights: strength of pairs by the cross weights; None for a model without cross layers.
     """
 
@@ -52,8 +53,23 @@ class Report:
     unit: str
     rows: int
     seed: int
-    importance: Importance
+    importance: Importance | None
     weights: CrossWeights | None
+
+    @property
+    def note(self) -> str | None:
+        """What a reader should know who looks for the permutation importance in vain; None if it is there."""
+        if self.importance is not None:
+            return None
+        return (
+            f"Too few rows: features are shuffled among {FEWEST_ROWS} eval rows or more for which the {self.objective} "
+            f"is defined; there were {self.rows}. So there is no permutation importance."
+        )
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All pairs of different features, each once, in the order of the features."""
+        return [(one, other) for place, one in enumerate(self.features) for other in self.features[place + 1 :]]
 
 
 @dataclass(frozen=True)
@@ -62,39 +78,47 @@ class Pair:
 
     Attributes:
       features: their names.
-      interaction: from `Importance.pairs`.
+      interaction: from `Importance.pairs`, None with too few rows.
       effect: from `CrossWeights.effects`, None without cross layers.
       norm: from `CrossWeights.norms`, None without cross layers.
     """
 
     features: tuple[str, str]
-    interaction: float
+    interaction: float | None
     effect: float | None = None
     norm: float | None = None
 
 
-def ranked_features(report: Report) -> list[tuple[str, float]]:
-    """Returns the features with their increases of the loss, the most important first."""
-    return sorted(report.importance.features.items(), key=lambda item: -item[1])
+def ranked_features(report: Report) -> list[tuple[str, float | None]]:
+    """Returns the features with their increases of the loss, the most important first if that is known."""
+    if report.importance is None:
+        return [(name, None) for name in report.features]
+    growths = report.importance.features
+    return [(name, growths[name]) for name in sorted(growths, key=lambda name: -growths[name])]
 
 
 def ranked_pairs(report: Report) -> list[Pair]:
-    """Returns the pairs of features, sorted by falling effect or, without cross layers, by falling interaction."""
+    """Returns the pairs of features, sorted by falling effect or, without cross layers, by falling interaction.
+
+    With neither, they are in the order of the features.
+    """
     place = {name: index for index, name in enumerate(report.features)}
     pairs = []
-    for names, interaction in report.importance.pairs.items():
+    for names in report.pairs:
         cell = place[names[0]], place[names[1]]
+        interaction = None if report.importance is None else report.importance.pairs[names]
         weights = report.weights
         read = (None, None) if weights is None else (float(weights.effects[cell]), float(weights.norms[cell]))
         pairs.append(Pair(names, interaction, *read))
-    return sorted(pairs, key=lambda pair: -(pair.interaction if pair.effect is None else pair.effect))
+    return sorted(pairs, key=lambda pair: -((pair.interaction or 0.0) if pair.effect is None else pair.effect))
 
 
 def to_json(report: Report) -> str:
-    """Formats the whole report as JSON."""
-    document = {
+    """Formats the whole report as JSON; what could not be measured is null, and `note` then says why."""
+    note = {} if report.note is None else {"note": report.note}
+    document = note | {
         "objective": report.objective,
-        "loss": report.importance.loss,
+        "loss": None if report.importance is None else report.importance.loss,
         "rows": report.rows,
         "seed": report.seed,
         "features": [{"feature": name, "increase": growth} for name, growth in ranked_features(report)],
@@ -112,30 +136,39 @@ def to_json(report: Report) -> str:
 
 
 def draw(report: Report) -> bytes:
-    """Draws the pairs as heat maps and the features as bars, side by side; returns a PNG file."""
-    interactions = _interaction_matrix(report)
-    maps = [("Pairs: permutation", f"interaction in {report.objective}", interactions)]
+    """Draws the pairs as heat maps and the features as bars, side by side; returns a PNG file.
+
+    With too few rows, the note takes the place of the bars.
+    """
+    maps = []
+    if report.importance is not None:
+        interactions = _interaction_matrix(report.features, report.importance)
+        maps.append(("Pairs: permutation", f"interaction in {report.objective}", interactions))
     if report.weights is not None:
         maps.insert(0, ("Pairs: cross weights", f"effect on the prediction, {report.unit}", report.weights.effects))
     figure = Figure(figsize=(5.2 * (len(maps) + 1), 5), layout="constrained")
-    *places, last = figure.subplots(1, len(maps) + 1)
+    *places, last = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
     for axes, (title, label, values) in zip(places, maps, strict=True):
         _draw_pairs(figure, axes, report.features, values, title, label)
-    names, growths = zip(*reversed(ranked_features(report)), strict=True)
-    last.barh(names, growths, color="#31688e")
     last.set_title("Features: permutation")
-    last.set_xlabel(f"increase of {report.objective} (unshuffled: {report.importance.loss:.3f})")
     last.set_box_aspect(1)
-    last.spines[["top", "right"]].set_visible(False)
+    if report.importance is None:
+        last.set_axis_off()
+        last.text(0.5, 0.5, textwrap.fill(report.note or "", 40), ha="center", va="center", transform=last.transAxes)
+    else:
+        names, growths = zip(*reversed(ranked_features(report)), strict=True)
+        last.barh(names, growths, color="#31688e")
+        last.set_xlabel(f"increase of {report.objective} (unshuffled: {report.importance.loss:.3f})")
+        last.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
 
 
-def _interaction_matrix(report: Report) -> np.ndarray:
-    place = {name: index for index, name in enumerate(report.features)}
+def _interaction_matrix(features: list[str], importance: Importance) -> np.ndarray:
+    place = {name: index for index, name in enumerate(features)}
     matrix = np.full((len(place), len(place)), np.nan)
-    for (one, other), value in report.importance.pairs.items():
+    for (one, other), value in importance.pairs.items():
         matrix[place[one], place[other]] = matrix[place[other], place[one]] = value
     return matrix
 
@@ -166,7 +199,7 @@ def _cell_label(value: float) -> str:
 def to_html(report: Report, picture: bytes) -> str:
     """Formats the report as a self-contained `<section>`, with the picture embedded."""
     encoded = base64.b64encode(picture).decode("ascii")
-    cells = [(name, f"{growth:.4f}") for name, growth in ranked_features(report)]
+    cells = [(name, _number_or_dash(growth)) for name, growth in ranked_features(report)]
     pairs = [
         (
             " x ".join(pair.features),
@@ -176,11 +209,16 @@ def to_html(report: Report, picture: bytes) -> str:
         )
         for pair in ranked_pairs(report)[:_TOP_PAIRS]
     ]
-    objective = html.escape(report.objective)
+    if report.importance is None:
+        measured = f"{html.escape(report.note or '')} How"
+    else:
+        measured = (
+            f"Increase of the {html.escape(report.objective)} (unshuffled: {report.importance.loss:.4f}) when features "
+            f"are shuffled among\n{report.rows:,} eval rows; and how"
+        )
     return f"""<section class="feature-importance">
 <h2>Feature importance</h2>
-<p>Increase of the {objective} (unshuffled: {report.importance.loss:.4f}) when features are shuffled among
-{report.rows:,} eval rows; and how much the pairs' cross weights move the prediction, in {html.escape(report.unit)}.</p>
+<p>{measured} much the pairs' cross weights move the prediction, in {html.escape(report.unit)}.</p>
 <img style="max-width:100%" alt="Heat maps of feature pairs, bars of features" src="data:image/png;base64,{encoded}">
 {_html_table(("feature", "increase when shuffled"), cells)}
 {_html_table(("pair", "effect of cross weights", "norm of cross weights", "interaction when shuffled"), pairs)}

@@ -4,7 +4,6 @@ The executor reads and checks all files first. A Beam worker then reads them aga
 and Beam workers write one file per shard and split. Rows come out sorted by user and time, so trainers have to shuffle.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -24,7 +23,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE, DataError, MovieLens
+from components.data.contents import content_hash
+from components.data.raw_files import RATINGS_FILE, DataError, MovieLens
+from components.ingestion.content_driver import ContentDriver
 from components.ingestion.example_rows import Columns, MovieTable, Shard, encode, make_shards, with_splits
 from components.ingestion.quarantine import QuarantinedRows, write_quarantine
 from components.ingestion.spans import SPAN_PATTERN, VERSION_PATTERN, Source
@@ -34,7 +35,8 @@ MOVIES = "movies"
 QUARANTINE = "quarantine"
 SETTINGS = "settings"  # Custom property of the examples: all settings that the rows depend on, as JSON.
 
-# Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README.
+# Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README. Only
+# TFX's own driver, which Kubeflow Pipelines runs, looks for files with it.
 _FILE_PATTERN = "*.[cd][as][tv]"
 
 
@@ -52,6 +54,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
 
     SPEC_CLASS = MovieLensExampleGenSpec
     EXECUTOR_SPEC: BeamExecutorSpec
+    DRIVER_CLASS = ContentDriver
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class MovieLensExampleGen(FileBasedExampleGen):
         Args:
           input_base: folder of ratings.dat, users.dat, movies.dat and, optionally, credits.csv.
           split: how ratings are divided.
-          history_length: largest number of earlier train ratings that a row carries; the most recent are kept.
+          history_length: largest number of the user's earlier ratings that a row carries, of those that
+            `histories.is_known` marks; the most recent are kept.
           source: fingerprint of the code; as part of the cache key, it makes changed code run again.
           tolerance: share of a file's rows that may be bad; these rows are left out.
           spans: whether `input_base` holds folders span-1, span-2 and so on. The latest is read and becomes an artifact
@@ -115,9 +119,9 @@ class Executor(BaseBeamExecutor):
         """Writes the artifacts `examples` and `quarantine` from the files in `input_base`, or in its latest span.
 
         Custom properties of `examples`: `rows_train`, `rows_eval`, `rows_test`, `rows_movies` and `rows_quarantined`
-        count rows; `data_sha256` is a hash of the files' contents; `settings` holds the split's configuration,
-        the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the span and of its
-        version, 0 where there are none.
+        count rows; `data_sha256` is a hash of the files' names and contents; `settings` holds the split's
+        configuration, the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the
+        span and of its version, 0 where there are none.
 
         Raises:
           DataError: a file is missing or has more bad rows than tolerated, or a split would have no ratings; nothing is
@@ -137,7 +141,7 @@ class Executor(BaseBeamExecutor):
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         # TFX sets them as custom properties only, but StatisticsGen takes them from these properties.
         examples.span, examples.version = (examples.get_int_custom_property(name) for name in ("span", "version"))
-        examples.set_string_custom_property("data_sha256", _hash_files(source.folder))
+        examples.set_string_custom_property("data_sha256", content_hash(source.folder))
         examples.set_string_custom_property(SETTINGS, settings)
         for name, count in {**rows, "quarantined": len(data.bad_rows)}.items():
             examples.set_int_custom_property(f"rows_{name}", count)
@@ -188,14 +192,6 @@ def _count_rows(data: MovieLens, source: Source) -> dict[str, int]:
             )
             raise DataError(source.folder / RATINGS_FILE, None, problem)
     return {**rows, MOVIES: len(data.movies)}
-
-
-def _hash_files(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in (folder / name for name in (RATINGS_FILE, USERS_FILE, MOVIES_FILE, CREDITS_FILE)):
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def _read_shards(source: Source) -> Iterator[tuple[str, Shard, MovieTable]]:

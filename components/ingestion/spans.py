@@ -7,6 +7,7 @@ on. The latest version counts.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -35,13 +36,38 @@ def span_folders(base: Path, versions: bool) -> dict[int, Path]:
     return spans
 
 
+class LatestSpan(NamedTuple):
+    """The span that a run ingests.
+
+    Attributes:
+      number: its number.
+      version: the number of its latest version; None without versions.
+      folders: all folders that its rows depend on, the earliest span first and its own last: histories draw on the
+        train ratings of the earlier ones.
+    """
+
+    number: int
+    version: int | None
+    folders: list[Path]
+
+
+def latest_span(base: Path, versions: bool) -> LatestSpan:
+    """Finds the latest span; the arguments and the errors are those of `span_folders`."""
+    folders = span_folders(base, versions)
+    number = max(folders)
+    return LatestSpan(number, _number(folders[number]) if versions else None, list(folders.values()))
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
 def _numbered(base: Path, prefix: str) -> dict[int, Path]:
     folders = {}
     for path in base.glob(f"{prefix}-*"):
-        match = re.fullmatch(rf"{prefix}-(0|[1-9][0-9]*)", path.name)
-        if match is None:
+        if re.fullmatch(rf"{prefix}-(0|[1-9][0-9]*)", path.name) is None:
             raise DataError(path, None, f"the name should be {prefix}- and a whole number without leading zeros")
-        folders[int(match.group(1))] = path
+        folders[_number(path)] = path
     if not folders:
         raise DataError(base, None, f"should hold the folders {prefix}-1, {prefix}-2 and so on; there is none")
     return dict(sorted(folders.items()))

@@ -15,6 +15,7 @@ from components.data.raw_files import MOVIES_FILE, DataError, read_movielens
 from components.data.sample import generate_sample
 from components.data.summary import Summary, summarize
 from pipeline.config import SampleConfig
+from pipeline.paths import local_path
 
 app = typer.Typer(no_args_is_help=True, help="Generate, download and check the data that the pipeline reads.")
 
@@ -23,7 +24,9 @@ _DEFAULTS = SampleConfig()
 
 _PROGRESS = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
-Output = Annotated[Path, typer.Option(help="Folder to write to; it should be new or empty.", file_okay=False)]
+Output = Annotated[
+    Path, typer.Option(help="Folder to write to; it should be new or empty.", metavar="DIR", parser=local_path)
+]
 
 
 @app.command()
@@ -71,22 +74,35 @@ def fetch(
 
 @app.command("credits")
 def write_credits(
-    links: Annotated[Path, typer.Option(help="links.csv of a MovieLens data set: movieId,imdbId,tmdbId.")],
+    links: Annotated[
+        Path,
+        typer.Option(
+            help="links.csv of a MovieLens data set: movieId,imdbId,tmdbId.", metavar="FILE", parser=local_path
+        ),
+    ],
     imdb: Annotated[
         Path,
         typer.Option(
             help="Folder with IMDb's title.basics, title.crew, title.principals and name.basics, .tsv or .tsv.gz, "
             "from https://datasets.imdbws.com.",
             metavar="DIR",
+            parser=local_path,
         ),
     ],
     output: Annotated[
-        Path, typer.Option(help="File to write; the pipeline reads credits.csv in the folder of movies.dat.")
+        Path,
+        typer.Option(
+            help="File to write; the pipeline reads credits.csv in the folder of movies.dat.",
+            metavar="FILE",
+            parser=local_path,
+        ),
     ],
     movies: Annotated[
         Path | None,
         typer.Option(
             help="Write only the movies that this movies.dat lists.",
+            metavar="FILE",
+            parser=local_path,
             show_default="movies.dat in the output's folder, if there is one; else all movies of the links",
         ),
     ] = None,
@@ -122,7 +138,11 @@ def write_credits(
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat.")]) -> None:
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat.", parser=local_path)
+    ],
+) -> None:
     """Check every line of the files in a data folder and show a summary; exits with 2 and counts bad lines if any."""
     _print_summary(folder)
 

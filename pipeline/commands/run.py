@@ -18,6 +18,7 @@ from pipeline.commands.job import (
     announce,
     messages_only,
     prepared_job,
+    recover_after_failure,
     recover_first,
 )
 from trainers.registry import RECOMMENDER
@@ -25,7 +26,7 @@ from trainers.registry import RECOMMENDER
 if TYPE_CHECKING:
     from pipeline.local.logs import Consoles
 
-NOT_BLESSED = 3
+FAILED, NOT_BLESSED = 1, 3  # Exit codes.
 
 _ANSWER_TITLES = 10
 _ANSWER_SECONDS = 60.0
@@ -54,12 +55,16 @@ def run(
     (artifacts), metadata.sqlite and, for generated data, data/.
 
     Exits with 0 if all models were pushed, 1 if something failed, 2 if the configuration or the data are invalid, and 3
-    if the run finished but a model did not pass its gate and was not pushed.
+    if the run finished but a model did not pass its gate and was not pushed. If nothing but a report failed, such as
+    FeatureImportance, everything else is done and pushed before the run exits with 1.
     """
     start = time.monotonic()
     with prepared_job(config, overrides, data, output) as job:
         summary = _run_quietly(job, runner, cache, start)
-    if _print_reasons_not_pushed(summary):
+    some_not_pushed = _print_reasons_not_pushed(summary)
+    if _print_failed_reports(summary):
+        raise typer.Exit(FAILED)
+    if some_not_pushed:
         raise typer.Exit(NOT_BLESSED)
 
 
@@ -101,6 +106,8 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         )
         with RunProgress(consoles.err, total=len(pipeline.components)) as progress:
             nodes = run_pipeline(pipeline, runner.value, progress)
+        if any(node.state == "failed" for node in nodes):
+            recover_after_failure(output)
         summary = summarise(
             config,
             nodes,
@@ -144,3 +151,17 @@ def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:
         message = f"[red]{name} was not blessed, so it was not pushed:[/red] {escape(reason)}."
         console.print(message, soft_wrap=True, highlight=False)
     return bool(reasons)
+
+
+def _print_failed_reports(summary: dict[str, Any]) -> bool:
+    """Prints to standard error which nodes failed that only report, and why; returns whether there are any."""
+    from pipeline.local.report import failed_reports
+
+    console = Console(stderr=True)
+    failed = failed_reports(summary)
+    for name, problem in failed.items():
+        message = f"[bold red]Error:[/bold red] {name} failed: {escape(problem)}\nIt only reports; all else was done."
+        console.print(message, soft_wrap=True, highlight=False)
+    if failed:
+        console.print(f"Log: {summary['log']}", soft_wrap=True, highlight=False, markup=False)
+    return bool(failed)

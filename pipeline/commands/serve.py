@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+from pipeline.paths import artifact_path
 from serving.local.limits import Limits
 from serving.local.versions import has_models
 
@@ -19,7 +20,12 @@ FAILED, BAD_INPUT = 1, 2  # Exit codes.
 
 def serve(
     models: Annotated[
-        Path, typer.Option(help="Folder with models as NAME/VERSION/saved_model.pb, for example output/sample/serving.")
+        Path,
+        typer.Option(
+            help="Folder with models as NAME/VERSION/saved_model.pb, for example output/sample/serving.",
+            metavar="DIR",
+            parser=artifact_path,
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; only this machine can reach 127.0.0.1.")

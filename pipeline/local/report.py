@@ -134,7 +134,7 @@ def summarise(
     finished: str,
     log: Path,
 ) -> dict[str, Any]:
-    """The summary of a run that ended well.
+    """The summary of a run that came to its end.
 
     Args:
       config: what was run.
@@ -164,7 +164,7 @@ def summarise(
             "sample": config.data.sample.seed,
             **{name: config.models[name].seed for name in MODELS},
         },
-        "components": [{"id": node.id, "seconds": round(node.seconds, 2), "state": node.state} for node in nodes],
+        "components": [_component(node) for node in nodes],
         "models": models,
         RECOMMENDER: {"pushed": _pushed(outputs, RECOMMENDER)},
         "seconds": round(seconds, 1),
@@ -177,6 +177,16 @@ def summarise(
         },
         "log": str(log),
     }
+
+
+def _component(node: NodeRun) -> dict[str, Any]:
+    entry = {"id": node.id, "seconds": round(node.seconds, 2), "state": node.state}
+    return entry | ({"problem": node.problem} if node.state == "failed" else {})
+
+
+def failed_reports(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The nodes that failed although the run came to its end, because they only report, and why."""
+    return {node["id"]: node["problem"] for node in summary["components"] if node["state"] == "failed"}
 
 
 def _pushed(outputs: Outputs, name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Runs a pipeline on this machine, node by node or with TFX's BeamDagRunner, and reports every node to an observer."""
 
+import logging
 import time
 from typing import Literal
 
@@ -10,13 +11,17 @@ from tfx.proto.orchestration import pipeline_pb2
 from pipeline.launcher import compile_pipeline, launch_node, new_run_id, node_ids
 from pipeline.local import beam_runner
 from pipeline.local.errors import NodeFailed, node_failure
-from pipeline.nodes import NodeRun, Observer, State
+from pipeline.nodes import ONLY_REPORT, NodeRun, Observer, State
+
+_logger = logging.getLogger(__name__)
 
 RunnerName = Literal["local", "beam"]
 
 
 def run_pipeline(pipeline: tfx.dsl.Pipeline, runner: RunnerName, observer: Observer) -> list[NodeRun]:
-    """Runs the pipeline to its end, or to its first failure.
+    """Runs the pipeline to its end, or to the first failure of a node on which others depend.
+
+    A node that only reports (`pipeline.nodes.ONLY_REPORT`) may fail; the others run all the same.
 
     Args:
       pipeline: what to run.
@@ -27,7 +32,7 @@ def run_pipeline(pipeline: tfx.dsl.Pipeline, runner: RunnerName, observer: Obser
       What became of the nodes, in the order in which they ran.
 
     Raises:
-      NodeFailed: a node failed; nodes after it did not run.
+      NodeFailed: a node failed that does more than report; nodes after it did not run.
     """
     absl_logging.set_verbosity(absl_logging.INFO)
     nodes = _ObservedNodes(observer)
@@ -51,7 +56,7 @@ class _ObservedNodes:
 
     Attributes:
       finished: the nodes that have ended.
-      failure: of the node that failed, if one did.
+      failure: of the node that ended the run, if one did.
     """
 
     def __init__(self, observer: Observer):
@@ -63,24 +68,27 @@ class _ObservedNodes:
         """Launches a node; the arguments are `launch_node`'s.
 
         Raises:
-          NodeFailed: the node failed.
+          NodeFailed: the node failed, and does more than report.
         """
         self._observer.started(node_id)
         start = time.monotonic()
         state: State = "failed"
-        execution_id = None
+        execution_id, problem = None, ""
         try:
             launched = launch_node(ir, node_id, run_id)
             state, execution_id = launched.state, launched.execution_id
             if state == "failed":
                 # TFX records inputs that cannot be resolved and goes on; the nodes that follow would lack their inputs.
-                self.failure = node_failure(node_id, RuntimeError(launched.problem))
-                raise self.failure
+                raise RuntimeError(launched.problem)
         except Exception as error:
-            self.failure = self.failure or node_failure(node_id, error)
-            raise self.failure from (None if error is self.failure else error)
+            failure = node_failure(node_id, error)
+            problem = failure.reason
+            if node_id not in ONLY_REPORT:
+                self.failure = failure
+                raise failure from error
+            _logger.exception("%s failed; as it only reports, the run goes on.", node_id)
         finally:
-            self._finish(NodeRun(node_id, state, time.monotonic() - start, execution_id))
+            self._finish(NodeRun(node_id, state, time.monotonic() - start, execution_id, problem))
 
     def _finish(self, node: NodeRun) -> None:
         self.finished.append(node)

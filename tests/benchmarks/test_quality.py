@@ -104,6 +104,18 @@ def test_what_was_measured_is_not_measured_again(data, tmp_path, monkeypatch):
     assert calls == ["bias"]
 
 
+def test_other_data_are_measured_anew_though_their_ratings_are_in_the_same_splits(data, tmp_path):
+    def errors() -> dict[str, float]:
+        (protocol,) = measured(data, tmp_path, "random-75", "bias")[1]
+        return protocol["rows"][0]["runs"][0]["metrics"]
+
+    first = errors()
+    rows = [line.split("::") for line in (data / "ratings.dat").read_text().splitlines()]
+    squeezed = "".join(f"{user}::{movie}::{min(int(stars), 3)}::{time}\n" for user, movie, stars, time in rows)
+    (data / "ratings.dat").write_text(squeezed)
+    assert errors()["rmse"] < first["rmse"]
+
+
 def test_parts_of_the_test_ratings_add_up(data, tmp_path):
     stdout, (document,) = measured(data, tmp_path, "temporal", "bias,popularity", "--seeds", "0")
 

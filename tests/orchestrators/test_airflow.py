@@ -67,3 +67,49 @@ def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
 def test_a_missing_setting_is_named_in_the_import_error(dags, tmp_path):
     found = load_dags(dags, tmp_path, MOVIELENS_OUTPUT="")
     assert "MOVIELENS_OUTPUT should be set" in "".join(found["errors"].values())
+
+
+REFUSED = """
+import os
+from pipeline.airflow_dag import create_dag
+for settings in [
+    {"MOVIELENS_DATA": "gs://bucket/data"},
+    {"MOVIELENS_OUTPUT": "s3://bucket/out"},
+    {"MOVIELENS_CONFIG": "file:///config.yaml"},
+    {"MOVIELENS_OUTPUT": "/out[1]"},
+]:
+    os.environ.update({"MOVIELENS_DATA": "/data", "MOVIELENS_OUTPUT": "out", "MOVIELENS_CONFIG": "sample"} | settings)
+    try:
+        create_dag()
+        print("RESULT accepted")
+    except ValueError as error:
+        print("RESULT", error)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_uris_and_folders_that_read_as_patterns_are_refused(tmp_path):
+    pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED],
+        env=os.environ
+        | {
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert results[:3] == [
+        "MOVIELENS_DATA: should be a path on this machine; received the URI 'gs://bucket/data'.",
+        "MOVIELENS_OUTPUT: should be a path on this machine; received the URI 's3://bucket/out'.",
+        "--config: should be a path on this machine; received the URI 'file:///config.yaml'.",
+    ]
+    assert results[3].startswith("MOVIELENS_OUTPUT: should have none of the characters")
+    assert not (tmp_path / "out").exists()

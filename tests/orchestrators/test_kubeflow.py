@@ -1,6 +1,7 @@
 """The pipeline compiles for Kubeflow Pipelines, from the definition that local runs use too."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -61,6 +62,63 @@ def test_a_window_of_spans_is_refused(tmp_path):
     assert "Error: ml1m: data.spans should be null for Kubeflow Pipelines; received 2." in done.stderr
     assert "Traceback" not in done.stderr
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--set", "name=my_movies"], "ml1m: name: String should match pattern"),
+        (["--image", " "], "--image: should be the name of a container image; received ' '."),
+        (["--data", ""], "--data: should be the path or the URI of a folder; received ''."),
+        (["--data", "gs://b/d[1]"], "--data: should have none of the characters"),
+        (["--root", "gs://b/r?"], "--root: should have none of the characters"),
+        (["--serving", "gs://b/s*"], "--serving: should have none of the characters"),
+        (["--output", "{folder}"], "--output: should be a file in a folder"),
+        (["--output", "{folder}/file/movielens.json"], "--output: should be a file in a folder"),
+        (["--output", "gs://b/movielens.json"], "should be a path on this machine"),
+        (["--config", "gs://b/config.yaml"], "--config: should be a path on this machine"),
+    ],
+)
+def test_what_cannot_be_compiled_is_a_message_and_leaves_nothing(tmp_path, options, expected):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "new" / "movielens.json"
+    given = {
+        "--image": "i",
+        "--data": "gs://b/d",
+        "--root": "gs://b/r",
+        "--serving": "gs://b/s",
+        "--output": str(output),
+    }
+    given |= {options[0]: options[1].format(folder=tmp_path)}
+    command = [sys.executable, str(COMPILER), *(word for option in given.items() for word in option)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=COMPILER.parents[1],
+        env=os.environ | {"COLUMNS": "300", "TERM": "dumb"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_buckets_are_compiled(tmp_path):
+    pytest.importorskip("kfp", reason="kfp is not installed; it comes with the extra 'kubeflow'")
+    output = tmp_path / "new" / "movielens.json"
+    compile_pipeline = runpy.run_path(str(COMPILER))["compile_pipeline"]
+    compile_pipeline("sample", [], "image:tag", "gs://b/data", "gs://b/root", "gs://b/serving", output)
+    text = output.read_text()
+    assert all(f"gs://b/{name}" in text for name in ("data", "root", "serving"))
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    pytest.importorskip("kfp", reason="kfp is not installed; it comes with the extra 'kubeflow'")
+    compile_pipeline = runpy.run_path(str(COMPILER))["compile_pipeline"]
+    with pytest.raises(ValueError, match=r"^--output: should be a file that can be written; .*/proc/none"):
+        compile_pipeline("sample", [], "image:tag", "d", "r", "s", Path("/proc/none/movielens.json"))
 
 
 def test_a_warm_start_is_refused(tmp_path):

@@ -118,9 +118,10 @@ def test_the_recorded_command_of_a_search_can_be_run_again() -> None:
 
 def test_an_impossible_sample_is_a_configuration_error(tmp_path: Path) -> None:
     sizes = "data.sample={users: 20, movies: 20, ratings: 1000}"
-    code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
+    code, _, err = invoke("run", "--output", str(tmp_path / "output"), "--set", sizes)
     assert code == 2
-    assert "data.sample: ratings should be" in err
+    assert "data.sample: ratings should be from 20 (one a user) to 400 (users x movies); received 1000" in err
+    assert not (tmp_path / "output").exists()
 
 
 def test_an_output_that_is_a_file_is_an_error(tmp_path: Path) -> None:
@@ -168,13 +169,39 @@ def test_a_run_with_a_model_that_was_not_blessed_exits_with_3(tmp_path: Path, mo
     from pipeline.commands import run
 
     refused = {"reasons": ["squared_error_gain is 0.0000; should be at least 0.0100"], "pushed": None}
-    summary = {"models": {"dcn": refused}, "recommender": {"pushed": "/serving/recommender/1"}}
+    summary = {"models": {"dcn": refused}, "recommender": {"pushed": "/serving/recommender/1"}, "components": []}
     monkeypatch.setattr(run, "_run_quietly", lambda *_: summary)
     sizes = "data.sample={users: 20, movies: 30, ratings: 300}"
     code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
     assert code == 3
     assert err == (
         "dcn was not blessed, so it was not pushed: squared_error_gain is 0.0000; should be at least 0.0100.\n"
+    )
+
+
+def test_a_failed_report_exits_with_1_whether_or_not_models_were_blessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.commands import run
+
+    summary = {
+        "models": {"dcn": {"reasons": ["too bad"], "pushed": None}},
+        "recommender": {"pushed": "/serving/recommender/1"},
+        "components": [
+            {"id": "Transform", "seconds": 1.0, "state": "complete"},
+            {"id": "FeatureImportance", "seconds": 1.0, "state": "failed", "problem": "ValueError: [rows]"},
+        ],
+        "log": "/logs/run.log",
+    }
+    monkeypatch.setattr(run, "_run_quietly", lambda *_: summary)
+    sizes = "data.sample={users: 20, movies: 30, ratings: 300}"
+    code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
+    assert code == 1
+    assert err == (
+        "dcn was not blessed, so it was not pushed: too bad.\n"
+        "Error: FeatureImportance failed: ValueError: [rows]\n"
+        "It only reports; all else was done.\n"
+        "Log: /logs/run.log\n"
     )
 
 

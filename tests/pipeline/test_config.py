@@ -2,15 +2,23 @@
 
 import subprocess
 import sys
+import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from components.ingestion.splits import Strategy
+from components.ingestion.splits import Strategy, assign_splits
 from pipeline.config import Config, ConfigError, load_config, preset_names
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import MAX_SEED, DCNHyperparameters
+from trainers.registry import MODELS
+
+MISSING = object()
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
@@ -129,12 +137,107 @@ def test_a_wrong_type_names_key_expectation_and_value(override, expected):
         ("data.split.fractions.test=0.5", "data.split.fractions", "should be 1; received 1.25"),
         ("evaluation.slices=[[gendr]]", "evaluation.slices", "gendr"),
         ("name=My Run", "name", "pattern"),
+        ("name=my_movies", "name", "pattern"),
+        (f"name={'a' * 129}", "name", "pattern"),
     ],
 )
 def test_an_impossible_value_names_the_key_and_what_was_expected(override, key, expected):
     text = message("sample", override)
     assert f"sample: {key}: " in text
     assert expected in text
+
+
+# Numbers without an upper bound, each of which is compared with others or bounded by another setting only.
+UNBOUNDED = {
+    "tuning.max_trials",
+    *(f"models.{name}.patience" for name in MODELS),
+    *(f"models.{name}.hard_negatives" for name in ("retrieval", "joint")),  # Less than the batch size.
+    *(f"evaluation.{name}_{kind}" for name in ("recall", "mse", "log_loss") for kind in ("margin", "tolerance")),
+}
+
+
+def largest(annotation: Any, metadata: list[Any]) -> Any:
+    """The largest value that a field takes, or nearly, None without a bound; MISSING for one that is no number."""
+    options = [each for each in typing.get_args(annotation) if each is not type(None)]
+    if typing.get_origin(annotation) is list:
+        value = largest(options[0], [])
+        return value if value is MISSING else value and [value]
+    if typing.get_origin(annotation) is typing.Annotated:
+        return largest(options[0], [*metadata, *options[1:]])
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return largest(options[0], metadata)
+    if annotation not in (int, float):
+        return MISSING
+    flat = [each for item in metadata for each in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    ends = [each.le for each in flat if hasattr(each, "le")] + [each.lt - 1e-6 for each in flat if hasattr(each, "lt")]
+    return min(ends, default=None)
+
+
+def largest_values(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from largest_values(field.annotation, f"{prefix}{name}.")
+        elif (value := largest(field.annotation, field.metadata)) is not MISSING:
+            yield prefix + name, value
+
+
+def test_every_number_has_an_upper_bound_but_those_that_need_none():
+    assert {name for name, value in largest_values() if value is None} == UNBOUNDED
+
+
+def test_numbers_above_their_bounds_are_refused():
+    checked = 0
+    for name, value in largest_values():
+        if value is not None and not name.startswith("data.split.fractions"):
+            above = [each + 1 for each in value] if isinstance(value, list) else value + 1
+            text = message("sample", f"{name}={above}")
+            assert f"sample: {name}" in text
+            assert "less than" in text
+            checked += 1
+    assert checked > 60
+
+
+@pytest.mark.component
+def test_the_largest_numbers_make_a_pipeline():
+    from pipeline.graph import create_pipeline
+    from pipeline.launcher import compile_pipeline
+
+    left_out = ("data.split.fractions", "models.retrieval.hard", "models.joint.hard")
+    values = {name: value for name, value in largest_values() if not name.startswith(left_out)}
+    values |= {
+        name: 1e308 if name.startswith("evaluation") else 10**30 for name, each in values.items() if each is None
+    }
+    overrides = [f"{name}={value}" for name, value in values.items()]
+    config = load_config("sample", [*overrides, "tuning.models=[dcn, joint]"])
+    pipeline = create_pipeline(config=config, data_dir="/data", pipeline_root="/root", serving_dir="/serving")
+    assert compile_pipeline(pipeline).nodes
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("models.dcn.seed=4294967296", "models.dcn.seed: Input should be less than or equal to 4294967295"),
+        ("tuning.space.dcn.seed=[4294967296]", "less than or equal to 4294967295"),
+        ("tuning.seed=4294967296", "tuning.seed: Input should be less than or equal to 4294967295"),
+        ("data.split.seed=18446744073709551616", "less than or equal to 18446744073709551615"),
+        ("data.sample.seed=18446744073709551616", "less than or equal to 18446744073709551615"),
+        ("tuning.models=[dcn, dcn]", "tuning.models: each model should be named once; received ['dcn', 'dcn']"),
+        ("evaluation.slices=[[gender], [gender]]", "each combination of features should be there once"),
+        ("evaluation.slices=[[gender, age], [age, gender]]", "each combination of features should be there once"),
+        ("evaluation.slices=[[gender, gender]]", "each combination of features should be there once"),
+    ],
+)
+def test_seeds_that_nothing_takes_and_repetitions_are_refused(override, expected):
+    assert expected in message("sample", override)
+
+
+def test_the_largest_seeds_are_taken_by_what_uses_them():
+    config = load_config("sample", [f"models.dcn.seed={MAX_SEED}", f"data.split.seed={2**64 - 1}"])
+    np.random.RandomState(config.models.dcn.seed)
+    with pytest.raises(ValueError, match="between 0 and"):
+        np.random.RandomState(config.models.dcn.seed + 1)
+    ids = np.arange(1, 1001)
+    assert set(assign_splits(ids, ids, ids, config.data.split)) == {0, 1, 2}
 
 
 def test_every_problem_of_a_file_is_reported_at_once(tmp_path):

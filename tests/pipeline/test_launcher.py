@@ -8,7 +8,7 @@ from tests.pipeline.command_line import run_code
 
 pytestmark = pytest.mark.component
 
-IDS = ["Source", "Worker", "Latest", "Pusher.recommender"]
+IDS = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
 
 # A fresh process that has nothing but the compiled pipeline.
 LAUNCH = """
@@ -60,7 +60,13 @@ def test_nodes_come_in_an_order_in_which_they_can_run(ir):
 
 def test_nodes_of_one_run_find_each_other_across_processes_and_a_second_run_takes_the_cache(ir, tmp_path):
     first = launch(ir, tmp_path, "run-1", *IDS[:2]) + launch(ir, tmp_path, "run-1", *IDS[2:])
-    assert first == ["Source complete", "Worker complete", "Latest resolved", "Pusher.recommender complete"]
+    assert first == [
+        "Source complete",
+        "Worker complete",
+        "FeatureImportance complete",
+        "Latest resolved",
+        "Pusher.recommender complete",
+    ]
     (pushed,) = (tmp_path / "serving" / "recommender").glob("*/saved_model.pb")
     assert pushed.read_text() == "ababab"
     assert launch(ir, tmp_path, "run-2", "Source", "Worker") == ["Source cached", "Worker cached"]
@@ -76,6 +82,8 @@ def test_an_unknown_node_is_an_error_that_names_those_there_are(ir):
     from pipeline.launcher import launch_node
 
     before = ir.SerializeToString(deterministic=True)
-    with pytest.raises(KeyError, match=r"Trainer\.dcn should be one of the pipeline's nodes: Source, Worker, Latest"):
+    with pytest.raises(
+        KeyError, match=r"Trainer\.dcn should be one of the pipeline's nodes: Source, Worker, FeatureImportance"
+    ):
         launch_node(ir, "Trainer.dcn", "run-1")
     assert ir.SerializeToString(deterministic=True) == before

@@ -12,7 +12,8 @@ from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from benchmarks.metrics import like_metrics
-from components.importance.feature_importance import FeatureImportance, FeatureImportanceReport
+from components.importance.feature_importance import FeatureImportance, FeatureImportanceReport, measure
+from components.importance.report import to_json
 from pipeline.config import BeamConfig, EvaluationConfig
 from pipeline.gates import eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
@@ -149,24 +150,44 @@ def transformed_example(arrays, row):
     return example.SerializeToString()
 
 
-def test_importance_is_measured_on_decided_rows_only(splits, model, answers, tmp_path):
+@pytest.mark.parametrize("stars", [[], [4.0], [3.0, 3.0, 3.0], [3.0, 1.0, 3.0]])
+def test_importance_is_not_measured_on_fewer_than_two_decided_rows(splits, model, tmp_path, stars):
+    given = {name: values[: len(stars)] for name, values in splits.eval.items()}
+    given["rating_xf"] = np.array(stars, np.float32)
+    if stars:
+        measured = importance_of(splits, model, given, tmp_path)
+        assert measured["rows"] == sum(each != 3 for each in stars)
+    else:
+        report = measure(tf.saved_model.load(path_utils.serving_model_path(model.uri)), given)
+        measured = json.loads(to_json(report))
+        assert measured["rows"] == 0
+    assert "Too few rows" in measured["note"]
+    assert measured["loss"] is None
+
+
+def importance_of(splits, model, rows, folder):
+    """What FeatureImportance writes about rows: its JSON. Its picture and HTML lie beside it in `folder`/importance."""
     examples, graph = standard_artifacts.Examples(), standard_artifacts.TransformGraph()
     importance = FeatureImportanceReport()
     graph.uri = splits.transform.transform_savedmodel_dir.rsplit("/", 1)[0]
-    examples.uri, importance.uri = str(tmp_path / "examples"), str(tmp_path / "importance")
+    examples.uri, importance.uri = str(folder / "examples"), str(folder / "importance")
     examples.split_names = '["train", "eval"]'
-    (tmp_path / "examples" / "Split-eval").mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(tmp_path / "examples" / "Split-eval" / "rows.gz"), "GZIP") as writer:
-        for row in range(50):
-            writer.write(transformed_example(splits.eval, row))
+    (folder / "examples" / "Split-eval").mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "examples" / "Split-eval" / "rows.gz"), "GZIP") as writer:
+        for row in range(len(rows["rating_xf"])):
+            writer.write(transformed_example(rows, row))
 
     FeatureImportance.EXECUTOR_SPEC.executor_class().Do(
         {"model": [model], "examples": [examples], "transform_graph": [graph]},
         {"importance": [importance]},
         {"seed": 0, "source": ""},
     )
+    return json.loads((folder / "importance" / "importance.json").read_text())
 
-    document = json.loads((tmp_path / "importance" / "importance.json").read_text())
+
+def test_importance_is_measured_on_decided_rows_only(splits, model, answers, tmp_path):
+    given = {name: values[:50] for name, values in splits.eval.items()}
+    document = importance_of(splits, model, given, tmp_path)
     decided = answers["labels"]["is_decided"][:50] > 0
     probabilities = answers["evaluate"]["like_probability"][:50][decided].astype(np.float64)
     liked = answers["labels"]["is_liked"][:50][decided] > 0

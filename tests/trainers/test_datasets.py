@@ -1,9 +1,13 @@
 """Batches and seen movies."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from trainers.datasets import SeenMovies, batches, replica_batches
+from trainers.datasets import SeenMovies, batches, predictor, read_rows, replica_batches
+from trainers.loop.evaluation import FilteredRecall, LogLoss, RootMeanSquaredError
 
 ARRAYS = {"x": np.arange(5)}
 
@@ -51,6 +55,30 @@ def test_batches_are_full_but_for_the_last(rows, batch_size, sizes, seed):
     assert [len(batch["x"]) for batch in dataset.as_numpy_iterator()] == sizes
     if seed is None:
         np.testing.assert_array_equal(np.concatenate([b["x"] for b in dataset.as_numpy_iterator()]), np.arange(rows))
+
+
+def test_no_rows_to_predict_are_named():
+    predict = predictor(lambda features: features["x"])
+    np.testing.assert_array_equal(predict({"x": np.arange(3.0)}), [0, 1, 2])
+    with pytest.raises(ValueError, match="at least one row to predict; received 0 rows of x"):
+        predict({"x": np.arange(0.0)})
+
+
+def test_files_without_rows_are_named(tmp_path):
+    empty = str(tmp_path / "Split-eval-00000.gz")
+    tf.io.TFRecordWriter(empty, "GZIP").close()
+    transform = SimpleNamespace(transformed_feature_spec=lambda: {"x": tf.io.FixedLenFeature([], tf.int64)})
+    for files in ([empty], []):
+        with pytest.raises(ValueError, match=r"at least one transformed row; received none in \[") as caught:
+            read_rows(files, transform)  # type: ignore[arg-type]
+        assert all(file in str(caught.value) for file in files)
+
+
+@pytest.mark.parametrize("objective", [FilteredRecall, RootMeanSquaredError, LogLoss])
+def test_an_eval_split_without_rows_is_named(objective):
+    splits = SimpleNamespace(eval={"rating_xf": np.zeros(0, np.float32)})
+    with pytest.raises(ValueError, match="The split 'eval' should have at least one row"):
+        objective(splits)
 
 
 def test_seen_movies_are_those_of_the_user():

@@ -150,6 +150,13 @@ def test_frequency_counts_ratings_and_not_rows_of_the_catalogue(tmp_path):
     np.testing.assert_array_equal(found["movie_id_frequency_xf"], [2, 1, 0, 0, 0])
 
 
+def test_the_largest_id_is_counted_like_any_other(tmp_path):
+    largest = {**ROWS[0], "movie_id": [2**63 - 1]}
+    rows: list[transform_graph.Row] = [*ROWS, largest, {**largest, "user_id": [3]}, {**largest, "user_id": [4]}]
+    found = apply(transform_graph.analyze(rows, tmp_path, LENGTH), [largest, ROWS[0], {"movie_id": [2**63 - 2]}])
+    np.testing.assert_array_equal(found["movie_id_frequency_xf"], [3, 1, 0])
+
+
 def test_a_history_may_come_without_its_ratings_or_with_fewer(graph):
     movies = apply(graph, ROWS)["movie_id_xf"]
     history = {"history_movie_ids": [10, 20, 30]}

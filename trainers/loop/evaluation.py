@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from trainers.datasets import SeenMovies, Splits, batches, predictor
+from trainers.datasets import Arrays, SeenMovies, Splits, batches, predictor
 from trainers.export import metrics
 from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
@@ -18,7 +18,7 @@ class FilteredRecall:
     sign = 1
 
     def __init__(self, splits: Splits):
-        self._rows = splits.eval
+        self._rows = _eval_rows(splits)
         self._seen = SeenMovies.of(splits.train, splits.size(USER_ID))
 
     def __call__(self, model: tf.keras.Model) -> float:
@@ -42,7 +42,7 @@ class RootMeanSquaredError:
     sign = -1
 
     def __init__(self, splits: Splits):
-        self._rows = splits.eval
+        self._rows = _eval_rows(splits)
 
     def __call__(self, model: tf.keras.Model) -> float:
         predicted = predictor(model.ratings)(self._rows)
@@ -60,11 +60,22 @@ class LogLoss:
     sign = -1
 
     def __init__(self, splits: Splits):
-        self._rows = splits.eval
+        self._rows = _eval_rows(splits)
 
     def __call__(self, model: tf.keras.Model) -> float:
         logits = predictor(model.like_logits)(self._rows)
         return float(np.mean(log_losses(logits, is_liked(self._rows[transformed_name(LABEL)]))))
+
+
+def _eval_rows(splits: Splits) -> Arrays:
+    """The rows of the eval split.
+
+    Raises:
+      ValueError: there are none, so that no metric has a value.
+    """
+    if not len(splits.eval[transformed_name(LABEL)]):
+        raise ValueError("The split 'eval' should have at least one row to measure a model on; received none.")
+    return splits.eval
 
 
 def log_losses(logits: np.ndarray, liked: np.ndarray) -> np.ndarray:

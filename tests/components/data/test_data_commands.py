@@ -33,6 +33,13 @@ def test_check_prints_counts(folder):
     assert cells["Movies with a star"] == "2 (40.0% of ratings)"
 
 
+def test_a_folder_may_have_a_name_that_reads_as_a_pattern(folder, tmp_path):
+    moved = folder.rename(tmp_path / "d[1]{2}*?")
+    assert _cells(_run("check", moved).stdout)["Ratings"] == "5"
+    result = _run("sample", "--output", tmp_path / "s[1]", "--users", 5, "--movies", 20, "--ratings", 40)
+    assert (result.exit_code, _cells(result.stdout)["Ratings"]) == (0, "40")
+
+
 def test_check_reports_a_missing_credits_file(folder):
     (folder / "credits.csv").unlink()
     assert _cells(_run("check", folder).stdout)["Credits"] == "no credits.csv"

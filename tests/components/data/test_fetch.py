@@ -101,6 +101,25 @@ def _zip(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def _damaged() -> bytes:
+    """An archive whose compressed data are no compressed data."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("ml-1m/users.dat", b"1::F::1::10::48067\n" * 100)
+    content = bytearray(buffer.getvalue())
+    start = 30 + len("ml-1m/users.dat")
+    content[start : start + 10] = b"\xff" * 10
+    return bytes(content)
+
+
+def _encrypted() -> bytes:
+    """An archive whose file is marked as encrypted, in its own header and in the archive's list."""
+    content = bytearray(_zip({"ml-1m/users.dat": b"1::F::1::10::48067\n"}))
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
 @pytest.fixture
 def archive(folder) -> bytes:
     """A zip archive like GroupLens's: one folder with the data and a README, here padded to several chunks."""
@@ -231,13 +250,19 @@ def test_an_invalid_url_is_reported(output):
         (b"<html>Please log in</html>", "should be a zip archive"),
         (_zip({"ml-1m/users.dat": b"1::F::1::10::48067\n"}), r"should hold movies\.dat, ratings\.dat; there is none"),
         (_zip({"a/users.dat": b"1", "b/users.dat": b"2"}), r"should hold one users\.dat .*; received b/users\.dat"),
+        (_damaged(), r"should be a zip archive that can be extracted; .*\. The download was deleted\.$"),
+        (_encrypted(), r"should be a zip archive that can be extracted; .*encrypted.* The download was deleted\.$"),
     ],
 )
-def test_an_archive_of_something_else_is_refused(server, output, content, message):
+def test_an_archive_of_something_else_is_refused(server, archive, output, content, message):
     server.content = content
     with pytest.raises(FetchError, match=message):
         fetch_movielens(output, server.url, _md5(content))
-    assert not output.exists()
+    # Nothing is kept that would make the next call fail alike.
+    assert _entries(output) == set()
+    server.content = archive
+    fetch_movielens(output, server.url, _md5(archive))
+    assert len(read_movielens(output).ratings) == 5
 
 
 def test_paths_in_the_archive_do_not_leave_the_folder(server, output, tmp_path):

@@ -80,6 +80,32 @@ def test_without_cross_weights_interactions_decide():
     assert draw(report(None)).startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("crosses", [True, False])
+def test_with_too_few_rows_all_three_forms_say_so(kernel, crosses, rows):
+    weights = CrossWeights(*[block_norms(kernel, np.ones(3 * DIM), 3)] * 2) if crosses else None
+    unmeasured = Report(FEATURES, "log-loss", "log-odds", rows, 0, None, weights)
+    text = to_json(unmeasured)
+    assert "NaN" not in text
+    document = json.loads(text)
+    note = f"2 eval rows or more for which the log-loss is defined; there were {rows}."
+    assert note in document["note"]
+    assert (document["loss"], document["rows"]) == (None, rows)
+    assert document["features"] == [{"feature": name, "increase": None} for name in FEATURES]
+    assert [pair["interaction"] for pair in document["pairs"]] == [None] * 3
+    assert [pair["effect"] is None for pair in document["pairs"]] == [not crosses] * 3
+    picture = draw(unmeasured)
+    assert picture.startswith(b"\x89PNG")
+    page = Page(to_html(unmeasured, picture))
+    assert page.open == []
+    assert note in " ".join(page.texts)
+    assert "nan" not in " ".join(page.texts)
+
+
+def test_with_enough_rows_there_is_no_note(kernel):
+    assert "note" not in json.loads(to_json(report(block_norms(kernel, np.ones(3 * DIM), 3))))
+
+
 class Page(HTMLParser):
     """Collects what a browser would load or run."""
 

@@ -69,6 +69,7 @@ def by_weights(report: Report) -> list[tuple[str, str]]:
 
 def by_permutation(report: Report) -> list[tuple[str, str]]:
     """All pairs, the one with the largest interaction when shuffled first."""
+    assert report.importance is not None
     return sorted(report.importance.pairs, key=report.importance.pairs.__getitem__, reverse=True)
 
 

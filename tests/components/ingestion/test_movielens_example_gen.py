@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -122,20 +123,50 @@ def test_the_same_data_gives_the_same_rows_and_a_second_run_is_cached(data, run,
     assert again.custom_properties["data_sha256"] == first.custom_properties["data_sha256"]
 
 
+def turn_around(ratings: Path) -> None:
+    """Makes every rating r 6 - r, and leaves the file's size and time as they were."""
+    before = ratings.stat()
+    rows = [line.split("::") for line in ratings.read_text().splitlines()]
+    ratings.write_text("".join(f"{user}::{movie}::{6 - int(stars)}::{time}\n" for user, movie, stars, time in rows))
+    os.utime(ratings, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (ratings.stat().st_size, ratings.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
 def test_changed_data_or_settings_run_again(data, run):
     ids = [run(data).id]
-    # Same length as before: only the time of the change tells.
-    ratings = data / "ratings.dat"
-    later = ratings.stat().st_mtime + 10
-    os.utime(ratings, (later, later))
+    turn_around(data / "ratings.dat")
     ids.append(run(data).id)
     ids.append(run(data, SplitConfig(seed=1)).id)
     ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
     (data / "credits.csv").unlink()
     ids.append(run(data, SplitConfig(seed=1), history_length=6).id)
     assert len(set(ids)) == len(ids)
+
+
+def test_other_files_times_and_places_of_the_same_data_change_nothing(data, run):
+    first = run(data).id
     (data / "notes.txt").write_text("Not one of the files that are read.")
-    assert run(data, SplitConfig(seed=1), history_length=6).id == ids[-1]
+    (data / "notes.dat").write_text("Nor is this one.")
+    os.utime(data / "ratings.dat", (0, 0))
+    assert run(data).id == first
+
+
+# Each of these names is a pattern, to TensorFlow, Beam or TFX, that does not match itself.
+@pytest.mark.parametrize("name", ["d[1]", "d*", "d?", "d{1,2}", "d\\d", "{SPAN}"])
+def test_a_folder_whose_name_reads_as_a_pattern_is_an_ordinary_one(data, run, name):
+    if name in ("d*", "d?"):
+        # These would match this folder too.
+        shutil.copytree(data, data.with_name("d1"))
+        (data.with_name("d1") / "ratings.dat").write_text("no ratings")
+    folder = data.rename(data.with_name(name))
+    first = run(folder)
+    assert run(folder).id == first.id
+    lines = (folder / "ratings.dat").read_bytes().splitlines(keepends=True)
+    (folder / "ratings.dat").write_bytes(b"".join(lines[:-60]))
+    second = run(folder)
+    assert second.id != first.id
+    counts = [sum(each.custom_properties[f"rows_{name}"].int_value for name in SPLITS[:3]) for each in (first, second)]
+    assert counts == [900, 840]
 
 
 def test_long_seeds_are_told_apart(data, run):
@@ -255,6 +286,36 @@ def test_each_span_becomes_an_artifact_whose_histories_draw_on_the_spans_before(
     assert run(days, split, spans=True).id == artifact.id
 
 
+def test_spans_in_a_folder_whose_name_reads_as_a_pattern(days, run):
+    base = days.rename(days.with_name("days[1]"))
+    artifact = run(base, spans=True)
+    assert artifact.custom_properties["span"].int_value == 3
+    turn_around(base / "span-3" / "ratings.dat")
+    assert run(base, spans=True).id != artifact.id
+
+
+def test_the_latest_version_of_the_latest_span_is_ingested(days, run):
+    for day in (1, 2, 3):
+        span = days / f"span-{day}"
+        (days / "files").mkdir()
+        for file in list(span.iterdir()):
+            file.rename(days / "files" / file.name)
+        (days / "files").rename(span / "version-9")
+    shutil.copytree(days / "span-3" / "version-9", days / "span-3" / "version-10")
+    artifact = run(days, spans=True, versions=True)
+    numbers = [artifact.custom_properties[name].int_value for name in ("span", "version")]
+    assert numbers == [artifact.properties[name].int_value for name in ("span", "version")] == [3, 10]
+    # The version before is not read.
+    turn_around(days / "span-3" / "version-9" / "ratings.dat")
+    assert run(days, spans=True, versions=True).id == artifact.id
+
+
+def test_without_spans_there_is_span_0_and_no_version(data, run):
+    artifact = run(data)
+    assert artifact.custom_properties["span"].int_value == 0
+    assert "version" not in artifact.custom_properties
+
+
 @tfx.dsl.components.component
 def Consumer(examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]]) -> None:
     """Stands for Transform, which takes a minute."""
@@ -275,6 +336,24 @@ def test_a_window_holds_the_latest_spans(days, run):
         run(days, spans=True, then=window)
         found.append(sorted(_spans_read_by(run, "Consumer")))
     assert found == [[1], [1, 2], [2, 3]]
+
+
+def test_a_changed_earlier_span_changes_the_latest_one_which_the_window_then_holds(days, run):
+    def window(example_gen):
+        resolver = latest_spans(example_gen, spans=2)
+        return [resolver, Consumer(examples=resolver.outputs["examples"])]
+
+    (days / "span-3").rename(days / "later-3")
+    first = run(days, spans=True, then=window)
+    turn_around(days / "span-1" / "ratings.dat")
+    second = run(days, spans=True, then=window)
+    assert second.id != first.id
+    histories = [read_split(each.uri, "train")["history_ratings"] for each in (first, second)]
+    assert not histories[0].equals(histories[1])
+    assert _artifacts_read_by(run, "Consumer") == [second.id]
+    (days / "later-3").rename(days / "span-3")
+    third = run(days, spans=True, then=window)
+    assert sorted(_artifacts_read_by(run, "Consumer")) == [second.id, third.id]
 
 
 def test_each_node_reads_the_spans_that_it_should(tmp_path):
@@ -299,6 +378,13 @@ def test_each_node_reads_the_spans_that_it_should(tmp_path):
 
 def _spans_read_by(run: Runs, component: str) -> list[int]:
     """The spans of the examples that the latest execution of a component was given, in their order."""
+    ids = _artifacts_read_by(run, component)
+    spans = {artifact.id: artifact.custom_properties["span"].int_value for artifact in run.examples()}
+    return [spans[each] for each in ids]
+
+
+def _artifacts_read_by(run: Runs, component: str) -> list[int]:
+    """The ids of the examples that the latest execution of a component was given, in their order."""
     with Metadata(run.connection) as metadata:
         store = metadata.store
         (kind,) = (each for each in store.get_execution_types() if each.name.endswith(component))
@@ -307,5 +393,4 @@ def _spans_read_by(run: Runs, component: str) -> list[int]:
         steps = {
             event.path.steps[1].index: event.artifact_id for event in events if event.path.steps[0].key == "examples"
         }
-        artifacts = {each.id: each for each in store.get_artifacts_by_id(list(steps.values()))}
-        return [artifacts[steps[index]].custom_properties["span"].int_value for index in sorted(steps)]
+        return [steps[index] for index in sorted(steps)]

@@ -34,7 +34,7 @@ def Worker(
     result = Path(model.uri, "result")
     text = Path(data.uri, "text").read_text()
     trouble = os.environ.get(TROUBLE, "")
-    if trouble:
+    if trouble and not trouble.startswith("report"):
         result.write_text("half")
     if trouble == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -59,6 +59,19 @@ def Worker(
 
 
 @tfx.dsl.components.component
+def Report(
+    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    report: tfx.dsl.components.OutputArtifact[standard_artifacts.ModelEvaluation],
+) -> None:
+    """Writes a report that nothing reads; fails if STANDIN_TROUBLE is "report" or "report data"."""
+    Path(report.uri, "report").write_text(Path(model.uri, "result").read_text())
+    if os.environ.get(TROUBLE) == "report":
+        raise ZeroDivisionError("[rows] should not be zero")
+    if os.environ.get(TROUBLE) == "report data":
+        raise DataError(Path("ratings.dat"), 17, "rating should be 1 to 5; received '7'.")
+
+
+@tfx.dsl.components.component
 def Push(
     model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     serving_dir: tfx.dsl.components.Parameter[str],
@@ -73,9 +86,10 @@ def Push(
 
 
 def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_connection_config, enable_cache):
-    """Makes a pipeline of Source, Worker, a Resolver and a Pusher; `models.ranking.epochs` is the Worker's factor."""
+    """Makes Source, Worker, report, Resolver and Pusher; the Worker's factor is `models.ranking.epochs`."""
     source = Source(text="ab").with_id("Source")
     worker = Worker(data=source.outputs["data"], factor=config.models.ranking.epochs).with_id("Worker")
+    report = Report(model=worker.outputs["model"]).with_id("FeatureImportance")
     latest = Resolver(
         strategy_class=tfx.dsl.experimental.LatestArtifactStrategy,
         model=tfx.dsl.Channel(type=standard_artifacts.Model),
@@ -85,7 +99,7 @@ def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_co
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
-        components=[source, worker, latest, push],
+        components=[source, worker, report, latest, push],
         enable_cache=enable_cache,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=config.beam.args(),

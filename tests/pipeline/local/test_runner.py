@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--set", "data.sample={users: 20, movies: 30, ratings: 300}"]
-IDS = ["Source", "Worker", "Latest", "Pusher.recommender"]
+IDS = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(1200)]
 
@@ -56,8 +56,8 @@ def pushed(output: Path) -> list[str]:
 def test_runs_then_reuses_then_reruns_what_depends_on_a_change(tmp_path: Path) -> None:
     first = run(tmp_path)
     assert first.returncode == 0, first.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["complete", "complete", "resolved", "complete"], strict=True))
-    for line in ("[1/4] Source … ", "[2/4] Worker … ", "Latest … resolved", "Pusher.recommender … "):
+    assert states(tmp_path) == dict(zip(IDS, ["complete", "complete", "complete", "resolved", "complete"], strict=True))
+    for line in ("[1/5] Source … ", "[2/5] Worker … ", "Latest … resolved", "Pusher.recommender … "):
         assert line in first.stderr
     (log,) = (tmp_path / "logs").iterdir()
     assert f"Log: {log}" in first.stdout.splitlines()
@@ -67,13 +67,13 @@ def test_runs_then_reuses_then_reruns_what_depends_on_a_change(tmp_path: Path) -
 
     second = run(tmp_path)
     assert second.returncode == 0, second.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["cached", "cached", "resolved", "cached"], strict=True))
-    assert "[2/4] Worker … cached" in second.stderr
+    assert states(tmp_path) == dict(zip(IDS, ["cached", "cached", "cached", "resolved", "cached"], strict=True))
+    assert "[2/5] Worker … cached" in second.stderr
     assert len(pushed(tmp_path)) == 1
 
     changed = run(tmp_path, "--set", "models.ranking.epochs=2")
     assert changed.returncode == 0, changed.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["cached", "complete", "resolved", "complete"], strict=True))
+    assert states(tmp_path) == dict(zip(IDS, ["cached", "complete", "complete", "resolved", "complete"], strict=True))
     assert pushed(tmp_path)[-1] == "abab"
 
     # A version that somebody removed is pushed again, and not taken for pushed.
@@ -88,20 +88,20 @@ def test_runs_then_reuses_then_reruns_what_depends_on_a_change(tmp_path: Path) -
 def test_beam_runs_and_reuses_the_same_pipeline(tmp_path: Path) -> None:
     first = run(tmp_path, "--runner", "beam")
     assert first.returncode == 0, first.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["complete", "complete", "resolved", "complete"], strict=True))
+    assert states(tmp_path) == dict(zip(IDS, ["complete", "complete", "complete", "resolved", "complete"], strict=True))
     (log,) = (tmp_path / "logs").iterdir()
     assert "prism" not in log.read_text().lower()
 
     second = run(tmp_path, "--runner", "beam")
     assert second.returncode == 0, second.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["cached", "cached", "resolved", "cached"], strict=True))
+    assert states(tmp_path) == dict(zip(IDS, ["cached", "cached", "cached", "resolved", "cached"], strict=True))
 
 
 def test_a_failure_is_one_message(tmp_path: Path) -> None:
     failed = run(tmp_path, trouble="error")
     assert failed.returncode == 1
     lines = failed.stderr.splitlines()
-    assert "[2/4] Worker … failed after" in failed.stderr
+    assert "[2/5] Worker … failed after" in failed.stderr
     assert "Error: Worker failed: ZeroDivisionError: factor should not be zero" in lines
     (log,) = (tmp_path / "logs").iterdir()
     assert lines[-1] == f"Log: {log}"
@@ -109,6 +109,44 @@ def test_a_failure_is_one_message(tmp_path: Path) -> None:
     assert "Traceback" in log.read_text()
     assert not pushed(tmp_path)
     assert not (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.parametrize("runner", ["local", "beam"])
+def test_a_node_that_only_reports_fails_alone(tmp_path: Path, runner: str) -> None:
+    failed = run(tmp_path, "--runner", runner, trouble="report")
+    assert failed.returncode == 1
+    (log,) = (tmp_path / "logs").iterdir()
+    assert failed.stderr.splitlines()[-3:] == [
+        "Error: FeatureImportance failed: ZeroDivisionError: [rows] should not be zero",
+        "It only reports; all else was done.",
+        f"Log: {log}",
+    ]
+    assert "Traceback" not in failed.stderr
+    assert "Traceback" in log.read_text()
+    # Everything else was done, and what the report had half written is gone.
+    assert states(tmp_path) == dict(zip(IDS, ["complete", "complete", "failed", "resolved", "complete"], strict=True))
+    assert pushed(tmp_path) == ["ab" * json_epochs(tmp_path)]
+    assert str(max(tmp_path.glob("serving/recommender/*"))) in (tmp_path / "summary.json").read_text()
+    (component,) = (
+        each
+        for each in json.loads((tmp_path / "summary.json").read_text())["components"]
+        if each["id"] == "FeatureImportance"
+    )
+    assert component["problem"] == "ZeroDivisionError: [rows] should not be zero"
+    assert not list(tmp_path.glob("pipeline/FeatureImportance/report/*"))
+
+    # The next run makes up for it, and does nothing else again.
+    again = run(tmp_path, "--runner", runner)
+    assert again.returncode == 0, again.stderr
+    assert states(tmp_path) == dict(zip(IDS, ["cached", "cached", "complete", "resolved", "cached"], strict=True))
+    assert "problem" not in (tmp_path / "summary.json").read_text()
+
+
+def test_bad_data_met_by_a_node_that_only_reports_is_a_failure_of_the_report(tmp_path: Path) -> None:
+    failed = run(tmp_path, trouble="report data")
+    assert failed.returncode == 1
+    assert "FeatureImportance failed: ratings.dat:17: rating should be 1 to 5; received '7'." in failed.stderr
+    assert pushed(tmp_path)
 
 
 def test_bad_data_met_by_a_component_exits_with_2(tmp_path: Path) -> None:
@@ -140,7 +178,7 @@ def test_goes_on_after_sigkill(tmp_path: Path) -> None:
 
     resumed = run(tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    assert states(tmp_path) == dict(zip(IDS, ["cached", "complete", "resolved", "complete"], strict=True))
+    assert states(tmp_path) == dict(zip(IDS, ["cached", "complete", "complete", "resolved", "complete"], strict=True))
     assert pushed(tmp_path) == ["ab" * json_epochs(tmp_path)]
     assert not half.exists()
     with sqlite3.connect(tmp_path / "metadata.sqlite") as store:
