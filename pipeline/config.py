@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from components.ingestion.splits import MAX_SEED, SplitConfig, Strategy
+from components.ingestion.splits import SplitConfig, Strategy
 from pipeline.config_section import ConfigSection
 from pipeline.model_settings import ModelsConfig, TuningConfig
 from pipeline.paths import PathError, check_local
@@ -18,6 +18,7 @@ from transform.features import FEATURES
 # The largest values that are accepted; larger ones would end a run late, with another error. Synthetic data are made,
 # and histories kept, in memory: smaller values, too, may need more of it than there is.
 _MAX_RATINGS, _MAX_SAMPLE_MOVIES, _MAX_HISTORY = 10**8, 10**6, 10_000
+_MAX_SAMPLE_SEED = 2**64 - 1  # The seed is part of a folder's name, which cannot have any length.
 _MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
 _MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
 _MAX_WORKERS = 1024  # Each is a thread or a process of this machine.
@@ -33,7 +34,7 @@ class SampleConfig(ConfigSection):
     users: int = Field(600, ge=10, le=_MAX_RATINGS, description="Number of users.")
     movies: int = Field(400, ge=20, le=_MAX_SAMPLE_MOVIES, description="Number of movies.")
     ratings: int = Field(40_000, ge=200, le=_MAX_RATINGS, description="Number of ratings.")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the generator.")
+    seed: int = Field(0, ge=0, le=_MAX_SAMPLE_SEED, description="Seed of the generator.")
 
     @model_validator(mode="after")
     def _ratings_are_possible(self) -> Self:
@@ -200,6 +201,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+# ValueError: a date that there is not, such as 2024-13-01, or a number with thousands of digits.
+_YAML_ERRORS = (yaml.YAMLError, ValueError)
+
+
 def preset_names() -> list[str]:
     """Names of the configurations that come with the project."""
     folder = resources.files("pipeline") / "configs"
@@ -243,7 +248,7 @@ def _read_tree(source: str) -> dict[str, Any]:
             raise ConfigError(f"{source}: should be a readable file of UTF-8 text; {error}") from error
     try:
         tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"{source}: should be YAML; {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: should be a mapping of keys to values; received {type(tree).__name__}.")
@@ -256,7 +261,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"--set {override}: the value should be YAML; {error}") from error
     *parents, leaf = key.split(".")
     node = tree

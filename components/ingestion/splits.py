@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TRAIN, EVAL, TEST = 0, 1, 2
 SPLITS = ("train", "eval", "test")
-MAX_SEED = 2**64 - 1  # The seed is hashed as a number of 64 bits; larger ones would give the splits of smaller ones.
 
 
 class Strategy(StrEnum):
@@ -55,7 +54,7 @@ class SplitConfig(BaseModel):
         "ratings of their user, not only train ratings. leave_last_out: each user's last rating is test and the one "
         "before it eval; the test row's history and seen movies hold that eval rating, too.",
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the random split.")
+    seed: int = Field(0, ge=0, description="Seed of the random split.")
     fractions: Fractions = Field(default_factory=Fractions, description="Shares of train, eval and test.")
 
 
@@ -101,7 +100,7 @@ def _leave_last_out(user_id: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
 
 def _uniform_hash(user_id: np.ndarray, movie_id: np.ndarray, seed: int) -> np.ndarray:
     """Hashes each pair of user and movie to a pseudo-random number in [0, 1): float64 [ratings]."""
-    user_hash = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed], np.uint64)))
+    user_hash = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed % 2**64], np.uint64)))
     return (_mix(user_hash ^ movie_id.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
 
 
