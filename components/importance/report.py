@@ -146,7 +146,7 @@ def draw(report: Report) -> bytes:
         maps.append(("Pairs: permutation", f"interaction in {report.objective}", interactions))
     if report.weights is not None:
         maps.insert(0, ("Pairs: cross weights", f"effect on the prediction, {report.unit}", report.weights.effects))
-    figure = Figure(figsize=(5.2 * (len(maps) + 1), 5), layout="constrained")
+    figure = Figure(figsize=(5.2 * (len(maps) + 1), 5.6), layout="constrained")
     *places, last = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
     for axes, (title, label, values) in zip(places, maps, strict=True):
         _draw_pairs(figure, axes, report.features, values, title, label)
