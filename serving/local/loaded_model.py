@@ -82,12 +82,13 @@ class LoadedModel:
     def warm_up(self) -> None:
         """Calls each signature once, with a row of zeros, because the first call of a graph takes much longer.
 
-        A model may refuse such a row; its graph is ready afterwards all the same.
+        A model may refuse such a row; its graph is ready afterwards all the same. Signatures with inputs of any number
+        of dimensions, or of a type that NumPy does not have, are left out.
         """
         for name in self.functions:
-            specs = self.signature(name).inputs.items()
-            with suppress(ServingError):
-                self.predict({input_name: _row_of_zeros(info) for input_name, info in specs}, name)
+            inputs = self.signature(name).inputs.items()
+            with suppress(ServingError, TypeError, ValueError):
+                self.predict({input_name: _row_of_zeros(info) for input_name, info in inputs}, name)
 
 
 def load_model(name: str, version: int, path: Path) -> LoadedModel:
