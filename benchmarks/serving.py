@@ -20,7 +20,7 @@ from rich.table import Table
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from benchmarks.report import machine
-from pipeline.paths import artifact_path
+from pipeline.paths import local_path
 from serving.client import RecommenderClient
 from serving.local.server import running_server
 from serving.local.versions import list_versions
@@ -32,7 +32,7 @@ _LOADING_SECONDS = 15.0
 def main(
     models: Annotated[
         Path,
-        typer.Option(help="Folder of pushed models, such as output/ml1m/serving.", metavar="DIR", parser=artifact_path),
+        typer.Option(help="Folder of pushed models, such as output/ml1m/serving.", metavar="DIR", parser=local_path),
     ],
     people: Annotated[
         str, typer.Option(help="Numbers of people to ask for in one call, separated by commas.")
