@@ -14,7 +14,7 @@ class FakeModel(tf.Module):
     """A fake model for both stages.
 
     Retrieval scores rise with the movie's index, and are 100 higher for the index before the newest movie of the
-    history; ratings fall with the index.
+    history; ratings fall with the index, and rise a little with those of the history.
     """
 
     def __init__(self):
@@ -28,7 +28,8 @@ class FakeModel(tf.Module):
         return tf.where(tf.constant(IDS > 0), score, float("-inf"))
 
     def ratings(self, features):
-        return 5.0 - 0.5 * tf.cast(features["movie_id_xf"], tf.float32)
+        given = tf.reduce_sum(features["history_ratings_xf"] * tf.constant([0.01, 0.001, 0.0001]), axis=1)
+        return 5.0 - 0.5 * tf.cast(features["movie_id_xf"], tf.float32) + given
 
 
 @pytest.fixture
@@ -76,6 +77,30 @@ def test_given_history_is_excluded_and_its_last_movie_steers_retrieval(movies_an
 
 def test_padding_and_unknown_movies_in_a_history_are_ignored(movies_and_users):
     assert recommend(movies_and_users, 0, history=[0, 999], candidates=3) == recommend(movies_and_users, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_answer_for_a_person_is_the_same_alone_and_in_any_batch(movies_and_users, seed):
+    catalogue, people = movies_and_users
+    recommender = Recommender(FakeModel(), FakeModel(), catalogue, people, 3)
+    rng = np.random.default_rng(seed)
+    rows, width = 20, 6
+    users = rng.choice([0, 7, 99], rows)
+    lengths = rng.integers(0, width + 1, rows)
+    is_given = np.arange(width) < lengths[:, None]
+    movies = np.where(is_given, rng.choice([0, 10, 20, 30, 40, 50, 999], (rows, width)), 0)
+    ratings = np.where(is_given, rng.integers(0, 6, (rows, width)), 0).astype(np.float32)
+
+    def answer(which):
+        longest = max(lengths[which], default=0)
+        inputs = (users[which], movies[which][:, :longest], ratings[which][:, :longest])
+        return {name: value.numpy() for name, value in recommender.recommend(*map(tf.constant, inputs)).items()}
+
+    together = answer(np.arange(rows))
+    for row in range(rows):
+        for name, value in answer(np.array([row])).items():
+            np.testing.assert_array_equal(value[0], together[name][row])
+    assert len({tuple(ratings) for ratings in together["predicted_rating"].tolist()}) > 5
 
 
 @pytest.mark.parametrize(
