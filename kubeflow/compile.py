@@ -103,7 +103,7 @@ def main(
     """Compile the pipeline for Kubeflow Pipelines v2."""
     try:
         compile_pipeline(config, overrides or [], image, data, root, serving, output)
-    except (ConfigError, PathError) as error:
+    except (ConfigError, PathError, OSError, UnicodeError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
 

@@ -70,6 +70,9 @@ def exit_code(error: BaseException) -> int | None:
     """Returns the exit code for an error whose message suffices for the user; None for one that needs a traceback."""
     if isinstance(error, RunError):
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        # A path of the user that may not be looked at, or is too long; what fails inside of a run is a RunError.
+        return USAGE
     for module, name in _INPUT_ERRORS.items():
         # If the module was never imported, the error cannot be of its type; so there is no need to import it here.
         kind = getattr(sys.modules.get(module), name, None)

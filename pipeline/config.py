@@ -21,6 +21,7 @@ _MAX_RATINGS, _MAX_SAMPLE_MOVIES, _MAX_HISTORY = 10**8, 10**6, 10_000
 _MAX_SAMPLE_SEED = 2**64 - 1  # The seed is part of a folder's name, which cannot have any length.
 _MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
 _MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
+_LONGEST_QUOTE = 200  # Characters of a value in a message.
 _MAX_WORKERS = 1024  # Each is a thread or a process of this machine.
 
 
@@ -172,8 +173,8 @@ class Config(ConfigSection):
     """The configuration of a pipeline."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9-]{0,127}$",
-        description="Name of the pipeline; metadata is kept under it. A lower-case letter, and up to 127 lower-case "
+        pattern=r"^[a-z][a-z0-9-]{0,62}$",
+        description="Name of the pipeline; metadata is kept under it. A lower-case letter, and up to 62 lower-case "
         "letters, digits and hyphens: what every orchestrator takes.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description="Which data are read, and how they are split.")
@@ -201,10 +202,6 @@ _Loader.add_implicit_resolver(
 )
 
 
-# ValueError: a date that there is not, such as 2024-13-01, or a number with thousands of digits.
-_YAML_ERRORS = (yaml.YAMLError, ValueError)
-
-
 def preset_names() -> list[str]:
     """Names of the configurations that come with the project."""
     folder = resources.files("pipeline") / "configs"
@@ -229,8 +226,12 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
     for override in overrides or []:
         _apply_override(tree, override)
     try:
+        document = json.dumps(tree, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: should have text as keys, and no value that contains itself; {error}.") from error
+    try:
         # JSON's types are YAML's; pydantic is strict about them, so that `epochs: yes` is not taken for 1.
-        return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
+        return Config.model_validate_json(document, strict=True)
     except ValidationError as error:
         raise ConfigError(_describe(source, error)) from error
 
@@ -239,30 +240,33 @@ def _read_tree(source: str) -> dict[str, Any]:
     if source in preset_names():
         text = (resources.files("pipeline") / "configs" / f"{source}.yaml").read_text()
     else:
-        path = Path(source)
-        if not path.is_file():
-            raise ConfigError(f"{source}: should be a YAML file or one of {', '.join(preset_names())}; no such file.")
         try:
-            text = path.read_text(encoding="utf-8")
+            if not Path(source).is_file():
+                presets = ", ".join(preset_names())
+                raise ConfigError(f"{source}: should be a YAML file or one of {presets}; no such file.")
+            text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{source}: should be a readable file of UTF-8 text; {error}") from error
-    try:
-        tree = yaml.load(text, _Loader)
-    except _YAML_ERRORS as error:
-        raise ConfigError(f"{source}: should be YAML; {error}") from error
+    tree = _parse_yaml(f"{source}: should be YAML", text)
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: should be a mapping of keys to values; received {type(tree).__name__}.")
     return tree
+
+
+def _parse_yaml(expected: str, text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:
+        # Beside its own errors the library raises whatever reading a value raises: ValueError for the date 2024-13-01,
+        # KeyError for `!!bool maybe`, RecursionError for thousands of brackets.
+        raise ConfigError(f"{expected}; {error or type(error).__name__}") from error
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
-    try:
-        value = yaml.load(text, _Loader)
-    except _YAML_ERRORS as error:
-        raise ConfigError(f"--set {override}: the value should be YAML; {error}") from error
+    value = _parse_yaml(f"--set {override}: the value should be YAML", text)
     *parents, leaf = key.split(".")
     node = tree
     for parent in parents:
@@ -279,10 +283,14 @@ def _describe(source: str, error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{source}: unknown key {key!r}; expected one of: {', '.join(_siblings(problem['loc']))}.")
         else:
-            lines.append(
-                f"{source}: {key}: {problem['msg'].removeprefix('Value error, ')}; received {problem['input']!r}."
-            )
+            where = f"{source}: {key}" if key else source
+            received = _shorten(repr(problem["input"]))
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}; received {received}.")
     return "\n".join(lines)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:

@@ -24,7 +24,7 @@ def check_local(setting: str, path: str) -> None:
       setting: the option, argument or variable that has the path, for the message.
       path: the path as it was given.
     """
-    if problem := _uri_problem(path):
+    if problem := _local_problem(path):
         raise PathError(f"{setting}: {problem}")
 
 
@@ -41,12 +41,12 @@ def check_no_pattern(setting: str, path: str) -> None:
 
 def local_path(value: str | Path) -> Path:
     """Parses a path on the command line: `typer.Option(parser=local_path)`, since typer's own parser takes URIs."""
-    return _parsed(value, _uri_problem(str(value)))
+    return _parsed(value, _local_problem(str(value)))
 
 
 def artifact_path(value: str | Path) -> Path:
     """Parses, as `local_path`, a folder in which TFX, TensorFlow or Beam look for files with patterns."""
-    return _parsed(value, _uri_problem(str(value)) or _pattern_problem(str(Path(value).absolute())))
+    return _parsed(value, _local_problem(str(value)) or _pattern_problem(str(Path(value).absolute())))
 
 
 def _parsed(value: str | Path, problem: str | None) -> Path:
@@ -55,9 +55,17 @@ def _parsed(value: str | Path, problem: str | None) -> Path:
     return Path(value)
 
 
-def _uri_problem(path: str) -> str | None:
-    if _URI.match(path):
+def _local_problem(path: str) -> str | None:
+    if _URI.match(path.strip()):
         return f"should be a path on this machine; received the URI {path!r}."
+    if not path:
+        # An empty path would mean the current folder.
+        return "should be a path on this machine; received an empty one."
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # TFX keeps paths in messages that hold nothing else.
+        return f"should be a path in UTF-8; received {path!r}."
     return None
 
 

@@ -72,6 +72,8 @@ def read_bytes(path: Path) -> bytes:
     """
     if not path.exists():
         raise DataError(path, None, f"should be in {path.parent}; no such file")
+    if not path.is_file():
+        raise DataError(path, None, "should be a readable file; it is a folder, a pipe or a device")
     try:
         data = path.read_bytes()
     except OSError as error:

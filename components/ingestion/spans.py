@@ -19,6 +19,8 @@ from components.ingestion.splits import SplitConfig
 SPAN_PATTERN = "span-{SPAN}"
 VERSION_PATTERN = "version-{VERSION}"
 
+_LARGEST_NUMBER = 2**31 - 1  # TFX adds to the numbers of spans, in 64 bits.
+
 
 def span_folders(base: Path, versions: bool) -> dict[int, Path]:
     """Returns the folders of all spans by number, the earliest first.
@@ -67,6 +69,8 @@ def _numbered(base: Path, prefix: str) -> dict[int, Path]:
     for path in base.glob(f"{prefix}-*"):
         if re.fullmatch(rf"{prefix}-(0|[1-9][0-9]*)", path.name) is None:
             raise DataError(path, None, f"the name should be {prefix}- and a whole number without leading zeros")
+        if _number(path) > _LARGEST_NUMBER:
+            raise DataError(path, None, f"the number should be at most {_LARGEST_NUMBER}")
         folders[_number(path)] = path
     if not folders:
         raise DataError(base, None, f"should hold the folders {prefix}-1, {prefix}-2 and so on; there is none")

@@ -106,7 +106,8 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
         if data is None or movielens is None:
             data = _sample_folder(settings, folder)
             movielens = _read_data(data, settings)
-        yield Job(settings, data.absolute(), movielens, folder)
+        # Without `..` and links: the path is part of what TFX knows cached results by.
+        yield Job(settings, data.resolve(), movielens, folder)
 
 
 def _read_data(folder: Path, config: "Config") -> "MovieLens":
@@ -121,8 +122,8 @@ def _read_data(folder: Path, config: "Config") -> "MovieLens":
 
 
 def _dat_bytes(folder: Path) -> int:
-    """Returns the total size of a folder's *.dat files, sub-folders included."""
-    return sum(file.stat().st_size for file in folder.rglob("*.dat"))
+    """Returns the total size of a folder's *.dat files, sub-folders included; links that lead nowhere do not count."""
+    return sum(file.stat().st_size for file in folder.rglob("*.dat") if file.is_file())
 
 
 def _sample_folder(config: "Config", output: "OutputFolder") -> Path:

@@ -15,14 +15,20 @@ import numpy as np
 # Python's sockets measure time-outs in 32-bit milliseconds, which are 24 days; nobody waits longer than one.
 _LONGEST_SECONDS = 24 * 3600
 
-_HOST_NAME = re.compile(r"[\w.-]+")
+# Longer numbers are not only wrong: with thousands of digits, Python refuses to show them.
+_MOST_BITS = 1000
+
+_HOST_NAME = re.compile(r"(?=.*\w)[\w.-]+")
 
 
 def whole_number(name: str, value: Any) -> int:
     """Returns an integer of Python or NumPy as Python's; refuses floats, even 7.0, and booleans."""
     try:
         if not isinstance(value, (bool, np.bool_)):
-            return operator.index(value)
+            number = operator.index(value)
+            if number.bit_length() > _MOST_BITS:
+                raise ValueError(f"{name} should be a whole number of at most 64 bits; received a longer one.")
+            return number
     except TypeError:
         pass
     raise ValueError(f"{name} should be a whole number; received {value!r}.")
@@ -82,9 +88,17 @@ def address(host: Any, port: Any) -> str:
 
 def model_name(value: Any) -> str:
     """Returns the name of a model; refuses what a REST path would read as something else."""
-    if not isinstance(value, str) or not value or set(value) & set("/:") or value in (".", ".."):
+    if not isinstance(value, str) or not value or set(value) & set("/:") or value in (".", "..") or not _is_utf8(value):
         raise ValueError(f"model should be the name of a model, without / and :; received {value!r}.")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:

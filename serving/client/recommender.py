@@ -218,5 +218,5 @@ def _check_arguments(
         )
     for rating in stars:
         if rating != 0 and not 1 <= rating <= _HIGHEST_RATING:
-            raise ValueError(f"Ratings should be 1 to {_HIGHEST_RATING}, or 0 where unknown; received {rating:g}.")
+            raise ValueError(f"Ratings should be 1 to {_HIGHEST_RATING}, or 0 where unknown; received {rating}.")
     return user, movies, stars or [0.0] * len(movies), number

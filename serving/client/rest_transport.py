@@ -143,7 +143,8 @@ def _retry_after(response: BaseHTTPResponse) -> float:
     """Returns the seconds that the header Retry-After asks for, as a number or as a date; 0 without it."""
     try:
         return Retry().get_retry_after(response) or 0.0
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):
+        # The last two for dates and numbers that Python cannot hold.
         return 0.0
 
 

@@ -6,6 +6,7 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal
@@ -108,7 +109,7 @@ def _rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dic
     if not instances:
         raise invalid_argument("No values in 'instances' array")
     if not _is_json_object(instances[0]):
-        if len(infos) > 1:
+        if len(infos) != 1:
             raise invalid_argument(
                 "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
                 f"tensorinfo_map: {','.join(infos)}"
@@ -129,7 +130,7 @@ def _rows(instances: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dic
 def _columns(inputs: Any, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Any]:
     """Returns the values of each input."""
     if not _is_json_object(inputs):
-        if len(infos) > 1:
+        if len(infos) != 1:
             raise invalid_argument(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 f"tensorinfo_map: {','.join(infos)}"
@@ -159,9 +160,13 @@ def _to_array(value: Any, name: str, spec: tf.TensorSpec) -> np.ndarray:
     if not set(map(type, scalars)) <= numbers:
         scalars = [_to_scalar(scalar, name, dtype) for scalar in scalars]
     try:
-        array = np.array(scalars, dtype=object if dtype == tf.string else dtype.as_numpy_dtype)
-    except OverflowError as error:
-        raise invalid_argument(f"JSON values of input {name} do not fit into {dtype.name}: {error}") from error
+        with np.errstate(over="raise"):
+            array = np.array(scalars, dtype=object if dtype == tf.string else dtype.as_numpy_dtype)
+    except (OverflowError, FloatingPointError) as error:
+        # As numbers of Python, because a comparison with a float32 would overflow again.
+        least, most = (float(dtype.min), float(dtype.max)) if dtype.is_floating else (dtype.min, dtype.max)
+        wrong = next((x for x in scalars if not least <= x <= most and abs(x) != math.inf), None)
+        raise invalid_argument(f"JSON Value: {_show(wrong)} of input {name} does not fit into {dtype.name}") from error
     return array.reshape(shape)
 
 
@@ -212,7 +217,7 @@ def _to_scalar(value: Any, name: str, dtype: tf.DType) -> Any:
 def _to_json(name: str, array: np.ndarray) -> Any:
     """Returns what `_dump` can write: numbers stay an array, text becomes nested lists."""
     if array.dtype != object:
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array) if array.ndim else array[()]
     encode = _base64 if name.endswith(_BYTES_SUFFIX) else _text
     flat = np.empty(array.size, object)
     flat[:] = [encode(value) for value in array.ravel()]
@@ -222,7 +227,7 @@ def _to_json(name: str, array: np.ndarray) -> Any:
 def _dump(document: Any, outputs: Mapping[str, np.ndarray]) -> bytes:
     """Writes JSON, each number with as few digits as its type needs: 0.2 and not 0.20000000298023224."""
     if all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
-        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(document, default=_plain_numbers, option=orjson.OPT_SERIALIZE_NUMPY)
     # JSON has no NaN and no infinity. TensorFlow Serving writes them all the same, which the fast library does not.
     return json.dumps(document, default=_plain_numbers).encode()
 

@@ -22,7 +22,7 @@ DEFAULT_SIGNATURE = "serving_default"
 # What Python's call of a graph adds to the message of the operation that failed.
 _CALL_DETAILS = re.compile(
     r"\AGraph execution error:\n\n|Detected at node.*?<stack traces unavailable>\n|\{\{function_node [^}]*\}\} ?"
-    r"|\s*\[Op:\w+\]\Z",
+    r"|\s*\[Op:[^\]]*\]\Z",
     re.DOTALL,
 )
 

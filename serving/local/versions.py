@@ -2,7 +2,7 @@
 
 A program that pushes a model may copy it file by file, and may be killed half-way. A version is thus loaded only if
 
-* its directory has a numeric name (a temporary or hidden directory never does),
+* its directory has a numeric name (a temporary or hidden directory never does), of at most 64 bits as in requests,
 * it holds a non-empty `saved_model.pb`, and
 * none of its files has changed for a while.
 
@@ -58,7 +58,7 @@ def list_versions(model_directory: Path, settle_seconds: float) -> list[VersionD
     """
     versions = []
     for path in model_directory.iterdir():
-        if not (path.name.isascii() and path.name.isdigit() and path.is_dir()):
+        if not (_is_version(path.name) and path.is_dir()):
             continue
         try:
             found = _inspect(path, settle_seconds)
@@ -79,13 +79,26 @@ def has_models(root: Path) -> bool:
     return any(list_versions(directory, settle_seconds=0) for directory in model_directories(root))
 
 
+def _is_version(name: str) -> bool:
+    # The length first, because Python refuses to read numbers of thousands of digits.
+    return name.isascii() and name.isdigit() and len(name) < 20 and int(name) < 2**63
+
+
 def _inspect(path: Path, settle_seconds: float) -> VersionDirectory | None:
     files: list[tuple[str, int, int]] = []
     last_change = 0.0
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
-            stat = file.stat()
+            try:
+                stat = file.stat()
+            except OSError:
+                if not file.is_symlink() and not file.exists():
+                    raise
+                # A link that leads nowhere, or a file that may not be looked at; whether the model needs it shows when
+                # it is loaded.
+                files.append((str(file.relative_to(path)), -1, 0))
+                continue
             # Uses the change time (ctime), because `cp -a` and `rsync -t` copy the modification time of the source.
             files.append((str(file.relative_to(path)), stat.st_size, stat.st_ctime_ns))
             last_change = max(last_change, stat.st_ctime)

@@ -68,6 +68,9 @@ def test_a_window_of_spans_is_refused(tmp_path):
     ("options", "expected"),
     [
         (["--set", "name=my_movies"], "ml1m: name: String should match pattern"),
+        (["--set", f"name={'a' * 64}"], "ml1m: name: String should match pattern"),
+        (["--output", "a" * 300], "File name too long"),
+        (["--config", "a" * 300], "File name too long"),
         (["--image", " "], "--image: should be the name of a container image; received ' '."),
         (["--data", ""], "--data: should be the path or the URI of a folder; received ''."),
         (["--data", "gs://b/d[1]"], "--data: should have none of the characters"),

@@ -138,7 +138,7 @@ def test_a_wrong_type_names_key_expectation_and_value(override, expected):
         ("evaluation.slices=[[gendr]]", "evaluation.slices", "gendr"),
         ("name=My Run", "name", "pattern"),
         ("name=my_movies", "name", "pattern"),
-        (f"name={'a' * 129}", "name", "pattern"),
+        (f"name={'a' * 64}", "name", "pattern"),
     ],
 )
 def test_an_impossible_value_names_the_key_and_what_was_expected(override, key, expected):
@@ -279,6 +279,10 @@ def test_a_missing_file_is_named_with_the_presets():
         "name.first=x",
         "models.ranking.epochs=[",
         "name=2024-13-01",
+        "name=!!timestamp foo",
+        "models.dcn.warm_start=!!bool maybe",
+        "models.dcn.epochs=!!int ''",
+        pytest.param("data=" + "[" * 2000, id="deep"),
         pytest.param("data.split.seed=1" + "0" * 5000, id="long"),
     ],
 )
@@ -314,3 +318,12 @@ def test_spans_do_not_go_with_leave_last_out():
     assert load_config("sample", ["data.spans=2", "data.split.strategy=temporal"]).data.spans == 2
     assert "leave_last_out" in message("sample", "data.spans=2", "data.split.strategy=leave_last_out")
     assert "data.spans" in message("sample", "data.spans=0")
+
+
+@pytest.mark.parametrize("override", ["data={2024-01-01: 3}", "data=&a {x: *a}", "data={!!binary aGVsbG8= : 1}"])
+def test_what_json_cannot_hold_is_refused(override):
+    assert "should have text as keys, and no value that contains itself" in message("sample", override)
+
+
+def test_a_long_value_is_quoted_in_part():
+    assert len(message("sample", f"models.dcn.epochs=1{'0' * 4000}")) < 500

@@ -185,3 +185,9 @@ def test_no_orchestrator_gets_a_pipeline_in_a_folder_that_reads_as_a_pattern(tmp
     with pytest.raises(PathError, match=r"^pipeline_root: "):
         create_tuning_pipeline(**folders, model="dcn", pipeline_root="/root[")
     assert create_pipeline(**folders, pipeline_root="gs://b/root", serving_dir="gs://b/serving")
+
+
+@pytest.mark.parametrize("value", ["", " gs://bucket/out", "caf\udce9"])
+def test_paths_that_mean_something_else_or_are_no_text_are_refused(value):
+    with pytest.raises(typer.BadParameter, match="should be a path"):
+        local_path(value)

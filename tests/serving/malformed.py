@@ -106,6 +106,8 @@ class Attacker:
                 lambda: rng.randbytes(rng.choice([1, 10, 1000, 50_000])),
                 lambda: head + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(rng.choices(chunks, k=4)),
                 lambda: head + b"Content-Length: %d\r\n\r\n" % rng.choice([0, 5, -5, 10**15]) + body,
+                lambda: head + b"Content-Length: " + rng.choice([b"0", b"9"]) * 5000 + b"\r\n\r\n" + body,
+                lambda: b"POST " + rng.choice([b"http://[::1/x", b"//[", b"http://x:y/"]) + b" HTTP/1.1\r\n\r\n",
                 lambda: head + rng.choice([b"A" * 100_000, b"A: b\r\n" * 20_000, b": b\r\n", b"\0: b\r\n"]) + b"\r\n",
                 lambda: self.mutate_bytes(head + b"Content-Length: %d\r\n\r\n" % len(body) + body),
                 lambda: http2 + self.mutate_bytes(b"\0\0\4\1\4\0\0\0\1" + b"\x82\x86\x84\x41" + rng.randbytes(40)),

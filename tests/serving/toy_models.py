@@ -43,11 +43,11 @@ class ToyRecommender(tf.Module):
 
 
 class ToyRanker(tf.Module):
-    """Has four signatures on serialized examples.
+    """Has four signatures on serialized examples, and one without inputs.
 
     `serving_default` returns their length / 10, and looks them up in a table read from an asset, to test that assets
     are loaded. `evaluate` returns twice their length, and `parse` their feature `rating`, or 0. `calls` returns
-    how often it has been called.
+    how often it has been called. `single` takes nothing and returns two numbers that are no lists.
     """
 
     def __init__(self, vocabulary: Path):
@@ -79,6 +79,10 @@ class ToyRanker(tf.Module):
     def parse(self, examples):
         return tf.io.parse_example(examples, {"rating": tf.io.FixedLenFeature([], tf.float32, 0.0)})
 
+    @tf.function(input_signature=[])
+    def single(self):
+        return {"number": tf.constant(0.2), "short": tf.constant(0.5, tf.bfloat16)}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def calls(self, examples):
         return {"calls": tf.repeat(self.count.assign_add(1), tf.size(examples))}
@@ -95,7 +99,7 @@ def save_ranker(path: Path) -> Path:
     vocabulary.parent.mkdir(parents=True, exist_ok=True)
     vocabulary.write_text("comedy\ndrama\n")
     model = ToyRanker(vocabulary)
-    signatures = {name: getattr(model, name) for name in ("evaluate", "parse", "calls")}
+    signatures = {name: getattr(model, name) for name in ("evaluate", "parse", "single", "calls")}
     tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve, **signatures})
     vocabulary.unlink()
     return path

@@ -1,5 +1,6 @@
 """`read_movielens` returns typed tables of valid files, and reports bad rows with their file, line and value."""
 
+import os
 import pickle
 
 import numpy as np
@@ -85,7 +86,15 @@ def test_an_empty_file_is_refused(folder, name):
 def test_an_unreadable_file_is_refused(folder):
     (folder / "ratings.dat").unlink()
     (folder / "ratings.dat").mkdir()
-    with pytest.raises(DataError, match=r"^ratings\.dat: should be a readable file; Is a directory\.$"):
+    with pytest.raises(
+        DataError, match=r"^ratings\.dat: should be a readable file; it is a folder, a pipe or a device"
+    ):
+        read_movielens(folder)
+    (folder / "ratings.dat").rmdir()
+    os.mkfifo(folder / "ratings.dat")  # Reading it would wait for somebody who writes.
+    with pytest.raises(
+        DataError, match=r"^ratings\.dat: should be a readable file; it is a folder, a pipe or a device"
+    ):
         read_movielens(folder)
 
 

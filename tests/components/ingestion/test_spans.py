@@ -34,6 +34,12 @@ def test_folder_names_without_a_plain_number_are_refused(base, name):
         span_folders(base, versions=False)
 
 
+def test_a_number_that_metadata_cannot_hold_is_refused(base):
+    (base / f"span-{2**63}").mkdir()
+    with pytest.raises(DataError, match=r"span-9223372036854775808: the number should be at most 2147483647"):
+        span_folders(base, versions=False)
+
+
 def test_a_folder_without_spans_is_refused(tmp_path):
     with pytest.raises(DataError, match="should hold the folders span-1, span-2 and so on; there is none"):
         span_folders(tmp_path, versions=False)

@@ -34,3 +34,16 @@ def test_other_files_beside_synthetic_data_are_not_deleted(tmp_path: Path) -> No
     with pytest.raises(RunError, match=r"should be new, empty or hold nothing but data; received one with thesis\.txt"):
         sample(tmp_path)
     assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_same_data_are_known_by_every_spelling_of_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with prepared_job("sample", SIZES, None, tmp_path / "first") as job:
+        data = job.data
+    (data.parent / "link").symlink_to(data)
+    (data / "left.dat").symlink_to("nowhere")
+    monkeypatch.chdir(data)
+    for number, spelling in enumerate([data, data / ".." / data.name, Path("../link"), Path()]):
+        with prepared_job("sample", [], spelling, tmp_path / str(number)) as job:
+            assert job.data == data

@@ -138,7 +138,7 @@ def test_a_server_that_wants_to_be_asked_much_later_is_not_waited_for(http_serve
         client.recommend()
 
 
-@pytest.mark.parametrize("header", ["1", "never"])
+@pytest.mark.parametrize("header", ["1", "never", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT"])
 def test_a_server_that_wants_to_be_asked_soon_is_asked_again(http_server, header):
     asked = []
 

@@ -1,5 +1,7 @@
 """Thousands of requests that nobody should send neither stop the server nor make others wait."""
 
+import re
+
 import pytest
 
 from tests.serving.malformed import attack
@@ -27,6 +29,7 @@ def test_others_are_answered_within_a_second_all_the_time(result):
 
 def test_the_log_has_no_traceback_and_the_server_stops_in_order(result):
     assert "Traceback" not in result["log"]
+    assert re.findall(r"^.*,\d+ ERROR .*$", result["log"], re.MULTILINE) == []
     assert result["exit"] == 0
 
 

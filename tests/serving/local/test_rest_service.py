@@ -89,6 +89,18 @@ def test_nan_is_accepted_and_returned(url):
     assert post(url, "recommender:predict", body).json()["outputs"]["predicted_rating"][1] == [0.11] * 4
 
 
+@pytest.mark.parametrize("document", [{"inputs": []}, {"inputs": 1}, {"instances": [1]}])
+def test_a_signature_without_inputs_wants_an_object(url, document):
+    response = post(url, "ranking:predict", document | {"signature_name": "single"})
+    assert response.status_code == 400
+    assert "expecting" in response.json()["error"]
+
+
+def test_a_single_number_stays_one(url):
+    answer = post(url, "ranking:predict", {"signature_name": "single", "inputs": {}}).json()
+    assert answer == {"outputs": {"number": 0.2, "short": 0.5}}
+
+
 def test_an_empty_history_is_accepted(url):
     body = {"inputs": {"user_id": [7], "history_movie_ids": [[]], "history_ratings": [[]]}}
     assert post(url, "recommender:predict", body).json()["outputs"]["movie_id"] == [[6, 5, 4, 3]]
@@ -126,6 +138,18 @@ def test_an_empty_history_is_accepted(url):
         ("ranking:predict", b'{"instances": [' + b"9" * 5000 + b"]}", 400, ["JSON Parse error"]),
         ("ranking/versions/" + "9" * 5000 + ":predict", {"instances": ["x"]}, 400, ["Failed to convert version"]),
         ("ranking/versions/\u0664:predict", {"instances": ["x"]}, 400, ["Malformed request"]),
+        (
+            "recommender:predict",
+            {"inputs": {"user_id": [1], "history_movie_ids": [[1]], "history_ratings": [[1e39]]}},
+            400,
+            ["1e+39", "history_ratings", "float32"],
+        ),
+        (
+            "recommender:predict",
+            {"inputs": {"user_id": [1, -(2**70)], "history_movie_ids": [[], []], "history_ratings": [[], []]}},
+            400,
+            [str(-(2**70)), "user_id", "int64"],
+        ),
         ("ranking:predict", {"instances": ["x"] * 2000}, 400, ["examples", "at most", "[2000]"]),
         ("ranking:predict", {"instances": [{"other": "x"}]}, 400, ["element: 0", "examples"]),
         ("ranking:predict", {"signature_name": 3, "instances": ["x"]}, 400, ["'signature_name'"]),

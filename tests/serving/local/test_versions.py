@@ -23,7 +23,7 @@ def test_numeric_directories_with_a_saved_model_count_newest_first(tmp_path):
     assert versions(tmp_path) == [11, 10, 9]
 
 
-@pytest.mark.parametrize("name", [".10", "10.tmp", "_temp", "10-copy", "-1", "1e3", "²"])
+@pytest.mark.parametrize("name", [".10", "10.tmp", "_temp", "10-copy", "-1", "1e3", "²", str(2**63), "9" * 20])
 def test_other_names_never_count(tmp_path, name):
     make_version(tmp_path / name)
     assert versions(tmp_path) == []
@@ -60,6 +60,14 @@ def test_the_snapshot_changes_with_the_files(tmp_path):
     assert list_versions(tmp_path, 0)[0].snapshot == before
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"longer than before")
     assert list_versions(tmp_path, 0)[0].snapshot != before
+
+
+def test_files_that_cannot_be_looked_at_do_not_hide_the_other_versions(tmp_path):
+    make_version(tmp_path / "1")
+    for version, target in (("2", "loop"), ("3", "nowhere")):
+        make_version(tmp_path / version)
+        (tmp_path / version / "loop").symlink_to(target)
+    assert versions(tmp_path) == [3, 2, 1]
 
 
 def test_hidden_directories_and_files_are_no_models(tmp_path):
