@@ -22,9 +22,13 @@ DEFAULT_SIGNATURE = "serving_default"
 # What Python's call of a graph adds to the message of the operation that failed.
 _CALL_DETAILS = re.compile(
     r"\AGraph execution error:\n\n|Detected at node.*?<stack traces unavailable>\n|\{\{function_node [^}]*\}\} ?"
-    r"|\s*\[Op:[^\]]*\]\Z",
+    r"| ?\[Op:[^\]]*\]\Z",
     re.DOTALL,
 )
+
+# Characters of a message that are looked at. A message quotes values of the request, and the time of the search grows
+# with the square of the length where a value repeats the words that are looked for.
+_MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -141,11 +145,15 @@ def _operation_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise ServingError(_status_code(error), _CALL_DETAILS.sub("", error.message)) from error
+        raise ServingError(_status_code(error), _without_call_details(error.message)) from error
     except UnicodeDecodeError as error:
         # The message quotes a value of the request that is not UTF-8, so TensorFlow cannot make its own exception.
-        message = error.object.decode(errors="backslashreplace")
-        raise invalid_argument(_CALL_DETAILS.sub("", message)) from error
+        message = error.object[:_MESSAGE_CHARACTERS].decode(errors="backslashreplace")
+        raise invalid_argument(_without_call_details(message)) from error
+
+
+def _without_call_details(message: str) -> str:
+    return _CALL_DETAILS.sub("", message[:_MESSAGE_CHARACTERS])
 
 
 def _wanted_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Iterable[str]) -> list[str]:

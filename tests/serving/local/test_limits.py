@@ -139,6 +139,18 @@ def test_too_many_values_are_refused_over_rest(server):
     assert "arg[history_movie_ids] to have at most 64 values" in response.json()["error"]
 
 
+@pytest.mark.parametrize("words", ["Detected at node ", "{{function_node ", " ", " [Op:"])
+@pytest.mark.parametrize("end", [b"", b"\xff"])
+def test_garbage_that_looks_like_an_error_message_is_refused_at_once(server, calls, words, end):
+    garbage = b"?" + words.encode() * ((900 << 10) // len(words)) + end
+    start = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.predict("ranking", {"examples": [garbage]}, signature_name="parse")
+    assert time.monotonic() - start < 1
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Could not parse example input" in caught.value.details()
+
+
 def test_a_message_that_is_too_large_is_refused_over_grpc(calls):
     with pytest.raises(grpc.RpcError) as caught:
         calls.predict("ranking", {"examples": [b"x" * (1 << 20)]})
