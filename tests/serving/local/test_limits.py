@@ -1,6 +1,7 @@
 """No client can take the server from the others: what is too large or too much is refused, and nobody else waits."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import socket
@@ -16,7 +17,7 @@ from serving.local.server import ModelServer, ServerConfig
 
 pytestmark = pytest.mark.serving
 
-LIMITS = Limits(message_bytes=1 << 20, batch=4, values=64, calls=8, connections=20, idle_seconds=1)
+LIMITS = Limits(message_bytes=1 << 20, batch=4, values=64, calls=8, connections=20)
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 PREDICT = "/v1/models/ranking:predict"
 
@@ -24,6 +25,13 @@ PREDICT = "/v1/models/ranking:predict"
 @pytest.fixture(scope="module")
 def server(toy_models):
     with ModelServer(ServerConfig(toy_models, port=0, rest_port=0, limits=LIMITS)) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient_server(toy_models):
+    limits = dataclasses.replace(LIMITS, idle_seconds=1)
+    with ModelServer(ServerConfig(toy_models, port=0, rest_port=0, limits=limits)) as server:
         yield server
 
 
@@ -210,11 +218,11 @@ def test_open_connections_take_no_threads(server):
         assert threading.active_count() == before
 
 
-def test_idle_connections_are_closed_and_make_room(server):
+def test_idle_connections_are_closed_and_make_room(impatient_server):
     with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(connected(server.rest_port)) for _ in range(LIMITS.connections)]
+        idle = [stack.enter_context(connected(impatient_server.rest_port)) for _ in range(LIMITS.connections)]
         # There is no room for another connection until some of the idle ones are closed.
-        assert ask(server).ok
+        assert ask(impatient_server).ok
         for connection in idle:
             assert connection.recv(1) == b""
 
