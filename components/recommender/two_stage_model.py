@@ -96,7 +96,11 @@ class Recommender(tf.Module):
         Raises:
           InvalidArgumentError: the inputs do not have equally many rows, or a movie has no rating or a rating no movie.
         """
-        _check_shapes(user_id, history_movie_ids, history_ratings)
+        with tf.control_dependencies(_shape_checks(user_id, history_movie_ids, history_ratings)):
+            # Nothing is computed before the checks, so that their messages are what a client sees.
+            user_id, history_movie_ids, history_ratings = map(
+                tf.identity, (user_id, history_movie_ids, history_ratings)
+            )
         row = self.user_row.lookup(user_id)
         given_movies, given_ratings = self._encode_history(history_movie_ids, history_ratings)
         person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
@@ -153,17 +157,18 @@ class Recommender(tf.Module):
         return tf.reshape(self._ratings(pairs), tf.shape(movies))
 
 
-def _check_shapes(user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> None:
-    """Makes the graph refuse histories that do not fit; it would otherwise read values of one row as another's."""
+def _shape_checks(user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> list[tf.Operation]:
+    """Returns operations that refuse what does not fit; otherwise values of one row would be read as another's."""
     shape = tf.shape(history_movie_ids, tf.int64)
-    tf.debugging.Assert(
+    same_shape = tf.debugging.Assert(
         tf.reduce_all(tf.equal(shape, tf.shape(history_ratings, tf.int64))),
         ["history_ratings should have the shape of history_movie_ids:", shape, tf.shape(history_ratings, tf.int64)],
     )
-    tf.debugging.Assert(
+    same_rows = tf.debugging.Assert(
         tf.equal(shape[0], tf.size(user_id, tf.int64)),
         ["history_movie_ids should have as many rows as user_id:", shape, tf.shape(user_id, tf.int64)],
     )
+    return [operation for operation in (same_shape, same_rows) if operation is not None]
 
 
 def save(recommender: Recommender, directory: str) -> None:

@@ -1,21 +1,18 @@
-"""The gRPC server: an event loop receives requests, and a few threads answer those that have arrived whole.
+"""The gRPC server. Calls that have begun wait in threads of their own, and a few at a time are answered.
 
-gRPC's other server, without an event loop, gives a thread to each call that begins; a few clients who begin calls and
-then send nothing would stop it for everybody.
+gRPC gives a thread to each call that begins, before its request has arrived. With as many threads as calls are allowed,
+clients who begin calls and then send nothing do not stop the others.
 """
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf import message as protobuf
 
 from serving.local.limits import Limits
-
-Result = TypeVar("Result")
 
 
 class GrpcServer:
@@ -23,7 +20,7 @@ class GrpcServer:
 
     Args:
       address: HOST:PORT; with port 0, a free one is taken.
-      threads: Number of calls that are answered at the same time.
+      answers: Number of calls that are answered at the same time.
       limits: What clients may ask for.
 
     Attributes:
@@ -33,36 +30,10 @@ class GrpcServer:
       RuntimeError: The server cannot listen on the address.
     """
 
-    def __init__(self, address: str, threads: int, limits: Limits) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-loop", daemon=True)
-        self._thread.start()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        try:
-            self._server, self.port = self._run(self._listen(address, limits))
-        except BaseException:
-            self._end_loop()
-            raise
-
-    def start(self, add_services: Callable[[grpc.aio.Server], None]) -> None:
-        """Starts to answer.
-
-        Args:
-          add_services: Registers servicers with the server; their methods run in threads, and receive the exception
-            instead of a request that could not be read.
-        """
-        add_services(self._server)
-        self._run(self._server.start())
-
-    def stop(self, grace_seconds: float) -> None:
-        """Gives running calls some seconds to finish, and closes all connections."""
-        self._run(self._server.stop(grace_seconds))
-        self._end_loop()
-
-    async def _listen(self, address: str, limits: Limits) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(
-            self._pool,
-            interceptors=[_UnreadableRequests()],
+    def __init__(self, address: str, answers: int, limits: Limits) -> None:
+        self._server = grpc.server(
+            ThreadPoolExecutor(limits.calls, thread_name_prefix="grpc"),
+            interceptors=[_Gate(answers)],
             maximum_concurrent_rpcs=limits.calls,
             options=[
                 # Without SO_REUSEPORT a second server on the same port fails; with it, the two would share calls.
@@ -73,30 +44,37 @@ class GrpcServer:
                 ("grpc.max_connection_idle_ms", 1000 * limits.idle_seconds),
             ],
         )
-        return server, server.add_insecure_port(address)
+        self.port = self._server.add_insecure_port(address)
 
-    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def start(self, add_services: Callable[[grpc.Server], None]) -> None:
+        """Starts to answer.
 
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._pool.shutdown(wait=False)
+        Args:
+          add_services: Registers servicers with the server; their methods receive the exception instead of a request
+            that could not be read.
+        """
+        add_services(self._server)
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Gives running calls some seconds to finish, and closes all connections."""
+        self._server.stop(grace_seconds).wait()
 
 
-class _UnreadableRequests(grpc.aio.ServerInterceptor):
-    """Lets servicers answer requests that could not be read, for which gRPC would log a traceback."""
+class _Gate(grpc.ServerInterceptor):
+    """Lets a few calls at a time through to the servicers, and also those whose request could not be read.
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler = await continuation(handler_call_details)
+    For the latter gRPC itself would log a traceback.
+    """
+
+    def __init__(self, answers: int) -> None:
+        self._answers = threading.BoundedSemaphore(answers)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        handler = continuation(handler_call_details)
         if handler is None:
             return None
-        read = handler.request_deserializer
+        read, answer = handler.request_deserializer, handler.unary_unary
 
         def read_or_error(message: bytes) -> Any:
             try:
@@ -104,4 +82,8 @@ class _UnreadableRequests(grpc.aio.ServerInterceptor):
             except protobuf.DecodeError as error:
                 return error
 
-        return handler._replace(request_deserializer=read_or_error)
+        def answer_in_turn(request: Any, context: grpc.ServicerContext) -> Any:
+            with self._answers:
+                return answer(request, context)
+
+        return handler._replace(request_deserializer=read_or_error, unary_unary=answer_in_turn)

@@ -17,7 +17,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.local.errors import ServingError, invalid_argument, unimplemented
-from serving.local.input_checks import check_inputs
+from serving.local.input_checks import check_inputs, check_names
 from serving.local.limits import Limits
 from serving.local.loaded_model import DEFAULT_SIGNATURE, LoadedModel
 from serving.local.model_store import ModelStore
@@ -113,6 +113,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         _require_model_spec(request)
         model = find_model(self._store, request.model_spec)
         signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        # The names first, because a request can have hundreds of thousands of them.
+        check_names(model.signature(signature_name), request.inputs)
         specs = {name: spec_of(name, proto) for name, proto in request.inputs.items()}
         check_inputs(model.signature(signature_name), specs, self._limits)
         inputs = {name: from_proto(name, proto) for name, proto in request.inputs.items()}

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.local.errors import invalid_argument
 from serving.local.limits import Limits
+
+_NAMES_SHOWN = 100
 
 
 def check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tf.TensorSpec], limits: Limits) -> None:
@@ -21,14 +24,19 @@ def check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tf
     Raises:
       ServingError: INVALID_ARGUMENT; the message names the input, what was received and what was expected.
     """
-    _check_names(signature, inputs)
+    check_names(signature, inputs)
     for name, received in sorted(inputs.items()):
         _check_type_and_shape(name, received, signature.inputs[name])
         _check_size(name, received.shape.as_list(), limits)
     _check_rows(signature, inputs)
 
 
-def _check_names(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
+def check_names(signature: meta_graph_pb2.SignatureDef, inputs: Iterable[str]) -> None:
+    """Checks that a request has exactly the inputs of a signature.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT; the message names the inputs that are missing or too many.
+    """
     given, expected = set(inputs), set(signature.inputs)
     if len(given) != len(expected):
         raise invalid_argument(
@@ -81,8 +89,9 @@ def _check_rows(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tf.
 
 
 def names_text(names: Iterable[str]) -> str:
-    """Writes a set of names as TensorFlow Serving does."""
-    return "{" + ",".join(sorted(names)) + "}"
+    """Writes a set of names as TensorFlow Serving does, but of a large set only a part."""
+    shown = list(islice(names, _NAMES_SHOWN + 1))
+    return "{" + ",".join(sorted(shown[:_NAMES_SHOWN])) + (",..." if len(shown) > _NAMES_SHOWN else "") + "}"
 
 
 def _shape_text(sizes: Iterable[int | None]) -> str:

@@ -146,7 +146,7 @@ class ModelServer:
         self._store.start()
         predictions, models = PredictionService(self._store, self.config.limits), ModelService(self._store)
 
-        def add_services(server: "grpc.aio.Server") -> None:
+        def add_services(server: "grpc.Server") -> None:
             prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
             model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
 

@@ -23,6 +23,9 @@ _VALUE_FIELDS: dict[tf.DType, str] = {
 }
 
 
+_MOST_DIMENSIONS = 254  # Of any tensor in TensorFlow.
+
+
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """Returns `array` with one entry per value, so that clients may read `float_val` and similar fields directly."""
     dtype = tf.as_dtype(array.dtype)
@@ -40,6 +43,8 @@ def spec_of(name: str, proto: tensor_pb2.TensorProto) -> tf.TensorSpec:
     Raises:
       ServingError: INVALID_ARGUMENT when the type does not exist, or the shape is not fully known.
     """
+    if len(proto.tensor_shape.dim) > _MOST_DIMENSIONS:
+        raise _parsing_error(name, f"the shape should have at most {_MOST_DIMENSIONS} dimensions")
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise _parsing_error(name, f"the shape should have a size for each dimension; received {sizes}")

@@ -201,6 +201,13 @@ def test_bytes_that_are_no_request_are_refused_without_a_traceback(calls, caplog
     assert caplog.records == []
 
 
+def test_a_method_that_is_no_text_is_unimplemented_and_others_are_answered(calls):
+    other = grpc.insecure_channel(calls.channel._channel.target().decode(), options=[("place", 1)])
+    with other, pytest.raises(grpc.RpcError):
+        other.unary_unary(b"/\xff")(b"", timeout=5)
+    assert list(calls.predict("ranking", {"examples": [b"ab"]}, signature_name="evaluate").outputs) == ["length"]
+
+
 def test_long_names_in_a_request_leave_room_for_the_status(calls):
     names = {f"input{number}" * 100: [b"x"] for number in range(100)}
     code, message = status_and_details(lambda: calls.predict("ranking", names))
