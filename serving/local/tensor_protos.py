@@ -1,5 +1,6 @@
 """Converts arrays to and from TensorProto, with the value fields that TensorFlow Serving uses."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ def from_proto(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     Raises:
       ServingError: INVALID_ARGUMENT when the proto contradicts itself.
     """
+    size = math.prod(dimension.size for dimension in proto.tensor_shape.dim)
+    given = max(len(getattr(proto, field)) for field in _VALUE_FIELDS.values())
+    if given > size:
+        # Said here, because an array of all of them would be made first.
+        raise _parsing_error(name, f"{given} values are given for a shape of {size}")
     try:
         return tf.make_ndarray(proto)
     except (TypeError, ValueError) as error:
