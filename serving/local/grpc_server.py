@@ -56,9 +56,9 @@ class GrpcServer:
         add_services(self._server)
         self._server.start()
 
-    def stop(self, grace_seconds: float) -> None:
-        """Gives running calls some seconds to finish, and closes all connections."""
-        self._server.stop(grace_seconds).wait()
+    def stop(self, grace_seconds: float) -> threading.Event:
+        """Takes no more calls, and gives running ones some seconds to finish; the event says that all have ended."""
+        return self._server.stop(grace_seconds)
 
 
 class _Gate(grpc.ServerInterceptor):

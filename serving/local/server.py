@@ -157,14 +157,16 @@ class ModelServer:
 
     def stop(self) -> None:
         """Closes the ports; running requests get a few seconds to finish."""
+        # Both at the same time, because a parent process waits only some seconds for all.
+        calls_ended = None if self._grpc is None else self._grpc.stop(_GRACE_SECONDS)
+        self._grpc = None
         if self._rest is not None:
             self._rest.stop(_GRACE_SECONDS)
             self._rest = None
         if self._rest_socket is not None:
             self._rest_socket.close()
-        if self._grpc is not None:
-            self._grpc.stop(_GRACE_SECONDS)
-            self._grpc = None
+        if calls_ended is not None:
+            calls_ended.wait()
         if self._store is not None:
             self._store.stop()
         self._stopped.set()

@@ -173,7 +173,7 @@ def test_a_message_that_grows_when_it_is_unpacked_is_refused_over_grpc(calls):
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_grpc_calls_that_send_no_request_take_no_thread(server, calls, eventually):
+def test_grpc_calls_that_send_no_request_keep_nobody_waiting(server, calls, eventually):
     def predict():
         return list(calls.predict("ranking", {"examples": [b"ab"]}, signature_name="evaluate").outputs)
 
