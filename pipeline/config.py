@@ -121,6 +121,24 @@ class EvaluationConfig(ConfigSection):
     log_loss_tolerance: float = Field(
         0.002, ge=0, description="Log-loss that may be added to the latest blessed model's."
     )
+    retrieval_tolerance: float = Field(
+        0.002, ge=0, description="Recall@10 that the recommender's list may have less than the retriever's own order."
+    )
+    liked_margin: float = Field(
+        0.0,
+        ge=0,
+        description="NDCG@10 of movies rated 4 or 5 that the recommender adds to the retriever's own order and to "
+        "popularity, at least.",
+    )
+    liked_tolerance: float = Field(
+        0.002, ge=0, description="NDCG@10 of liked movies that may be lost against the latest blessed recommender."
+    )
+    share_kept_later: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of its quality that every model keeps when it is asked 30 days, a year or 25 years later.",
+    )
     slices: list[list[str]] = Field(
         [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."
     )
@@ -141,7 +159,31 @@ class EvaluationConfig(ConfigSection):
 class RecommenderConfig(ConfigSection):
     """The two-stage recommender."""
 
-    candidates: int = Field(100, ge=1, le=_MAX_CANDIDATES, description="Movies that the retriever hands to the ranker.")
+    candidates: int = Field(
+        100, ge=1, le=_MAX_CANDIDATES, description="Movies that the retriever hands to the second stage."
+    )
+    parts: Literal["separate", "joint"] = Field(
+        "separate",
+        description="separate: the model `retrieval` retrieves and the model `ranking` predicts ratings. joint: the "
+        "joint model does both.",
+    )
+    order: Literal["blend", "rating", "retrieval"] = Field(
+        "blend",
+        description="How the second stage orders what was retrieved. blend: by retrieval score, predicted rating, "
+        "popularity and bias of a movie, with weights that are fitted to the eval split. rating: by predicted rating "
+        "alone, which loses most of what was found. retrieval: as the retriever does.",
+    )
+    max_batch: int = Field(
+        1024, ge=1, le=_MAX_CANDIDATES, description="Largest number of people in a request; larger ones are refused."
+    )
+    max_history: int = Field(
+        10_000, ge=1, le=_MAX_CANDIDATES, description="Largest number of movies in the history of a request."
+    )
+
+    @property
+    def part_names(self) -> tuple[str, str]:
+        """The names of the model that retrieves and of the one that predicts ratings; they may be the same."""
+        return ("joint", "joint") if self.parts == "joint" else ("retrieval", "ranking")
 
 
 class BeamConfig(ConfigSection):

@@ -2,28 +2,44 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluation.output_metrics import MeanOutputs, OutputErrors
+from components.evaluation.output_metrics import (
+    HIT_MEAN,
+    LIKED_MEAN,
+    MEAN,
+    SHARE_KEPT,
+    Gate,
+    MeanOutputs,
+    OutputErrors,
+    SharesKept,
+)
+from components.recommender.evaluation import GROUP_PREFIX, IS_HIT, IS_LIKED, LIST_METRICS, LIST_PREFIXES, RATING_ERROR
 from pipeline.config import EvaluationConfig
 from trainers.export.like_head import LIKED, WEIGHT
 from trainers.export.metrics import KS
+from trainers.export.situations import ASKED_LATER, SITUATIONS
 from trainers.hyperparameters import Task
 from transform.features import LABEL
 
 _TOP_K_METRICS = tuple(
     f"{name}{suffix}" for suffix in ("", "_filtered") for name in (*(f"recall_at_{k}" for k in KS), "ndcg_at_10")
 )
-_POPULARITY_METRICS = ("popularity_recall_at_10", "popularity_recall_at_10_filtered", "popularity_ndcg_at_10_filtered")
+_POPULARITY_METRICS = (
+    *("popularity_recall_at_10", "popularity_recall_at_10_filtered", "popularity_ndcg_at_10_filtered"),
+    "popularity_by_group_recall_at_10_filtered",
+)
 
 
 def eval_config(tasks: Sequence[Task], evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
     """The Evaluator's configuration for a model.
 
     The value thresholds are on gains: the mean, over the test rows, of how much better the model is than the trivial
-    baseline that is exported beside it. The change thresholds compare it with the latest blessed model.
+    baseline that is exported beside it; and on the share of its quality that it keeps when it is asked later. The
+    change thresholds compare it with the latest blessed model.
 
     For likes, the model's signature `labels` gives the label and the weight of each test row: rows of 3 stars have
     weight 0, so that they count in no figure, not even in the number of rows.
@@ -33,8 +49,42 @@ def eval_config(tasks: Sequence[Task], evaluation: EvaluationConfig) -> config_p
       evaluation: bounds and slices.
     """
     metrics = [spec for task in tasks for spec in _METRICS[task](evaluation)]
+    return _eval_config(metrics, evaluation, weighted=Task.LIKE in tasks)
+
+
+def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
+    """The Evaluator's configuration for the recommender, whose final list is what is measured.
+
+    Figures are means over all rows, as the list should have what people watch; and, as `liked_mean`, over the rows of 4
+    and 5 stars, as it should rather have what they like. The value thresholds compare the list with the retriever's own
+    order and with popularity, the change thresholds with the latest blessed recommender.
+
+    Args:
+      evaluation: bounds and slices.
+    """
+    lists = [f"{prefix}{name}" for prefix in LIST_PREFIXES for name in LIST_METRICS]
+    gains = [f"{name}_over_{other}" for name in ("recall_at_10", "ndcg_at_10") for other in ("retrieval", "popularity")]
+    in_situations = [f"recall_at_10_{situation}" for situation in SITUATIONS]
+    liked = {"weight": IS_LIKED, "name": LIKED_MEAN}
+    metrics = [
+        _metric(MeanOutputs, outputs=[*lists, *gains, *in_situations, f"{GROUP_PREFIX}recall_at_10"]),
+        _metric(MeanOutputs, outputs=[*lists, *gains], **liked),
+        _metric(MeanOutputs, outputs=[RATING_ERROR], weight=IS_HIT, name=HIT_MEAN),
+        _threshold("recall_at_10_over_retrieval", MEAN, at_least=-evaluation.retrieval_tolerance),
+        _threshold("recall_at_10_over_popularity", MEAN, at_least=evaluation.recall_margin),
+        _threshold("ndcg_at_10_over_retrieval", LIKED_MEAN, at_least=evaluation.liked_margin),
+        _threshold("ndcg_at_10_over_popularity", LIKED_MEAN, at_least=evaluation.liked_margin),
+        _threshold("recall_at_10", MEAN, may_fall_by=evaluation.recall_tolerance),
+        _threshold("ndcg_at_10", LIKED_MEAN, may_fall_by=evaluation.liked_tolerance),
+        *_kept_when_asked_later("recall_at_10", evaluation),
+    ]
+    return _eval_config(metrics, evaluation)
+
+
+def _eval_config(
+    metrics: list[config_pb2.MetricsSpec], evaluation: EvaluationConfig, weighted: bool = False
+) -> config_pb2.EvalConfig:
     metrics.append(config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]))
-    weighted = Task.LIKE in tasks
     if weighted:
         for spec in metrics:
             spec.example_weights.weighted = True
@@ -52,53 +102,77 @@ def eval_config(tasks: Sequence[Task], evaluation: EvaluationConfig) -> config_p
 
 
 def _retrieval_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    main, gain = "recall_at_10_filtered", "recall_at_10_filtered_gain"
+    in_situations = [f"{main}_{situation}" for situation in SITUATIONS]
     return [
-        _metric_of_outputs(MeanOutputs, *_TOP_K_METRICS, *_POPULARITY_METRICS),
-        _gate("recall_at_10_filtered_gain", evaluation.recall_margin, evaluation.recall_tolerance),
+        _metric(MeanOutputs, outputs=[*_TOP_K_METRICS, *_POPULARITY_METRICS, gain, *in_situations]),
+        _threshold(gain, MEAN, at_least=evaluation.recall_margin, may_fall_by=evaluation.recall_tolerance),
+        *_kept_when_asked_later(main, evaluation),
     ]
 
 
 def _rating_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    main, gain = "squared_error", "squared_error_gain"
     return [
-        _metric_of_outputs(OutputErrors, "predicted_rating", "bias_predicted_rating"),
-        _gate("squared_error_gain", evaluation.mse_margin, evaluation.mse_tolerance),
+        _metric(OutputErrors, outputs=["predicted_rating", "bias_predicted_rating"]),
+        _metric(MeanOutputs, outputs=[gain, main, *(f"{main}_{situation}" for situation in SITUATIONS)]),
+        _threshold(gain, MEAN, at_least=evaluation.mse_margin, may_fall_by=evaluation.mse_tolerance),
+        *_kept_when_asked_later(main, evaluation),
     ]
 
 
 def _like_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    gate = _value_and_change(evaluation.log_loss_margin, evaluation.log_loss_tolerance)
+    gain = config_pb2.MetricConfig(class_name="MeanPrediction")
+    gain.per_slice_thresholds.append(_overall(gate))
     return [
         *(_measured(name, "AUC", "BinaryCrossEntropy") for name in ("like_probability", "bias_like_probability")),
-        _gate("log_loss_gain", evaluation.log_loss_margin, evaluation.log_loss_tolerance),
+        config_pb2.MetricsSpec(output_names=["log_loss_gain"], metrics=[gain]),
+        *_kept_when_asked_later("log_loss", evaluation),
     ]
 
 
 _METRICS = {Task.RETRIEVAL: _retrieval_metrics, Task.RATING: _rating_metrics, Task.LIKE: _like_metrics}
 
 
-def _metric_of_outputs(metric_type: type, *outputs: str) -> config_pb2.MetricsSpec:
-    """One metric that reads several outputs, without thresholds: TFMA has these for metrics of one output only."""
-    settings = json.dumps({"outputs": outputs})
-    metric = config_pb2.MetricConfig(class_name=metric_type.__name__, module=metric_type.__module__, config=settings)
+def _metric(metric_type: type, **settings: Any) -> config_pb2.MetricsSpec:
+    """One metric that reads several outputs."""
+    name, module = metric_type.__name__, metric_type.__module__
+    metric = config_pb2.MetricConfig(class_name=name, module=module, config=json.dumps(settings))
     return config_pb2.MetricsSpec(metrics=[metric])
 
 
-def _mean(output: str, threshold: config_pb2.MetricThreshold | None = None) -> config_pb2.MetricsSpec:
-    metric = config_pb2.MetricConfig(class_name="MeanPrediction")
-    if threshold is not None:
-        # For all test rows together: a threshold without slices would hold for each slice, and small ones are noisy.
-        overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
-        metric.per_slice_thresholds.append(overall)
-    return config_pb2.MetricsSpec(output_names=[output], metrics=[metric])
+def _kept_when_asked_later(output: str, evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
+    """How much of its quality a model keeps in each situation, with thresholds for those of being asked later."""
+    return [
+        _metric(SharesKept, output=output, situations=list(SITUATIONS)),
+        *(_threshold(f"{output}_{later}", SHARE_KEPT, at_least=evaluation.share_kept_later) for later in ASKED_LATER),
+    ]
 
 
-def _gate(output: str, margin: float, tolerance: float) -> config_pb2.MetricsSpec:
-    threshold = config_pb2.MetricThreshold(
-        value_threshold=config_pb2.GenericValueThreshold(lower_bound={"value": margin}),
-        change_threshold=config_pb2.GenericChangeThreshold(
-            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -tolerance}
-        ),
-    )
-    return _mean(output, threshold)
+def _threshold(
+    output: str, metric: str, at_least: float | None = None, may_fall_by: float | None = None
+) -> config_pb2.MetricsSpec:
+    """A threshold on a metric of ours that is computed elsewhere in the configuration."""
+    spec = _metric(Gate, name=metric)
+    spec.output_names.append(output)
+    spec.metrics[0].per_slice_thresholds.append(_overall(_value_and_change(at_least, may_fall_by)))
+    return spec
+
+
+def _value_and_change(at_least: float | None, may_fall_by: float | None) -> config_pb2.MetricThreshold:
+    threshold = config_pb2.MetricThreshold()
+    if at_least is not None:
+        threshold.value_threshold.lower_bound.value = at_least
+    if may_fall_by is not None:
+        threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+        threshold.change_threshold.absolute.value = -may_fall_by
+    return threshold
+
+
+def _overall(threshold: config_pb2.MetricThreshold) -> config_pb2.PerSliceMetricThreshold:
+    # For all test rows together: a threshold without slices would hold for each slice, and small ones are noisy.
+    return config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
 
 
 def _measured(output: str, *metrics: str) -> config_pb2.MetricsSpec:

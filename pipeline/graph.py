@@ -4,7 +4,7 @@ ratings.dat users.dat movies.dat [credits.csv]
    └─ MovieLensExampleGen ─ ImportSchemaGen ─ StatisticsGen ─ ExampleValidator ─ DistributionValidator ─ DataGate
         └─ Transform ─ for each model: [Tuner] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher
              ├─ FeatureImportance of the DCN
-             └─ RecommenderBuilder, from the blessed retriever and ranker ─ Pusher
+             └─ RecommenderBuilder, if its parts are blessed ─ Resolver ─ Evaluator ─ Pusher
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from components.evaluation.latest_blessed_model import LatestOtherBlessedModelSt
 from components.importance.feature_importance import FeatureImportance
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.span_resolvers import STATISTICS, latest_spans, previous_span
-from components.recommender.recommender_builder import RecommenderBuilder
 from components.validation.curated_schema import CuratedSchemaGen
 from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
 from pipeline.config import Config
-from pipeline.model_stage import model_stage, pusher, tuner
+from pipeline.model_stage import model_stage, tuner
 from pipeline.paths import check_no_pattern
+from pipeline.recommender_stage import recommender_stage
 from pipeline.source import fingerprint
-from trainers.registry import MODELS, RECOMMENDER
+from trainers.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -165,19 +165,10 @@ def create_pipeline(
     )
     nodes.append(importance)
 
-    # One model that retrieves, drops seen movies and ranks the rest. It is blessed only if both its parts are.
-    recommender = RecommenderBuilder(
-        examples=data.every.outputs["examples"],
-        transform_graph=data.transform.outputs["transform_graph"],
-        retrieval_model=stages["retrieval"].trainer.outputs["model"],
-        retrieval_blessing=stages["retrieval"].evaluator.outputs["blessing"],
-        ranking_model=stages["ranking"].trainer.outputs["model"],
-        ranking_blessing=stages["ranking"].evaluator.outputs["blessing"],
-        candidates=config.recommender.candidates,
-        source=fingerprint("components", "transform"),
+    # One model that retrieves, drops seen movies and orders the rest; built if its parts are blessed.
+    nodes += recommender_stage(
+        config, data.examples, data.every, data.gate, data.transform, stages, serving_dir, resolver_strategy
     )
-    nodes.append(recommender)
-    nodes.append(pusher(RECOMMENDER, recommender.outputs["model"], recommender.outputs["blessing"], serving_dir))
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from tensorflow_model_analysis.proto import config_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
@@ -74,16 +75,9 @@ def model_stage(
         base_model=base.outputs[MODEL] if base else None,
         **_inputs(gate, transform),
     ).with_id(trainer_id)
-    resolver = _resolver(trainer, resolver_strategy).with_id(f"Resolver.{name}")
-    evaluator = tfx.components.Evaluator(
-        examples=examples.outputs["examples"],
-        model=trainer.outputs["model"],
-        baseline_model=resolver.outputs[MODEL],
-        schema=gate.outputs["schema"],
-        example_splits=["test"],
-        eval_config=eval_config(config.models[name].tasks, config.evaluation),
-        module_path=evaluation_extractors.__name__,
-    ).with_id(f"Evaluator.{name}")
+    resolver = latest_blessed(name, trainer.outputs["model"], resolver_strategy)
+    bounds = eval_config(config.models[name].tasks, config.evaluation)
+    evaluator = evaluated(name, trainer.outputs["model"], resolver, examples, gate, bounds)
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
     return ModelStage(tuned, base, trainer, resolver, evaluator, pushed)
 
@@ -126,14 +120,35 @@ def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:
     }
 
 
-def _resolver(trainer: BaseNode, strategy: type[ResolverStrategy]) -> Resolver:
+def latest_blessed(name: str, model: tfx.dsl.Channel, strategy: type[ResolverStrategy]) -> Resolver:
+    """Finds the latest blessed model of a name other than the given one."""
     channels = {
         MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
         MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
     }
     if issubclass(strategy, LatestOtherBlessedModelStrategy):
-        channels[CANDIDATE] = trainer.outputs["model"]
-    return Resolver(strategy_class=strategy, **channels)
+        channels[CANDIDATE] = model
+    return Resolver(strategy_class=strategy, **channels).with_id(f"Resolver.{name}")
+
+
+def evaluated(
+    name: str,
+    model: tfx.dsl.Channel,
+    resolver: Resolver,
+    examples: BaseNode,
+    gate: BaseNode,
+    bounds: config_pb2.EvalConfig,
+) -> tfx.components.Evaluator:
+    """Measures a model on the test split, beside the latest blessed one."""
+    return tfx.components.Evaluator(
+        examples=examples.outputs["examples"],
+        model=model,
+        baseline_model=resolver.outputs[MODEL],
+        schema=gate.outputs["schema"],
+        example_splits=["test"],
+        eval_config=bounds,
+        module_path=evaluation_extractors.__name__,
+    ).with_id(f"Evaluator.{name}")
 
 
 def pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel, serving_dir: str) -> tfx.components.Pusher:

@@ -12,9 +12,11 @@ from tfx.components.tuner.component import TunerFnResult
 
 from trainers.datasets import Splits, batches
 from trainers.export.like_head import LikeHead
-from trainers.export.signatures import RatingHead, Raw
+from trainers.export.signatures import RatingHead
+from trainers.export.situations import Raw
 from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.towers import Tensors
 from trainers.likes import is_liked, only_decided
 from trainers.loop import training, tuning
@@ -30,6 +32,7 @@ class DCNModel(CrossNetwork):
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         super().__init__(splits, hparams, start=float(splits.train[transformed_name(LABEL)].mean()))
+        self.person_dropout = PersonDropout(hparams)
         # Under a distribution strategy Keras refuses to average over the batch. It need not: for 1-D inputs,
         # MeanSquaredError's own mean over the last axis is the mean over the batch.
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError(reduction="none"))
@@ -40,6 +43,7 @@ class DCNModel(CrossNetwork):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean squared error, in stars squared."""
+        inputs = self.person_dropout(inputs, training)
         return self.task(labels=inputs[transformed_name(LABEL)], predictions=self.forward(inputs, training))
 
 
@@ -51,6 +55,7 @@ class LikeModel(CrossNetwork):
         # The share is kept within 1 % and 99 %, so that a split of likes alone has finite log-odds.
         share = float(np.clip(share, 0.01, 0.99))
         super().__init__(splits, hparams, start=float(np.log(share / (1 - share))))
+        self.person_dropout = PersonDropout(hparams)
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"))
 
     def like_logits(self, features: Tensors, training: bool = False) -> tf.Tensor:
@@ -59,6 +64,7 @@ class LikeModel(CrossNetwork):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats."""
+        inputs = self.person_dropout(inputs, training)
         liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)
         # Keras averages over the last axis; with inputs of [batch_size, 1], that leaves one loss for each row.
         logits = self.forward(inputs, training)
@@ -90,6 +96,10 @@ class Crosses(tf.Module):
         return {}
 
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
+        del features, raw
+        return {}
+
+    def main_metric(self, features: Tensors, raw: Raw) -> Tensors:
         del features, raw
         return {}
 

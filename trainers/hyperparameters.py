@@ -48,6 +48,16 @@ class Hyperparameters(BaseModel):
         description="Start from the weights of the latest blessed model that was trained on other data, instead of "
         "newly initialised ones. A Tuner's trials never start from another model.",
     )
+    id_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows in which the model is not told who the person is."
+    )
+    demographics_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
+    )
+    moment_dropout: float = Field(0.1, ge=0, lt=1, description="Share of train rows without the time of the rating.")
+    history_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
+    )
     distribution: Distribution = Field(
         "none",
         description="none: one device. mirrored: all GPUs of this machine share each batch. multi_worker: all machines "
@@ -86,7 +96,14 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         0.2,
         ge=0,
         le=1,
-        description="Share of train rows in which the query tower ignores the user id; 1 to use no user ids at all.",
+        description="Share of train rows in which the model is not told who the person is; 1 to use no user ids at "
+        "all.",
+    )
+    demographics_dropout: float = Field(
+        0.1, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
+    )
+    history_dropout: float = Field(
+        0.05, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
     )
     temperature: float = Field(
         1.0,

@@ -69,19 +69,41 @@ class MovielensModel(TwoTowerModel):
         self.user_model = UserModel(splits, hparams.rating)
         self.weighting = UncertaintyWeighting() if hparams.weighting == "uncertainty" else None
 
-    def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def encode_movies(self, movies: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         table = self.movie_model(movies)
-        return self.query_model(features, table, training=training), self.candidate_model(table)
+        return table, self.candidate_model(table)
 
     def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
         if not self._hparams.shared:
             return self.user_model.ratings(features)
-        vectors = self.vectors(features, self.catalogue.features)
-        return self.user_model.ratings(features, _affinity(Encoded(*vectors, features[transformed_name(MOVIE_ID)])))
+        movies = self.movie_vectors()
+        encoded = Encoded(self.queries(features, movies), movies.candidates, features[transformed_name(MOVIE_ID)])
+        return self.user_model.ratings(features, _affinity(encoded))
+
+    def freeze(self) -> None:
+        super().freeze()
+        self._frozen_parts = self.user_model.frozen(self.catalogue.features)
+
+    def ratings_of(self, features: Tensors, movies: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+        """Predicted ratings of each person for their movies; call `freeze` first.
+
+        Args:
+          features: transformed features of people, [batch_size, ...] by name.
+          movies: int32 [batch_size, movies], movie indices.
+          queries: float32 [batch_size, dim], from `queries`.
+
+        Returns:
+          float32 [batch_size, movies], 1 to 5.
+        """
+        affinity = None
+        if self._hparams.shared:
+            affinity = tf.linalg.matvec(tf.gather(self.movie_vectors().candidates, movies), queries)
+        return self.user_model.ratings_of_frozen(features, self._frozen_parts, movies, affinity)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
+        inputs = self.person_dropout(inputs, training)
         encoded = self.encode(inputs, training)
         retrieval = self.retrieval_loss(inputs, encoded)
         affinity = _affinity(encoded) if self._hparams.shared else None

@@ -8,8 +8,9 @@ from tfx.components.tuner.component import TunerFnResult
 from trainers.datasets import Splits
 from trainers.export.signatures import RatingHead
 from trainers.hyperparameters import RankingHyperparameters
+from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.rating_tower import RatingTower
-from trainers.layers.towers import Tensors
+from trainers.layers.towers import Catalogue, Tensors
 from trainers.loop import training, tuning
 from trainers.loop.evaluation import RootMeanSquaredError
 
@@ -19,7 +20,27 @@ class RankingModel(tfrs.Model):
 
     def __init__(self, splits: Splits, hparams: RankingHyperparameters):
         super().__init__()
+        self._person_dropout = PersonDropout(hparams)
         self._tower = RatingTower(splits, hparams)
+        self._catalogue = Catalogue(splits)
+
+    def freeze(self) -> None:
+        """Encodes the catalogue once and for all; call it when the model's training has ended."""
+        self._frozen_parts = self._tower.frozen(self._catalogue.features)
+
+    def ratings_of(self, features: Tensors, movies: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+        """Predicted ratings of each person for their movies; call `freeze` first.
+
+        Args:
+          features: transformed features of people, [batch_size, ...] by name.
+          movies: int32 [batch_size, movies], movie indices.
+          queries: not used; the joint model reads them.
+
+        Returns:
+          float32 [batch_size, movies], 1 to 5.
+        """
+        del queries
+        return self._tower.ratings_of_frozen(features, self._frozen_parts, movies)
 
     def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
@@ -27,7 +48,7 @@ class RankingModel(tfrs.Model):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Sum of the experts' mean squared errors, in stars squared."""
-        return self._tower.loss(inputs, training=training)
+        return self._tower.loss(self._person_dropout(inputs, training), training=training)
 
 
 SPEC = training.ModelSpec("ranking", RankingHyperparameters, RankingModel, RootMeanSquaredError, (RatingHead,))

@@ -27,12 +27,13 @@ class RetrievalModel(TwoTowerModel):
         self.candidate_model = FeatureEncoder(splits, (Role.MOVIE,), hparams.embedding_dim, hparams.l2)
         self.query_model = QueryTower(splits, hparams)
 
-    def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        candidates = self.candidate_model(movies)
-        return self.query_model(features, candidates, training=training), candidates
+    def encode_movies(self, movies: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        table = self.candidate_model(movies)
+        return table, table
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy of the rated movies that count as positives, in nats."""
+        inputs = self.person_dropout(inputs, training)
         return self.retrieval_loss(inputs, self.encode(inputs, training))
 
 

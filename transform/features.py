@@ -33,7 +33,7 @@ class Kind(Enum):
     WEEKDAY = "weekday"  # weekday of a time in seconds, UTC: 1 (Monday) to 7, int64 []; missing: 0
     TOKENS = "tokens"  # vocabulary indices of words, int64 [width]; padded with 0
     MULTI_HOT = "multi_hot"  # int64 [width + 2] of 0 and 1, by vocabulary index; missing: all 0
-    NORMALIZED = "normalized"  # z-score, float32 []; missing: 0, the mean
+    NORMALIZED = "normalized"  # z-score, cut to the feature's bound, float32 []; missing: 0, the mean
     FREQUENCY = "frequency"  # number of train ratings with the value, float32 []; missing, unknown: 0
     NUMBER = "number"  # the value itself, float32 []; missing: 0
     MOVIES = "movies"  # indices of the movie_id vocabulary, newest first, int64 [history_length]; unknown: left out
@@ -73,6 +73,7 @@ class Feature:
         divergence. None for any difference.
       width: for TOKENS the largest number of words kept, for MULTI_HOT the largest size of the vocabulary.
       prefix: for a CATEGORY of strings, how many leading characters count; None for all.
+      bound: for NORMALIZED the largest z-score; what lies farther away is taken for the end of what was learnt.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Feature:
     skew: float | None = None
     width: int = 0
     prefix: int | None = None
+    bound: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ FEATURES = (
     Feature("age", "int64", Role.USER, (Kind.BUCKETS, Kind.NORMALIZED), codes=AGE_CODES, skew=0.1),
     Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), codes=tuple(range(OCCUPATIONS)), skew=0.1),
     Feature("zip_code", "string", Role.USER, (Kind.CATEGORY,), prefix=3),
-    Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None)),
+    # Whoever asks, asks later than all of the data; with the bound, that is no more unusual than a late rating.
+    Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None), bound=1.0),
     Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
     Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
     Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(EARLIEST_YEAR, LATEST_YEAR), skew=0.05),
@@ -142,6 +145,7 @@ FEATURES = (
 LABEL = "rating"
 MOVIE_ID = "movie_id"
 USER_ID = "user_id"
+TIMESTAMP = "timestamp"
 HISTORY_MOVIES = "history_movie_ids"
 HISTORY_RATINGS = "history_ratings"
 SEEN_MOVIES = "seen_movie_ids"

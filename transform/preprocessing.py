@@ -114,10 +114,10 @@ def _multi_hot(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 
 
 def _normalized(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
-    del feature
     # In double precision, because single precision cannot tell timestamps apart that differ by less than two minutes.
     values = tf.cast(raw.values, tf.float64)
     score = standardized(values, tft.mean(raw.with_values(values)), tft.var(raw.with_values(values)))
+    score = tf.clip_by_value(score, -feature.bound, feature.bound)
     return _first_value(raw.with_values(tf.cast(score, tf.float32)), default=0.0)
 
 

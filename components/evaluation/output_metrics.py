@@ -14,14 +14,22 @@ from tensorflow_model_analysis.metrics import metric_types
 # The names that TFMA's own metrics have, so that readers of the results need not know which metric computed them.
 MEAN = "mean_prediction"
 RMSE, MAE = "root_mean_squared_error", "mean_absolute_error"
+# Names of the metrics that TFMA has not.
+LIKED_MEAN, HIT_MEAN, SHARE_KEPT = "liked_mean", "hit_mean", "share_kept"
 
 
 class MeanOutputs(metric_types.Metric):
-    """Unweighted means of outputs over rows; NaN for an output that is NaN in any row."""
+    """Means of outputs over rows; NaN for an output that is NaN in any row that counts."""
 
-    def __init__(self, outputs: list[str]):
-        """Takes the names of the outputs, which have one value per row."""
-        super().__init__(_for_each_model(_Means), outputs=outputs)
+    def __init__(self, outputs: list[str], weight: str = "", name: str = MEAN):
+        """Makes the metric.
+
+        Args:
+          outputs: names of the outputs, which have one value per row.
+          weight: name of an output that tells how much a row counts, 0 for not at all; "" if all count alike.
+          name: name of the metric.
+        """
+        super().__init__(_for_each_model(_Means), outputs=outputs, weight=weight, name=name)
 
 
 class OutputErrors(metric_types.Metric):
@@ -32,50 +40,84 @@ class OutputErrors(metric_types.Metric):
         super().__init__(_for_each_model(_Errors), outputs=outputs)
 
 
-def _for_each_model(combiner: type["_RowMeans"]) -> Callable[..., list[metric_types.MetricComputation]]:
-    def computations(outputs: list[str], model_names: list[str] | None = None) -> list[metric_types.MetricComputation]:
-        combiners = [combiner(model, outputs) for model in model_names or [""]]
+class SharesKept(metric_types.Metric):
+    """How much of a metric is kept in each situation: 1 for all of it, less if the model is worse there.
+
+    It is the mean of an output in a situation divided by its mean without one; for an error, the other way round, and
+    for a squared error the root of that.
+    """
+
+    def __init__(self, output: str, situations: list[str]):
+        """Makes the metric.
+
+        Args:
+          output: name of an output that has one value per row, such as `recall_at_10` or `squared_error`.
+          situations: the situations; the output `OUTPUT_SITUATION` has the values there.
+        """
+        super().__init__(_for_each_model(_Shares), output=output, situations=situations)
+
+
+class Gate(metric_types.Metric):
+    """Stands for a metric that another one computes, so that TFMA has something to attach a threshold to.
+
+    TFMA takes thresholds for metrics of one output, while those above are of several.
+    """
+
+    def __init__(self, name: str):
+        """Takes the name of the metric; the outputs are those of the `MetricsSpec`."""
+        super().__init__(_nothing, name=name)
+
+
+def _nothing(name: str) -> list[metric_types.MetricComputation]:
+    del name
+    return []
+
+
+def _for_each_model(combiner: Callable[..., "_RowSums"]) -> Callable[..., list[metric_types.MetricComputation]]:
+    def computations(model_names: list[str] | None = None, **settings: Any) -> list[metric_types.MetricComputation]:
+        combiners = [combiner(model, **settings) for model in model_names or [""]]
         return [metric_types.MetricComputation(keys=each.keys, preprocessors=None, combiner=each) for each in combiners]
 
     return computations
 
 
-class _RowMeans(beam.CombineFn):
-    """Averages figures over rows.
+class _RowSums(beam.CombineFn):
+    """Adds up figures over rows, and makes metrics of the sums.
 
-    An accumulator is float64 [figures + 1]: the sum of each figure, and the number of rows.
+    An accumulator is float64 [figures].
 
     Attributes:
-      names: names of the metrics, which every output has.
-      keys: keys of all metrics and outputs, in the order of the figures: grouped by metric.
+      keys: keys of all metrics and outputs.
     """
 
-    names: tuple[str, ...]
+    def __init__(self, model: str, outputs: list[str], figures: int, metrics: list[tuple[str, str]]):
+        """Makes the combiner.
 
-    def __init__(self, model: str, outputs: list[str]):
-        self._model, self._outputs = model, outputs
-        self.keys = [
-            metric_types.MetricKey(name, model_name=model, output_name=output)
-            for name in self.names
-            for output in outputs
-        ]
+        Args:
+          model: name of the model.
+          outputs: names of the outputs that are read.
+          figures: number of figures of a row.
+          metrics: name of each metric and of the output that it is of.
+        """
+        self._model, self._outputs, self._figures = model, outputs, figures
+        self.keys = [metric_types.MetricKey(name, model_name=model, output_name=output) for name, output in metrics]
 
     def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
         """Computes a row's figures, float64 [figures], from its outputs, float64 [outputs], and its label."""
         raise NotImplementedError
 
-    def from_means(self, means: np.ndarray) -> np.ndarray:
-        """Turns the means of the figures into the metrics: float64 [figures]."""
-        return means
+    def metrics(self, sums: np.ndarray) -> np.ndarray:
+        """Computes the metrics, in the order of `keys`, from the sums of the figures over all rows."""
+        raise NotImplementedError
 
     def create_accumulator(self) -> np.ndarray:
-        return np.zeros(len(self.keys) + 1)
+        return np.zeros(self._figures)
 
     def add_input(self, sums: np.ndarray, element: metric_types.StandardMetricInputs) -> np.ndarray:
         predictions, label = self._select_model(element.prediction), self._select_model(element.label)
-        values = np.array([predictions[output].item() for output in self._outputs])
-        sums[:-1] += self.row_figures(values, label)
-        sums[-1] += 1
+        # An earlier model that a candidate is compared with may lack an output that was added since.
+        values = [predictions[output].item() if output in predictions else np.nan for output in self._outputs]
+        sums += self.row_figures(np.array(values), label)
         return sums
 
     def _select_model(self, values: Any) -> Any:
@@ -85,25 +127,54 @@ class _RowMeans(beam.CombineFn):
         return np.sum(list(accumulators), axis=0)
 
     def extract_output(self, sums: np.ndarray) -> dict[metric_types.MetricKey, float]:
-        means = sums[:-1] / sums[-1] if sums[-1] else np.full(len(self.keys), np.nan)
-        return dict(zip(self.keys, self.from_means(means).tolist(), strict=True))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return dict(zip(self.keys, self.metrics(sums).tolist(), strict=True))
 
 
-class _Means(_RowMeans):
-    names = (MEAN,)
+class _Means(_RowSums):
+    def __init__(self, model: str, outputs: list[str], weight: str, name: str):
+        self._weighted = bool(weight)
+        read = [*outputs, weight] if weight else outputs
+        super().__init__(model, read, len(outputs) + 1, [(name, output) for output in outputs])
+
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
+        del label
+        if not self._weighted:
+            return np.append(values, 1.0)
+        weight = values[-1]
+        # A row that does not count may well be NaN.
+        return np.append(weight * values[:-1], weight) if weight else np.zeros(self._figures)
+
+    def metrics(self, sums: np.ndarray) -> np.ndarray:
+        return sums[:-1] / sums[-1]
+
+
+class _Errors(_RowSums):
+    def __init__(self, model: str, outputs: list[str]):
+        metrics = [(name, output) for name in (RMSE, MAE) for output in outputs]
+        super().__init__(model, outputs, len(metrics) + 1, metrics)
+
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
+        errors = values - label.item()
+        return np.concatenate([errors**2, np.abs(errors), [1.0]])
+
+    def metrics(self, sums: np.ndarray) -> np.ndarray:
+        squares, absolutes = np.split(sums[:-1] / sums[-1], 2)
+        return np.concatenate([np.sqrt(squares), absolutes])
+
+
+class _Shares(_RowSums):
+    def __init__(self, model: str, output: str, situations: list[str]):
+        there = [f"{output}_{situation}" for situation in situations]
+        super().__init__(model, [output, *there], len(there) + 1, [(SHARE_KEPT, each) for each in there])
+        self._is_error = output in ("squared_error", "log_loss")
+        self._is_squared = output == "squared_error"
 
     def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
         del label
         return values
 
-
-class _Errors(_RowMeans):
-    names = (RMSE, MAE)
-
-    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
-        errors = values - label.item()
-        return np.concatenate([errors**2, np.abs(errors)])
-
-    def from_means(self, means: np.ndarray) -> np.ndarray:
-        squares, absolutes = np.split(means, 2)
-        return np.concatenate([np.sqrt(squares), absolutes])
+    def metrics(self, sums: np.ndarray) -> np.ndarray:
+        # A model without a hit keeps all of them.
+        shares = np.where(sums[1:] == sums[0], 1.0, sums[0] / sums[1:] if self._is_error else sums[1:] / sums[0])
+        return np.sqrt(shares) if self._is_squared else shares

@@ -1,75 +1,148 @@
-"""The two-stage recommender: one TensorFlow graph that retrieves movies, drops seen ones, and ranks the others."""
+"""The two-stage recommender: one TensorFlow graph that retrieves movies, drops seen ones, and orders the others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from components.recommender import evaluation
+from components.recommender.requests import (
+    Checks,
+    Limits,
+    check_demographics,
+    check_history,
+    encode_history,
+    given_columns,
+    raw_features,
+)
+from components.recommender.second_stage import FEATURES, MIDDLE, RETRIEVAL_ORDER
+from components.recommender.stored_data import Movies, Users
+from trainers.datasets import with_int32_indices
+from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
-from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, transformed_name
+from trainers.export.situations import SITUATIONS, in_situation
+from transform.features import (
+    HISTORY_MOVIES,
+    LABEL,
+    MOVIE_ID,
+    SEEN_MOVIES,
+    Role,
+    columns,
+    transformed_name,
+)
 
-Arrays = dict[str, np.ndarray]
+Tensors = dict[str, tf.Tensor]
 
 _HISTORY = transformed_name(HISTORY_MOVIES)
-_RATINGS = transformed_name(HISTORY_RATINGS)
+
+# People whose candidates are rated at once: so many that the processor is busy, and so few that the values of a large
+# batch do not need much memory.
+_RATED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Movies:
-    """The catalogue, by movie index; indices that are no movie, such as 0, have id 0.
+class Transform:
+    """The Transform graph.
 
     Attributes:
-      ids: int64 [movie indices].
-      titles: str [movie indices].
-      features: transformed features of the role movie, [movie indices, ...] by name.
+      layer: from raw to transformed features.
+      spec: of raw features, for parsing.
     """
 
-    ids: np.ndarray
-    titles: np.ndarray
-    features: Arrays
+    layer: Callable[[dict[str, tf.SparseTensor]], Tensors]
+    spec: dict[str, tf.io.VarLenFeature]
 
 
-@dataclass(frozen=True)
-class Users:
-    """What is known of each user; row 0 stands for an unknown user.
+class Lists(NamedTuple):
+    """Candidates of each person, each [batch_size, candidates].
 
     Attributes:
-      ids: int64 [users], 0 in row 0.
-      features: transformed features of the roles user, context and history, [users, ...] by name.
-      seen_offsets: int64 [users + 1]; row u has seen `seen_movies[seen_offsets[u]:seen_offsets[u + 1]]`.
-      seen_movies: int32 [rated pairs], movie indices.
+      movies: int32, movie indices.
+      scores: float32, retrieval scores; -inf behind the last movie.
+      ratings: float32, predicted stars.
+      values: float32, by which the second stage orders; -inf behind the last movie.
     """
 
-    ids: np.ndarray
-    features: Arrays
-    seen_offsets: np.ndarray
-    seen_movies: np.ndarray
+    movies: tf.Tensor
+    scores: tf.Tensor
+    ratings: tf.Tensor
+    values: tf.Tensor
+
+    def ordered(self) -> "Lists":
+        """The same candidates by falling value; those of equal value stay in the order of retrieval."""
+        order = tf.math.top_k(self.values, k=tf.shape(self.values)[1]).indices
+        return Lists(*(tf.gather(each, order, batch_dims=1) for each in self))
 
 
 class Recommender(tf.Module):
     """Answers "what should this person watch?" in one call.
 
-    The retriever picks `candidates` movies among those that the person has not rated; the ranker orders them by its
-    predicted ratings.
+    The retriever picks `candidates` movies among those that the person has not rated; the second stage orders them.
     """
 
-    def __init__(self, retrieval: tf.Module, ranking: tf.Module, movies: Movies, users: Users, candidates: int):
-        """Takes loaded SavedModels: `retrieval` with the function `scores`, `ranking` with the function `ratings`."""
+    def __init__(
+        self,
+        retrieval: tf.Module,
+        ranking: tf.Module,
+        transform: Transform,
+        movies: Movies,
+        users: Users,
+        candidates: int,
+        limits: Limits | None = None,
+    ):
+        """Joins the models; the second stage is the retriever's own order until `set_second_stage`.
+
+        Args:
+          retrieval: a loaded SavedModel with the function `scores`, whose first head is a `RetrievalHead`.
+          ranking: a loaded SavedModel with the function `ratings_of`, whose last head is a `RatingHead`; it may be the
+            same one.
+          transform: the Transform graph.
+          movies: the catalogue.
+          users: the people that are known.
+          candidates: number of movies that the retriever picks.
+          limits: the largest requests.
+        """
         super().__init__()
-        self._scores, self._ratings = retrieval.scores, ranking.ratings
-        # Saved with this module, because the two functions read them; other parts of the models are not needed.
-        self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables]
-        self._candidates = candidates
-        self._length = users.features[_HISTORY].shape[1]
+        self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
+        # Saved with this module, because the functions read them; other parts of the models are not needed.
+        self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
+        self._candidates, self._length = candidates, users.features[_HISTORY].shape[1]
+        self._limits = limits or Limits()
+        self.max_batch = _constant(np.array(self._limits.batch), "max_batch")
+        self.max_history = _constant(np.array(self._limits.history), "max_history")
         self.movie_ids = _constant(movies.ids, "movie_ids")
         self.titles = _constant(movies.titles.astype(object), "titles")
-        self.movie_features = {name: _constant(values, name) for name, values in movies.features.items()}
         self.user_features = {name: _constant(values, name) for name, values in users.features.items()}
+        self.latest = _constant(users.latest, "latest")
         self.seen_offsets = _constant(users.seen_offsets, "seen_offsets")
         self.seen_movies = _constant(users.seen_movies, "seen_movies")
         known = np.flatnonzero(movies.ids)
         self.movie_index = _table(movies.ids[known], known)
         self.user_row = _table(users.ids[1:], np.arange(1, len(users.ids)))
+        self.popularity = _constant(retrieval.heads[0].popularity.numpy(), "popularity")
+        self.popularity_by_group = _constant(retrieval.heads[0].popularity_by_group.numpy(), "popularity_by_group")
+        # The features of the second stage that depend on the movie alone.
+        self._movie_bias = ranking.heads[-1].biases.movies.numpy()
+        self.weights = _constant(RETRIEVAL_ORDER.astype(np.float32), "second_stage")
+        self.offsets = _constant(np.zeros(len(movies.ids), np.float32), "second_stage_offsets")
+
+    def set_second_stage(self, weights: np.ndarray) -> None:
+        """Sets how candidates are ordered: float [features], in the order of `second_stage.FEATURES`."""
+        self.weights.assign(weights.astype(np.float32))
+        of_movies = np.stack([self._log_popularity(), self._movie_bias], axis=1)
+        self.offsets.assign((of_movies @ weights[FEATURES.index("log_popularity") :]).astype(np.float32))
+
+    def second_stage_features(self, lists: Lists) -> np.ndarray:
+        """The features of candidates, as in `second_stage.Candidates`: float32 [batch_size, candidates, features]."""
+        stars, movies = lists.ratings.numpy() - MIDDLE, lists.movies.numpy()
+        of_movies = [self._log_popularity()[movies], self._movie_bias[movies]]
+        return np.stack([lists.scores.numpy(), stars, stars**2, *of_movies], axis=2)
+
+    def _log_popularity(self) -> np.ndarray:
+        # What is no movie has -inf.
+        return np.log1p(np.maximum(self.popularity.numpy(), 0))
 
     @tf.function(
         input_signature=[
@@ -78,10 +151,8 @@ class Recommender(tf.Module):
             tf.TensorSpec([None, None], tf.float32, name="history_ratings"),
         ]
     )
-    def recommend(
-        self, user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Recommends movies, best first.
+    def serving_default(self, user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> Tensors:
+        """Recommends movies at the moment of the person's latest rating, best first.
 
         Args:
           user_id: int64 [batch_size]; 0 or any other unknown id for an unknown user.
@@ -94,86 +165,218 @@ class Recommender(tf.Module):
           `predicted_rating` float32 (stars) and `retrieval_score` float32.
 
         Raises:
-          InvalidArgumentError: the inputs do not have equally many rows, or a movie has no rating or a rating no movie.
+          InvalidArgumentError: the inputs do not fit each other, are too large, or have impossible ratings.
         """
-        with tf.control_dependencies(_shape_checks(user_id, history_movie_ids, history_ratings)):
-            # Nothing is computed before the checks, so that their messages are what a client sees.
-            user_id, history_movie_ids, history_ratings = map(
-                tf.identity, (user_id, history_movie_ids, history_ratings)
-            )
+        checks = Checks(self._limits, user_id)
+        check_history(checks, history_movie_ids, history_ratings)
+        user_id, history_movie_ids, history_ratings = checks.passed(user_id, history_movie_ids, history_ratings)
         row = self.user_row.lookup(user_id)
-        given_movies, given_ratings = self._encode_history(history_movie_ids, history_ratings)
-        person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
-        replace = tf.reduce_any(given_movies > 0, axis=1, keepdims=True)
-        person[_HISTORY] = tf.where(replace, given_movies, person[_HISTORY])
-        person[_RATINGS] = tf.where(replace, given_ratings, person[_RATINGS])
+        no_times = tf.zeros([tf.size(user_id), 0], tf.int64)
+        person = self._person(row, history_movie_ids, history_ratings, no_times)
+        return self._answer(person, self._seen(row, history_movie_ids), tf.zeros_like(user_id))
 
-        scores = self._without_seen(self._all_scores(person, row), row, history_movie_ids)
-        retrieved = tf.math.top_k(scores, k=self._candidates)
-        rating = self._rate(person, retrieved.indices)
-        is_movie = tf.math.is_finite(retrieved.values)
-        order = tf.argsort(tf.where(is_movie, rating, float("-inf")), direction="DESCENDING", stable=True)
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int64, name="user_id"),
+            tf.TensorSpec([None, None], tf.int64, name="history_movie_ids"),
+            tf.TensorSpec([None, None], tf.float32, name="history_ratings"),
+            tf.TensorSpec([None, None], tf.int64, name="history_timestamps"),
+            tf.TensorSpec([None], tf.int64, name="now"),
+            tf.TensorSpec([None], tf.string, name="gender"),
+            tf.TensorSpec([None], tf.int64, name="age"),
+            tf.TensorSpec([None], tf.int64, name="occupation"),
+            tf.TensorSpec([None], tf.string, name="zip_code"),
+            tf.TensorSpec([None, None], tf.int64, name="exclude_movie_ids"),
+            tf.TensorSpec([None], tf.int64, name="k"),
+        ]
+    )
+    def recommend(
+        self,
+        user_id: tf.Tensor,
+        history_movie_ids: tf.Tensor,
+        history_ratings: tf.Tensor,
+        history_timestamps: tf.Tensor,
+        now: tf.Tensor,
+        gender: tf.Tensor,
+        age: tf.Tensor,
+        occupation: tf.Tensor,
+        zip_code: tf.Tensor,
+        exclude_movie_ids: tf.Tensor,
+        k: tf.Tensor,
+    ) -> Tensors:
+        """Recommends movies for what is told of the person and the moment, best first.
 
-        def ordered(values: tf.Tensor, filler: object) -> tf.Tensor:
-            return tf.gather(tf.where(is_movie, values, filler), order, batch_dims=1)
+        Every input has a neutral value, with which it tells nothing: 0, "", or a list without columns, [batch_size, 0].
+        Of a known person, what is not told is what is stored of them.
 
-        return {
-            "movie_id": ordered(tf.gather(self.movie_ids, retrieved.indices), tf.constant(0, tf.int64)),
-            "title": ordered(tf.gather(self.titles, retrieved.indices), ""),
-            "predicted_rating": ordered(rating, 0.0),
-            "retrieval_score": ordered(retrieved.values, 0.0),
-        }
+        Args:
+          user_id: int64 [batch_size]; 0 or any other unknown id for an unknown user.
+          history_movie_ids: int64 [batch_size, any], oldest first, padded with 0. A history with a known movie replaces
+            the stored one.
+          history_ratings: float32, of the same shape, 0 where the rating is not known; or [batch_size, 0].
+          history_timestamps: int64, of the same shape, seconds since 1970, 0 where the time is not known; or
+            [batch_size, 0]. The movies are put in the order of their times.
+          now: int64 [batch_size], the moment in seconds since 1970; 0 for that of the latest known rating.
+          gender: string [batch_size], M or F.
+          age: int64 [batch_size], years.
+          occupation: int64 [batch_size], one of MovieLens's codes, 0 to 20. Its 0 means "other or not specified", and
+            nothing is concluded from it.
+          zip_code: string [batch_size].
+          exclude_movie_ids: int64 [batch_size, any], movies not to recommend, padded with 0.
+          k: int64 [batch_size], the number of movies; 0, or more than there are candidates, for all candidates.
 
-    def _encode_history(self, movie_ids: tf.Tensor, ratings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Makes histories as Transform does, newest first without gaps: int32 and float32 [batch_size, length]."""
-        movies = tf.reverse(tf.cast(self.movie_index.lookup(movie_ids), tf.int32), axis=[1])
-        known = movies > 0
-        shape = [None, self._length]
-        return (
-            tf.ragged.boolean_mask(movies, known).to_tensor(shape=shape),
-            tf.ragged.boolean_mask(tf.reverse(ratings, axis=[1]), known).to_tensor(shape=shape),
+        Returns:
+          As `serving_default`, [batch_size, largest k].
+
+        Raises:
+          InvalidArgumentError: the inputs do not fit each other, are too large, or have impossible values.
+        """
+        told = {"gender": gender, "age": age, "occupation": occupation, "zip_code": zip_code}
+        checks = Checks(self._limits, user_id)
+        check_history(checks, history_movie_ids, history_ratings, or_none=True)
+        checks.alike("history_timestamps", history_timestamps, "history_movie_ids", history_movie_ids, or_none=True)
+        checks.values("history_timestamps", "0 or more", history_timestamps, history_timestamps >= 0)
+        checks.lists("exclude_movie_ids", exclude_movie_ids)
+        for name, values in {"now": now, "k": k}.items():
+            checks.one_each(name, values)
+            checks.values(name, "0 or more", values, values >= 0)
+        check_demographics(checks, told)
+        user_id, history_movie_ids, history_ratings, history_timestamps, now, exclude_movie_ids, k, *told_values = (
+            checks.passed(
+                *(user_id, history_movie_ids, history_ratings, history_timestamps, now, exclude_movie_ids, k),
+                *told.values(),
+            )
         )
+        told = dict(zip(told, told_values, strict=True))
+        row = self.user_row.lookup(user_id)
+        person = self._person(row, history_movie_ids, history_ratings, history_timestamps)
+        # Without columns, the largest timestamp is the smallest integer.
+        latest_told = tf.maximum(tf.reduce_max(history_timestamps, axis=1), 0)
+        latest = tf.where(latest_told > 0, latest_told, tf.gather(self.latest, row))
+        person |= self._told(person, tf.where(now > 0, now, latest), told)
+        seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
+        return self._answer(person, self._seen(row, seen), k)
 
-    def _all_scores(self, person: dict[str, tf.Tensor], row: tf.Tensor) -> tf.Tensor:
-        # The function's signature asks for a movie's features, too, which have no influence on the scores.
-        no_movie = {name: tf.gather(values, tf.zeros_like(row)) for name, values in self.movie_features.items()}
-        return self._scores({**person, **no_movie})
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> Tensors:
+        """Judges the list that the person of each row would have got: float32 [batch_size] by output name.
 
-    def _without_seen(self, scores: tf.Tensor, row: tf.Tensor, history_movie_ids: tf.Tensor) -> tf.Tensor:
+        Args:
+          examples: string [batch_size], serialized raw tf.Examples. The person is what the row says of them: history,
+            demographics, and the moment. What the row says they had seen is not recommended.
+
+        Returns:
+          The values of `evaluation.row_values`, `recall_at_10` in every situation of `trainers.export.situations`, and
+          recall@10 of popularity by gender and age.
+        """
+        features, raw = self._parse(examples)
+        seen = self._seen_in(raw)
+        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
+        lists = self._lists(features, seen)
+        final = lists.ordered()
+        popularity = metrics.popularity_metrics(self.popularity, targets, seen)
+        filtered = {name: popularity[f"{name}_filtered"] for name in evaluation.LIST_METRICS}
+        stars = features[transformed_name(LABEL)]
+        values = evaluation.row_values(final.movies, lists.movies, final.ratings, filtered, targets, stars)
+        group = tf.stack([features[transformed_name(name)] for name in ("gender", "age")], axis=1)
+        of_group = metrics.filtered_ranks(tf.gather_nd(self.popularity_by_group, group), targets, seen)
+        values[f"{evaluation.GROUP_PREFIX}recall_at_10"] = metrics.recall(of_group, 10)
+        for situation in SITUATIONS:
+            there = in_situation(situation, features, raw, self._transform.layer)
+            place = evaluation.place_in(self._lists(there, seen).ordered().movies, targets)
+            values[f"recall_at_10_{situation}"] = metrics.recall(place, 10)
+        return values
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def candidates_of(self, examples: tf.Tensor) -> tuple[Lists, tf.Tensor]:
+        """The candidates that `evaluate` judges, in the retriever's order, and each row's movie, int32 [batch_size]."""
+        features, raw = self._parse(examples)
+        return self._lists(features, self._seen_in(raw)), features[transformed_name(MOVIE_ID)]
+
+    def _parse(self, examples: tf.Tensor) -> tuple[Tensors, dict[str, tf.SparseTensor]]:
+        raw = tf.io.parse_example(examples, self._transform.spec)
+        return with_int32_indices(self._transform.layer(raw)), raw
+
+    def _seen_in(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+        """What rows say that their people had seen: int64 [pairs, 2], each a row and a movie index."""
+        seen = raw[SEEN_MOVIES]
+        return tf.stack([seen.indices[:, 0], self.movie_index.lookup(seen.values)], axis=1)
+
+    def _person(self, row: tf.Tensor, movies: tf.Tensor, ratings: tf.Tensor, timestamps: tf.Tensor) -> Tensors:
+        """Transformed features of people: the stored ones, and the given history if it has a known movie."""
+        person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
+        given = encode_history(movies, ratings, timestamps, self.movie_index, self._length)
+        is_given = tf.reduce_any(given[_HISTORY] > 0, axis=1, keepdims=True)
+        return person | {name: tf.where(is_given, values, person[name]) for name, values in given.items()}
+
+    def _told(self, person: Tensors, now: tf.Tensor, demographics: Tensors) -> Tensors:
+        """Transformed features of the moment, and those of a person that are told instead of stored ones."""
+        transformed = with_int32_indices(self._transform.layer(raw_features(self._transform.spec, now, demographics)))
+        told = {column.name: transformed[column.name] for column in columns(Role.CONTEXT, among=person)}
+        for name, is_given in given_columns(demographics, among=person).items():
+            told[name] = tf.where(is_given, transformed[name], person[name])
+        return told
+
+    def _seen(self, row: tf.Tensor, movie_ids: tf.Tensor) -> tf.Tensor:
+        """What people have rated, and given movie ids: int64 [pairs, 2], each a row and a movie index."""
         starts, ends = tf.gather(self.seen_offsets, row), tf.gather(self.seen_offsets, row + 1)
         stored = tf.ragged.range(starts, ends)
-        stored = stored.with_values(tf.gather(self.seen_movies, stored.values))
-        given = tf.RaggedTensor.from_tensor(tf.cast(self.movie_index.lookup(history_movie_ids), tf.int32))
-        seen = tf.concat([stored, tf.cast(given, tf.int32)], axis=1)
-        cells = tf.stack([seen.value_rowids(), tf.cast(seen.values, tf.int64)], axis=1)
-        return tf.tensor_scatter_nd_update(scores, cells, tf.fill(tf.shape(cells)[:1], float("-inf")))
+        stored_pairs = [stored.value_rowids(), tf.cast(tf.gather(self.seen_movies, stored.values), tf.int64)]
+        given = self.movie_index.lookup(movie_ids)
+        places = tf.where(given > 0)
+        given_pairs = [places[:, 0], tf.gather_nd(given, places)]
+        return tf.concat([tf.stack(stored_pairs, axis=1), tf.stack(given_pairs, axis=1)], axis=0)
 
-    def _rate(self, person: dict[str, tf.Tensor], movies: tf.Tensor) -> tf.Tensor:
-        """Predicted ratings of each person for their movies: float32 [batch_size, movies]."""
-        count = tf.shape(movies)[1]
-        pairs = {name: tf.repeat(values, count, axis=0) for name, values in person.items()}
-        flat = tf.reshape(movies, [-1])
-        pairs |= {name: tf.gather(values, flat) for name, values in self.movie_features.items()}
-        return tf.reshape(self._ratings(pairs), tf.shape(movies))
+    def _answer(self, person: Tensors, seen: tf.Tensor, k: tf.Tensor) -> Tensors:
+        """The outputs of a request, [batch_size, largest k]; k is int64 [batch_size], 0 for all candidates."""
+        lists = self._lists(person, seen).ordered()
+        wanted = tf.where(k > 0, tf.minimum(k, self._candidates), self._candidates)
+        width = tf.maximum(tf.reduce_max(wanted), 0)  # Without rows, the largest is the smallest integer.
+        lists = Lists(*(each[:, :width] for each in lists))
+        there = tf.math.is_finite(lists.scores) & (tf.range(width) < wanted[:, tf.newaxis])
+        return {
+            "movie_id": tf.where(there, tf.gather(self.movie_ids, lists.movies), 0),
+            "title": tf.where(there, tf.gather(self.titles, lists.movies), ""),
+            "predicted_rating": tf.where(there, lists.ratings, 0.0),
+            "retrieval_score": tf.where(there, lists.scores, 0.0),
+        }
 
+    def _lists(self, person: Tensors, seen: tf.Tensor) -> Lists:
+        """The candidates of each person in the retriever's order.
 
-def _shape_checks(user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> list[tf.Operation]:
-    """Returns operations that refuse what does not fit; otherwise values of one row would be read as another's."""
-    shape = tf.shape(history_movie_ids, tf.int64)
-    same_shape = tf.debugging.Assert(
-        tf.reduce_all(tf.equal(shape, tf.shape(history_ratings, tf.int64))),
-        ["history_ratings should have the shape of history_movie_ids:", shape, tf.shape(history_ratings, tf.int64)],
-    )
-    same_rows = tf.debugging.Assert(
-        tf.equal(shape[0], tf.size(user_id, tf.int64)),
-        ["history_movie_ids should have as many rows as user_id:", shape, tf.shape(user_id, tf.int64)],
-    )
-    return [operation for operation in (same_shape, same_rows) if operation is not None]
+        Args:
+          person: transformed features of the roles user, context and history; others are ignored.
+          seen: int64 [pairs, 2], each a row and the index of a movie that is not recommended.
+        """
+        person = {name: person[name] for name in self.user_features}
+        scored = self._scores(person)
+        scores = tf.tensor_scatter_nd_update(scored["scores"], seen, tf.fill(tf.shape(seen)[:1], float("-inf")))
+        top = tf.math.top_k(scores, k=self._candidates)
+        ratings = self._rate(person, top.indices, scored["queries"])
+        stars, weights = ratings - MIDDLE, tf.unstack(self.weights)
+        values = weights[0] * top.values + weights[1] * stars + weights[2] * tf.square(stars)
+        values += tf.gather(self.offsets, top.indices)
+        return Lists(top.indices, top.values, ratings, tf.where(tf.math.is_finite(top.values), values, float("-inf")))
+
+    def _rate(self, person: Tensors, movies: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+        """Predicted ratings of each person for their movies, [batch_size, candidates], some people at once."""
+        rows = tf.shape(movies)[0]
+        shape = [None, self._candidates]
+        parts = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False, element_shape=shape)
+
+        def rate_some(start: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            end = tf.minimum(start + _RATED_AT_ONCE, rows)
+            some = {name: values[start:end] for name, values in person.items()}
+            rated = self._ratings_of(some, movies[start:end], queries[start:end])
+            return end, parts.write(parts.size(), rated)
+
+        _, parts = tf.while_loop(lambda start, _: start < rows, rate_some, (0, parts), parallel_iterations=1)
+        return parts.concat()
 
 
 def save(recommender: Recommender, directory: str) -> None:
-    """Writes the recommender as a SavedModel with one signature, `serving_default`."""
-    signatures = {"serving_default": recommender.recommend}
+    """Writes the recommender as a SavedModel with the signatures `serving_default`, `recommend` and `evaluate`."""
+    signatures = {name: getattr(recommender, name) for name in ("serving_default", "recommend", "evaluate")}
     tf.saved_model.save(recommender, directory, signatures=signatures, options=SAVE_OPTIONS)
 
 
@@ -184,16 +387,16 @@ def smoke_test(directory: str, users: Users, movies: Movies) -> None:
       ValueError: a user is recommended a movie that they have rated, or nothing although they have not rated every
         movie, or a predicted rating is not 1 to 5.
     """
-    recommend = tf.saved_model.load(directory).signatures["serving_default"]
+    serve = tf.saved_model.load(directory).signatures["serving_default"]
     rows = np.unique(np.linspace(0, len(users.ids) - 1, 16).astype(int))
     nothing = tf.zeros([len(rows), 0])
-    answer = recommend(
+    answer = serve(
         user_id=tf.constant(users.ids[rows]), history_movie_ids=tf.cast(nothing, tf.int64), history_ratings=nothing
     )
     for row, ids, ratings in zip(rows, answer["movie_id"].numpy(), answer["predicted_rating"].numpy(), strict=True):
         returned = ids > 0
-        seen = movies.ids[users.seen_movies[users.seen_offsets[row] : users.seen_offsets[row + 1]]]
-        if not returned.any() and len(seen) < np.count_nonzero(movies.ids):
+        seen = movies.ids[users.seen_by(row)]
+        if not returned.any() and len(seen) < movies.count:
             raise ValueError(f"user {users.ids[row]}: should be recommended something; received nothing.")
         if np.isin(ids[returned], seen).any():
             raise ValueError(f"user {users.ids[row]}: should be recommended unseen movies; received {ids}.")

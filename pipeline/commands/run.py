@@ -91,8 +91,9 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
 
         from pipeline.graph import create_pipeline
         from pipeline.local.recovery import metadata_config
-        from pipeline.local.report import models_table, read_outputs, summarise, write_summary
+        from pipeline.local.report import read_outputs, summarise, write_summary
         from pipeline.local.runner import run_pipeline
+        from pipeline.local.tables import kept_table, models_table, recommender_table
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -118,7 +119,9 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
             log=consoles.log,
         )
     write_summary(summary, output.summary)
-    consoles.out.print(models_table(summary))
+    for table in (models_table(summary), recommender_table(summary), kept_table(summary)):
+        if table.rows:
+            consoles.out.print(table)
     consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
     return summary
 

@@ -1,4 +1,4 @@
-"""The results of a run: `summary.json`, and the same as a table."""
+"""The results of a run: what `summary.json` holds."""
 
 import json
 import os
@@ -10,8 +10,6 @@ from importlib import metadata as distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.table import Table
-
 from pipeline.config import Config
 from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
@@ -20,7 +18,10 @@ from trainers.registry import MODELS, RECOMMENDER
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore
 
-_TOP_K = re.compile(r"(?P<popularity>popularity_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
+_TOP_K = re.compile(r"(?P<list>popularity_|retrieval_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
+_LISTS = {None: "metrics", "popularity_": "baseline", "retrieval_": "retrieval"}
+# The outputs that tell how good a model is in a situation; the longer of two names with one beginning comes first.
+_MAIN = ("recall_at_10_filtered", "recall_at_10", "squared_error", "log_loss")
 _PREDICTIONS = {
     "predicted_rating": "metrics",
     "bias_predicted_rating": "baseline",
@@ -34,7 +35,6 @@ _ERRORS = {
     "binary_crossentropy": "log_loss",
 }
 _VERSIONS = ("tfx", "tensorflow", "apache-beam", "tensorflow-recommenders", "tf-keras")
-_TABLE_METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered", "rmse", "mae", "auc", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,28 @@ def model_summary(
             known = {_ERRORS[name]: value for name, value in values.items() if name in _ERRORS}
             entry[_PREDICTIONS[output]].update(known)
         elif match := _TOP_K.fullmatch(output):
-            kind = "baseline" if match["popularity"] else "metrics"
-            entry[kind][match["metric"]] = values["mean_prediction"]
-    return entry | {"blessed": blessed, "reasons": [] if blessed else refusals, "pushed": pushed}
+            metrics = entry.setdefault(_LISTS[match["list"]], {})
+            metrics[match["metric"]] = values["mean_prediction"]
+            if "liked_mean" in values:
+                metrics[f"liked_{match['metric']}"] = values["liked_mean"]
+    return entry | {
+        "kept": _kept(evaluation),
+        "blessed": blessed,
+        "reasons": [] if blessed else refusals,
+        "pushed": pushed,
+    }
+
+
+def _kept(evaluation: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """How much of each main metric is kept in each situation, as {metric: {situation: share}}."""
+    kept: dict[str, dict[str, float]] = {}
+    for output, values in evaluation.items():
+        if "share_kept" in values:
+            metric, situation = next(
+                (metric, output.removeprefix(f"{metric}_")) for metric in _MAIN if output.startswith(f"{metric}_")
+            )
+            kept.setdefault(metric, {})[situation] = values["share_kept"]
+    return kept
 
 
 def summarise(
@@ -146,7 +165,7 @@ def summarise(
       log: the run's log file.
     """
     models = {}
-    for name in MODELS:
+    for name in (*MODELS, RECOMMENDER):
         evaluator = outputs.get(f"Evaluator.{name}", {})
         if "evaluation" not in evaluator or "blessing" not in evaluator:
             continue
@@ -165,8 +184,9 @@ def summarise(
             **{name: config.models[name].seed for name in MODELS},
         },
         "components": [_component(node) for node in nodes],
+        "recommender_parts": list(dict.fromkeys(config.recommender.part_names)),
+        RECOMMENDER: models.pop(RECOMMENDER, {"blessed": False, "reasons": [], "pushed": None}),
         "models": models,
-        RECOMMENDER: {"pushed": _pushed(outputs, RECOMMENDER)},
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
         "machine": {
@@ -204,36 +224,12 @@ def reasons_not_pushed(summary: Mapping[str, Any]) -> dict[str, str]:
         if entry["pushed"] is None
     }
     if summary[RECOMMENDER]["pushed"] is None:
-        reasons[RECOMMENDER] = "retrieval and ranking should both be blessed"
+        parts = " and ".join(summary["recommender_parts"])
+        why = f"it was not built, since it is made of {parts}, not all of which were blessed"
+        reasons[RECOMMENDER] = "; ".join(summary[RECOMMENDER]["reasons"]) or why
     return reasons
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
     """Writes the summary; the file is the old one or the new one, whole, whenever it is read."""
     write_whole(path, json.dumps(summary, indent=2) + "\n")
-
-
-def models_table(summary: Mapping[str, Any]) -> Table:
-    """The models of a summary: test metrics beside the trivial baseline's, verdict and pushed version."""
-    table = Table(title="Test split", title_justify="left")
-    for column in ("model", "metric", "test", "baseline", "blessed", "pushed"):
-        table.add_column(column, no_wrap=True, justify="right" if column in ("test", "baseline") else "left")
-    for name, entry in summary["models"].items():
-        shown = [metric for metric in _TABLE_METRICS if metric in entry["metrics"]]
-        baselines = [entry["baseline"].get(metric) for metric in shown]
-        table.add_row(
-            name,
-            "\n".join(metric.replace("_at_", "@").replace("_", " ") for metric in shown),
-            "\n".join(f"{entry['metrics'][metric]:.4f}" for metric in shown),
-            "\n".join("" if value is None else f"{value:.4f}" for value in baselines),
-            "yes" if entry["blessed"] else "no",
-            _version(entry["pushed"]),
-            end_section=True,
-        )
-    pushed = summary[RECOMMENDER]["pushed"]
-    table.add_row(RECOMMENDER, "", "", "", "yes" if pushed else "no", _version(pushed))
-    return table
-
-
-def _version(pushed: str | None) -> str:
-    return Path(pushed).name if pushed else "-"

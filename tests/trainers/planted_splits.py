@@ -31,7 +31,7 @@ class PlantedTransform:
         return len(self.keys[name])
 
     def raw_feature_spec(self) -> dict[str, Any]:
-        return {"user_id_xf": tf.io.FixedLenFeature([], tf.int64), "seen_movie_ids": tf.io.VarLenFeature(tf.int64)}
+        return {name: tf.io.VarLenFeature(tf.int64) for name in ("user_id_xf", "seen_movie_ids", "timestamp")}
 
     def transform_features_layer(self) -> tf.Module:
         layer = _ConstantColumns()
@@ -48,7 +48,7 @@ class _ConstantColumns(tf.Module):
         self.vocabularies = []
 
     def __call__(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-        users = raw["user_id_xf"]
+        users = tf.reshape(tf.sparse.to_dense(raw["user_id_xf"]), [-1])
         one = tf.ones_like(users)
         rows = {"user_id_xf": users, "rating_xf": tf.cast(one, tf.float32)}
         rows |= {"genres_xf": tf.tile(one[:, tf.newaxis], [1, 20])}

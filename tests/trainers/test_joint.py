@@ -15,7 +15,7 @@ from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.loop import training
-from transform.features import SEEN_MOVIES
+from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
 RATING = RatingTowerHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
@@ -124,9 +124,15 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
     signatures.export(model, exportable(splits), str(tmp_path), spec.heads)
     loaded = tf.saved_model.load(str(tmp_path))
     unlabelled = {key: values for key, values in rows.items() if key != "rating_xf"}
-    np.testing.assert_allclose(loaded.scores(unlabelled), model.scores(rows), rtol=1e-5)
+    person = {column.name: rows[column.name] for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=rows)}
+    scored = loaded.scores(person)
+    np.testing.assert_allclose(scored["scores"], model.scores(rows), rtol=1e-5)
     if name == "joint":
         np.testing.assert_allclose(loaded.ratings(unlabelled), model.ratings(rows), rtol=1e-5)
+        # The same pairs, by movie index: each person and the movies of all five rows.
+        movies = tf.tile(rows["movie_id_xf"][tf.newaxis], [5, 1])
+        ratings = loaded.ratings_of(person, movies, scored["queries"])
+        np.testing.assert_allclose(tf.linalg.diag_part(ratings), model.ratings(rows), rtol=1e-5)
     examples = tf.constant([serialized({key: values[n].numpy() for key, values in rows.items()}) for n in range(5)])
     served = loaded.signatures["serving_default"](examples=examples)
     np.testing.assert_allclose(served["score"][:, 0], tf.reduce_max(model.scores(rows), axis=1), rtol=1e-5)
@@ -137,15 +143,18 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
 
 def exportable(splits):
     """The splits with a Transform graph that leaves rows unchanged, and with the movie ids 100, 101 and so on."""
-    spec = {
-        name: tf.io.FixedLenFeature(values.shape[1:], tf.int64 if values.dtype == np.int32 else tf.float32)
-        for name, values in splits.train.items()
-    }
+    types = {name: tf.int64 if values.dtype == np.int32 else tf.float32 for name, values in splits.train.items()}
+
+    def unchanged(raw):
+        shapes = {name: [-1, *values.shape[1:]] for name, values in splits.train.items()}
+        return {name: tf.reshape(tf.sparse.to_dense(raw[name]), shape) for name, shape in shapes.items()}
+
+    lists = types | {SEEN_MOVIES: tf.int64, TIMESTAMP: tf.int64}
     transform = SimpleNamespace(
         vocabulary_size_by_name=splits.transform.vocabulary_size_by_name,
         vocabulary_by_name=lambda name: [str(100 + n).encode() for n in range(splits.movie_size - 2)],
-        transform_features_layer=lambda: lambda raw: {name: raw[name] for name in spec},
-        raw_feature_spec=lambda: spec | {SEEN_MOVIES: tf.io.VarLenFeature(tf.int64)},
+        transform_features_layer=lambda: unchanged,
+        raw_feature_spec=lambda: {name: tf.io.VarLenFeature(dtype) for name, dtype in lists.items()},
     )
     return replace(splits, transform=transform)
 

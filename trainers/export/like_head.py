@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from trainers.baselines import LikeBiases
 from trainers.datasets import Splits
-from trainers.export.signatures import ExportedBiases, Raw
+from trainers.export.signatures import ExportedBiases
+from trainers.export.situations import Raw
 from trainers.layers.towers import Tensors
 from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, transformed_name
@@ -35,6 +36,13 @@ class LikeHead(tf.Module):
             "log_loss_gain": tf.nn.sigmoid_cross_entropy_with_logits(liked, bias_logits)
             - tf.nn.sigmoid_cross_entropy_with_logits(liked, logits),
         }
+
+    def main_metric(self, features: Tensors, raw: Raw) -> Tensors:
+        """The log-loss of each row, in nats; 0 for undecided ratings."""
+        del raw
+        rating = features[transformed_name(LABEL)]
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(is_liked(rating), tf.float32), self._logits(features))
+        return {"log_loss": losses * tf.cast(is_decided(rating), tf.float32)}
 
     def labels(self, features: Tensors) -> Tensors:
         """The label and the metric weight of each row, float32 [batch_size]; the weight of undecided ratings is 0."""

@@ -4,13 +4,22 @@ Every SavedModel has two signatures. Both take serialized raw tf.Examples, strin
 
 * `serving_default` returns predictions;
 * `evaluate` returns what the Evaluator aggregates to metrics: per-row metrics or predictions of the model and of its
-  trivial baseline, and the gain over the baseline.
+  trivial baseline, the gain over the baseline, and the model's main metric in every situation of
+  `trainers.export.situations`, with the situation's name as suffix.
 
 A model whose label is not the rating itself has a third signature, `labels`, which returns the label of each row and
 its weight in metrics.
 
-The SavedModel also holds those of the functions `scores`, `ratings` and `like_logits` that the model has. They take
-transformed features, and larger models are built from them.
+The SavedModel also holds those of these functions that the model has, from which larger models are built. They take
+transformed features; of the roles user, context and history alone where only a person is described.
+
+* `ratings` and `like_logits` of pairs of a person and a movie: float32 [batch_size];
+* `scores` of a person for every movie, and the query vector that they come from: `scores` float32
+  [batch_size, movie indices] and `queries` float32 [batch_size, dim];
+* `ratings_of` a person for some movies, int32 [batch_size, movies], given the query vector: float32
+  [batch_size, movies].
+
+What depends on the catalogue alone was computed at export.
 """
 
 from collections.abc import Callable
@@ -22,17 +31,16 @@ import tensorflow as tf
 from trainers import baselines
 from trainers.datasets import Splits, with_int32_indices
 from trainers.export import metrics
+from trainers.export.situations import SITUATIONS, Raw, in_situation
 from trainers.layers.towers import Tensors
 from trainers.layers.weights import named_weights
-from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, transformed_name, vocabulary_name
+from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, Role, columns, transformed_name, vocabulary_name
 
 TOP_K = 100
 
 # Nobody trains an exported model. Without the gradients of its lookups it takes half the time to save and to load. A
 # model that is built from exported ones has to be saved without them, too.
 SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-
-Raw = dict[str, tf.SparseTensor]
 
 
 class Head(Protocol):
@@ -48,6 +56,9 @@ class Head(Protocol):
           features: transformed features.
           raw: raw features of the same rows.
         """
+
+    def main_metric(self, features: Tensors, raw: Raw) -> Tensors:
+        """Computes what tells how good the model is in a situation; arguments and result are those of `evaluate`."""
 
 
 class RetrievalHead(tf.Module):
@@ -65,6 +76,8 @@ class RetrievalHead(tf.Module):
         counts = baselines.popularity(splits)
         counts[[0, -1]] = -np.inf
         self.popularity = tf.Variable(counts, trainable=False, name="popularity")
+        by_group = np.where(np.isfinite(counts), baselines.popularity_by_group(splits), -np.inf)
+        self.popularity_by_group = tf.Variable(by_group, trainable=False, name="popularity_by_group")
 
     def serve(self, features: Tensors) -> Tensors:
         scores = self._scores(features)
@@ -72,16 +85,31 @@ class RetrievalHead(tf.Module):
         return {"movie_id": tf.gather(self.raw_ids, top.indices), "score": top.values}
 
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:
-        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
-        seen_movies = raw[SEEN_MOVIES]
-        seen = tf.stack([seen_movies.indices[:, 0], self.index.lookup(seen_movies.values)], axis=1)
+        targets, seen = self._targets_and_seen(features, raw)
         values = metrics.retrieval_metrics(self._scores(features), targets, seen)
         for name, value in metrics.popularity_metrics(self.popularity, targets, seen).items():
             values[f"popularity_{name}"] = value
         values["recall_at_10_filtered_gain"] = (
             values["recall_at_10_filtered"] - values["popularity_recall_at_10_filtered"]
         )
+        group = tf.stack([features[transformed_name(name)] for name in ("gender", "age")], axis=1)
+        of_group = tf.gather_nd(self.popularity_by_group, group)
+        values["popularity_by_group_recall_at_10_filtered"] = _filtered_recall(of_group, targets, seen)
         return values
+
+    def main_metric(self, features: Tensors, raw: Raw) -> Tensors:
+        return {
+            "recall_at_10_filtered": _filtered_recall(self._scores(features), *self._targets_and_seen(features, raw))
+        }
+
+    def _targets_and_seen(self, features: Tensors, raw: Raw) -> tuple[tf.Tensor, tf.Tensor]:
+        seen = raw[SEEN_MOVIES]
+        pairs = tf.stack([seen.indices[:, 0], self.index.lookup(seen.values)], axis=1)
+        return tf.cast(features[transformed_name(MOVIE_ID)], tf.int64), pairs
+
+
+def _filtered_recall(scores: tf.Tensor, targets: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
+    return metrics.recall(metrics.filtered_ranks(scores, targets, seen), 10)
 
 
 class ExportedBiases(tf.Module):
@@ -120,6 +148,10 @@ class RatingHead(tf.Module):
             "squared_error_gain": tf.square(bias - rating) - tf.square(predicted - rating),
         }
 
+    def main_metric(self, features: Tensors, raw: Raw) -> Tensors:
+        del raw
+        return {"squared_error": tf.square(self._ratings(features) - features[transformed_name(LABEL)])}
+
 
 HeadType = Callable[[tf.keras.Model, Splits], Head]
 
@@ -133,6 +165,8 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
       directory: the folder of the SavedModel, which is created.
       heads: types of the heads, which are made from the model and the splits.
     """
+    if hasattr(model, "freeze"):
+        model.freeze()
     module = tf.Module()
     # The module holds the variables but not the Keras objects, which would add Keras's own, much larger, saved format.
     module.model_variables = list(model.variables)
@@ -157,21 +191,44 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(examples: tf.Tensor) -> Tensors:
         features, raw = parse(examples)
-        return {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
+        values = {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
+        for situation in ("", *SITUATIONS):
+            there = in_situation(situation, features, raw, module.transform) if situation else features
+            for head in module.heads:
+                for name, value in head.main_metric(there, raw).items():
+                    values[f"{name}_{situation}" if situation else name] = value
+        return values
 
     feature_signature = {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
         for name, values in splits.train.items()
         if name != transformed_name(LABEL)
     }
-    for function in ("scores", "ratings", "like_logits"):
+    for function in ("ratings", "like_logits"):
         if hasattr(model, function):
             setattr(module, function, tf.function(getattr(model, function), input_signature=[feature_signature]))
+    person = {column.name for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=splits.train)}
+    _add_parts(module, model, {name: spec for name, spec in feature_signature.items() if name in person})
     signatures = {"serving_default": serving_default, "evaluate": evaluate}
     for head in module.heads:
         if hasattr(head, "labels"):
             signatures["labels"] = _labels_signature(head.labels, parse)
     tf.saved_model.save(module, directory, signatures=signatures, options=SAVE_OPTIONS)
+
+
+def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.TensorSpec]) -> None:
+    """Adds the functions `scores` and `ratings_of`, if the model has them."""
+    if hasattr(model, "scores"):
+
+        @tf.function(input_signature=[person])
+        def scores(features: Tensors) -> Tensors:
+            queries = model.queries(features, model.movie_vectors())
+            return {"queries": queries, "scores": model.scores_of(queries, model.movie_vectors())}
+
+        module.scores = scores
+    if hasattr(model, "ratings_of"):
+        movies, queries = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
+        module.ratings_of = tf.function(model.ratings_of, input_signature=[person, movies, queries])
 
 
 def _labels_signature(

@@ -38,12 +38,14 @@ class CrossNetwork(tfrs.Model):
         super().__init__()
         dim, l2 = hparams.embedding_dim, hparams.l2
         user_and_movie_columns = columns(Role.USER, Role.MOVIE, among=splits.train)
-        self.features = [column.feature.name for column in user_and_movie_columns if column.kind in _CROSSED_KINDS]
+        crossed = [column.feature for column in user_and_movie_columns if column.kind in _CROSSED_KINDS]
+        self.features = [feature.name for feature in crossed]
         names = {column.feature.name for column in user_and_movie_columns}
         self._encoders = [
             FeatureEncoder(splits, (Role.USER, Role.MOVIE), dim, l2, without=tuple(names - {name}))
             for name in self.features
         ]
+        self._roles = tuple(feature.role for feature in crossed)
         penalty = tf.keras.regularizers.L2(hparams.cross_l2)
         self.cross: list[tf.keras.layers.Layer] = []
         self._dense: list[tf.keras.layers.Layer] = []
@@ -67,14 +69,50 @@ class CrossNetwork(tfrs.Model):
         self._is_parallel = hparams.structure == "parallel"
         self._output = tf.keras.layers.Dense(1, bias_initializer=tf.keras.initializers.Constant(start))
 
-    def embeddings(self, features: Tensors) -> tf.Tensor:
-        """Concatenates the crossed features' embeddings: float32 [batch_size, len(self.features) * dim]."""
-        return tf.concat([encoder(features) for encoder in self._encoders], axis=1)
+    def embeddings(self, features: Tensors, role: Role | None = None) -> tf.Tensor:
+        """Concatenates the crossed features' embeddings: float32 [batch_size, crossed features * dim].
+
+        Args:
+          features: transformed features.
+          role: limits the result to the features of the users, which come first, or of the movies; None for both.
+        """
+        encoders = zip(self._encoders, self._roles, strict=True)
+        return tf.concat([encoder(features) for encoder, of in encoders if role in (None, of)], axis=1)
 
     def forward(self, features: Tensors, training: bool = False) -> tf.Tensor:
         """Computes the output: float32 [batch_size]."""
-        x0 = self.embeddings(features)
+        return self.behind_embeddings(self.embeddings(features), training)
+
+    def behind_embeddings(self, x0: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Computes the output, float32 [batch_size], from the concatenated embeddings of all crossed features."""
         return self.behind_first_cross(x0, self.cross[0](x0, x0) if self.cross else x0, training)
+
+    def first_products(self, embeddings: tf.Tensor, role: Role) -> tf.Tensor:
+        """The part of W x_0 in the first cross layer that comes from the users' or from the movies' features.
+
+        The sum of both parts is W x_0 + b. A person is compared with many movies, and a movie with many people, so
+        that the parts are used many times.
+
+        Args:
+          embeddings: float32 [..., features of the role * dim], from `embeddings`.
+          role: whose embeddings these are.
+
+        Returns:
+          float32 [..., len(self.features) * dim]; without columns if there are no cross layers.
+        """
+        if not self.cross:
+            return embeddings[..., :0]
+        *factors, kernel = [weight for weight in self.cross[0].weights if len(weight.shape) == 2]
+        (bias,) = [weight for weight in self.cross[0].weights if len(weight.shape) == 1]
+        first = factors[0] if factors else kernel
+        size = embeddings.shape[-1]
+        rows, bias = (first[:size], bias) if role is Role.USER else (first[-size:], 0.0)
+        products = tf.tensordot(embeddings, rows, 1)
+        return (tf.tensordot(products, kernel, 1) if factors else products) + bias
+
+    def behind_first_products(self, x0: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+        """As `behind_embeddings`, given the sum of both parts from `first_products`."""
+        return self.behind_first_cross(x0, x0 * products + x0 if self.cross else x0)
 
     def behind_first_cross(self, x0: tf.Tensor, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Computes the output from that of the first cross layer: float32 [batch_size].

@@ -7,14 +7,16 @@ https://doi.org/10.1145/3442381.3450078) and reads the rated history with attent
 partly cancel out in the mean.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
-from trainers.baselines import BiasModel
+from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.datasets import Splits
 from trainers.hyperparameters import RatingTowerHyperparameters
 from trainers.layers.cross_network import CrossNetwork
-from trainers.layers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, table_penalty
+from trainers.layers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, known_or_missing, table_penalty
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -28,18 +30,55 @@ from transform.features import (
 _HISTORY_UNITS = [32]
 
 
+class PersonParts(NamedTuple):
+    """What the tower knows of a person; it does not depend on the movie to rate.
+
+    Attributes:
+      bias: float32 [batch_size], the mean rating and the user's bias, in stars.
+      deviation: float32 [batch_size], how many stars more than others the person gave to the movies of their history.
+      factors: float32 [batch_size, factor_dim].
+      embeddings: float32 [batch_size, user features * embedding_dim], the cross network's input.
+      keys: float32 [batch_size, length, attention_dim], of the movies of the history.
+      values: float32 [batch_size, length, attention_dim + 1], what attention to a movie of the history adds up.
+      present: float32 [batch_size, length], 1 where the history has a rating, else 0.
+      products: float32 [batch_size, features * embedding_dim], their part of the first cross layer's products; None in
+        training, where every pair has a person of its own.
+    """
+
+    bias: tf.Tensor
+    deviation: tf.Tensor
+    factors: tf.Tensor
+    embeddings: tf.Tensor
+    keys: tf.Tensor
+    values: tf.Tensor
+    present: tf.Tensor
+    products: tf.Tensor | None = None
+
+
+class MovieParts(NamedTuple):
+    """What the tower knows of movies; it depends on no person, so that an exported model has it as constants.
+
+    Attributes:
+      bias: float32 [..., 1], the movie's bias, in stars.
+      factors: float32 [..., factor_dim].
+      embeddings: float32 [..., movie features * embedding_dim], the cross network's input.
+      target: float32 [..., attention_dim], the query of the attention to histories.
+      products: float32 [..., features * embedding_dim], as for people.
+    """
+
+    bias: tf.Tensor
+    factors: tf.Tensor
+    embeddings: tf.Tensor
+    target: tf.Tensor
+    products: tf.Tensor | None = None
+
+
 class FactorModel(tf.keras.layers.Layer):
     """Predicts ratings from biases and factors.
 
     A user's factors are the sum of one vector for their id and one for each of their other features, and likewise for a
     movie. The factors of users and movies with few ratings are therefore close to those of similar ones. The biases
-    are initialised with the ridge solution.
-
-    Call arguments:
-      features: transformed features of the roles user and movie.
-
-    Returns:
-      float32 [batch_size].
+    are initialised with the ridge solution. The prediction is the sum of the biases and the product of the factors.
     """
 
     def __init__(self, splits: Splits, hparams: RatingTowerHyperparameters, biases: BiasModel):
@@ -51,10 +90,23 @@ class FactorModel(tf.keras.layers.Layer):
         # Titles are left out, since each of their thousands of words would have its own factors.
         self._movie = FeatureEncoder(splits, (Role.MOVIE,), hparams.factor_dim, hparams.factor_l2, without=("title",))
 
-    def call(self, features: Tensors) -> tf.Tensor:
-        users, movies = features[transformed_name(USER_ID)], features[transformed_name(MOVIE_ID)]
-        biases = tf.squeeze(self._user_bias(users) + self._movie_bias(movies), 1)
-        return self._mean + biases + tf.reduce_sum(self._user(features) * self._movie(features), axis=1)
+    def person(self, features: Tensors, deviation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes people.
+
+        Args:
+          features: transformed features of the role user.
+          deviation: float32 [batch_size], as in `PersonParts`; the bias of somebody whom training did not see.
+
+        Returns:
+          Mean and user bias, float32 [batch_size], and the user's factors, [batch_size, factor_dim].
+        """
+        users = known_or_missing(features[transformed_name(USER_ID)], self._user_bias)
+        bias = tf.where(users > 0, tf.squeeze(self._user_bias(users), 1), deviation)
+        return self._mean + bias, self._user(features)
+
+    def movies(self, features: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """The movies' biases, float32 [movies, 1], and factors, [movies, factor_dim]."""
+        return self._movie_bias(features[transformed_name(MOVIE_ID)]), self._movie(features)
 
 
 def _bias_table(values: np.ndarray, l2: float, vocabulary: str) -> Table:
@@ -66,13 +118,6 @@ class TargetAttention(tf.keras.layers.Layer):
 
     The movie to rate attends to the movies of the history. What counts of a rating is its deviation from the mean of
     the movie that it is for.
-
-    Call arguments:
-      features: transformed features with the movie id and the history.
-
-    Returns:
-      float32 [batch_size, dim + 1]: the sum of the history movies' value vectors, weighted by attention and deviation,
-      and the sum of the deviations, weighted by attention.
     """
 
     def __init__(self, splits: Splits, dim: int, movie_means: tf.Tensor):
@@ -90,20 +135,40 @@ class TargetAttention(tf.keras.layers.Layer):
         self._movie_means = movie_means
         self._scale = self.add_weight("scale", shape=[], initializer="ones")
 
-    def call(self, features: Tensors) -> tf.Tensor:
+    def targets(self, features: Tensors) -> tf.Tensor:
+        """The query vectors of movies to rate: float32 [movies, dim]."""
+        return self._targets(features[transformed_name(MOVIE_ID)])
+
+    def history(self, features: Tensors) -> dict[str, tf.Tensor]:
+        """Encodes histories: the attributes of `PersonParts` that tell of them."""
         movies = features[transformed_name(HISTORY_MOVIES)]
         ratings = features[transformed_name(HISTORY_RATINGS)]
         # A movie may be in the history without a rating, which is 0 then; it gets no attention here.
         present = tf.cast(ratings > 0, tf.float32)
-        deviations = (ratings - tf.gather(self._movie_means, movies)) * present
-        target = self._targets(features[transformed_name(MOVIE_ID)])
-        logits = self._scale * tf.einsum("bd,bld->bl", target, self._keys(movies))
+        deviations = ((ratings - tf.gather(self._movie_means, movies)) * present)[..., tf.newaxis]
+        return {
+            "deviation": tf.reduce_sum(deviations, axis=[1, 2]) / (tf.reduce_sum(present, axis=1) + BIAS_PENALTY),
+            "keys": self._scale * self._keys(movies),
+            "values": tf.concat([deviations * self._values(movies), deviations], axis=2),
+            "present": present,
+        }
+
+    def attend(self, person: PersonParts, targets: tf.Tensor) -> tf.Tensor:
+        """Attends to histories.
+
+        Args:
+          person: the histories.
+          targets: float32 [batch_size, movies, dim], the query vectors of the movies to rate.
+
+        Returns:
+          float32 [batch_size, movies, dim + 1]: the sum of the history movies' value vectors, weighted by attention and
+          deviation, and the sum of the deviations, weighted by attention.
+        """
+        logits = tf.matmul(targets, person.keys, transpose_b=True)
         # The 1.0 in the denominator is e^0, for a key with logit 0 and no value, so that attention can fall on nothing.
-        weights = tf.exp(tf.minimum(logits, 20.0)) * present
-        weights /= 1.0 + tf.reduce_sum(weights, axis=1, keepdims=True)
-        weighted = weights * deviations
-        vector = tf.einsum("bl,bld->bd", weighted, self._values(movies))
-        return tf.concat([vector, tf.reduce_sum(weighted, axis=1, keepdims=True)], axis=1)
+        weights = tf.exp(tf.minimum(logits, 20.0)) * person.present[:, tf.newaxis]
+        weights /= 1.0 + tf.reduce_sum(weights, axis=2, keepdims=True)
+        return weights @ person.values
 
 
 class RatingTower(tf.keras.layers.Layer):
@@ -121,33 +186,101 @@ class RatingTower(tf.keras.layers.Layer):
         if hparams.attention_l2:
             self.add_loss(lambda: table_penalty([self._history], hparams.attention_l2, splits))
 
+    def person(self, features: Tensors) -> PersonParts:
+        """Encodes people: from transformed features of the roles user and history, [batch_size, ...] by name."""
+        history = self._history.history(features)
+        bias, factors = self._factors.person(features, history["deviation"])
+        embeddings = self._network.embeddings(features, Role.USER)
+        return PersonParts(bias=bias, factors=factors, embeddings=embeddings, **history)
+
+    def movies(self, features: Tensors) -> MovieParts:
+        """Encodes movies: from transformed features of the role movie, [movies, ...] by name."""
+        embeddings = self._network.embeddings(features, Role.MOVIE)
+        return MovieParts(*self._factors.movies(features), embeddings, self._history.targets(features))
+
+    def frozen(self, catalogue: Tensors) -> MovieParts:
+        """Encodes all movies once and for all, for a tower whose training has ended: variables, by movie index."""
+        movies = self.movies(catalogue)
+        movies = movies._replace(products=self._network.first_products(movies.embeddings, Role.MOVIE))
+        return MovieParts(*(tf.Variable(part, trainable=False) for part in movies))
+
+    def ratings_of_frozen(
+        self, features: Tensors, frozen: MovieParts, movies: tf.Tensor, affinity: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """As `ratings_of`, for movies of the catalogue.
+
+        Args:
+          features: transformed features of people, [batch_size, ...] by name.
+          frozen: from `frozen`.
+          movies: int32 [batch_size, movies], movie indices.
+          affinity: as for `ratings_of`.
+        """
+        person = self.person(features)
+        person = person._replace(products=self._network.first_products(person.embeddings, Role.USER))
+        return self.ratings_of(person, MovieParts(*(tf.gather(part, movies) for part in frozen)), affinity)
+
+    def ratings_of(self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None = None) -> tf.Tensor:
+        """Predicted ratings of each person for their movies, 1 to 5: float32 [batch_size, movies].
+
+        Args:
+          person: the people.
+          movies: [batch_size, movies, ...], the movies to rate.
+          affinity: float32 [batch_size, movies], an extra input that tells how well person and movie match; None for
+            none. Pass it always or never, since it decides the shape of a kernel.
+        """
+        return tf.clip_by_value(tf.add_n(self._experts(person, movies, affinity, training=False)) / 2, 1.0, 5.0)
+
     def ratings(self, features: Tensors, affinity: tf.Tensor | None = None) -> tf.Tensor:
-        """Predicted ratings, 1 to 5: float32 [batch_size].
+        """Predicted ratings of pairs, 1 to 5: float32 [batch_size].
 
         Args:
           features: transformed features.
-          affinity: float32 [batch_size], an extra input that tells how well person and movie match; None for none. Pass
-            it always or never, since it decides the shape of a kernel.
+          affinity: float32 [batch_size], as for `ratings_of`.
         """
-        return tf.clip_by_value(tf.add_n(self._experts(features, affinity, training=False)) / 2, 1.0, 5.0)
+        return tf.squeeze(self.ratings_of(self.person(features), *self._one_each(features, affinity)), 1)
 
     def loss(self, features: Tensors, affinity: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         """Sum of the experts' mean squared errors, in stars squared.
 
         Args:
           features: transformed features with the ratings.
-          affinity: as for `ratings`.
+          affinity: float32 [batch_size], as for `ratings_of`.
           training: whether to apply dropout.
         """
-        stars = features[transformed_name(LABEL)]
-        experts = self._experts(features, affinity, training)
+        stars = features[transformed_name(LABEL)][:, tf.newaxis]
+        experts = self._experts(self.person(features), *self._one_each(features, affinity), training)
         return tf.add_n([tf.reduce_mean(tf.square(predicted - stars)) for predicted in experts])
 
-    def _experts(self, features: Tensors, affinity: tf.Tensor | None, training: bool) -> list[tf.Tensor]:
-        is_rated = tf.cast(features[transformed_name(HISTORY_RATINGS)] > 0, tf.float32)
-        history = [self._history(features), tf.reduce_mean(is_rated, axis=1, keepdims=True)]
+    def _one_each(self, features: Tensors, affinity: tf.Tensor | None) -> tuple[MovieParts, tf.Tensor | None]:
+        """The movie of each row, as a list of one."""
+        movies = MovieParts(*(part[:, tf.newaxis] for part in self.movies(features) if part is not None))
+        return movies, None if affinity is None else affinity[:, tf.newaxis]
+
+    def _experts(
+        self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None, training: bool
+    ) -> list[tf.Tensor]:
+        """The predictions of both experts, in stars: float32 [batch_size, movies] each."""
+        shape = tf.shape(movies.embeddings)[:2]
+
+        def for_each_movie(values: tf.Tensor) -> tf.Tensor:
+            return tf.broadcast_to(values[:, tf.newaxis], tf.concat([shape, [values.shape[1]]], axis=0))
+
+        by_factors = person.bias[:, tf.newaxis] + tf.squeeze(movies.bias, 2)
+        by_factors += tf.linalg.matvec(movies.factors, person.factors)
+        whole = tf.stack([tf.reduce_mean(person.present, axis=1), person.deviation], axis=1)
+        history = [self._history.attend(person, movies.target), for_each_movie(whole)]
         if affinity is not None:
-            history.append(affinity[:, tf.newaxis])
-        from_history = self._output(self._mlp(tf.concat(history, axis=1), training=training))
-        from_network = self._network.forward(features, training) + tf.squeeze(from_history, 1)
-        return [self._factors(features), from_network]
+            history.append(affinity[..., tf.newaxis])
+        from_history = self._output(self._mlp(tf.concat(history, axis=2), training=training))
+        embeddings = _pairs(tf.concat([for_each_movie(person.embeddings), movies.embeddings], axis=2))
+        if person.products is None or movies.products is None:
+            pairs = self._network.behind_embeddings(embeddings, training)
+        else:
+            products = _pairs(person.products[:, tf.newaxis] + movies.products)
+            pairs = self._network.behind_first_products(embeddings, products)
+        return [by_factors, tf.reshape(pairs, shape) + tf.squeeze(from_history, 2)]
+
+
+def _pairs(values: tf.Tensor) -> tf.Tensor:
+    """Makes one list of the movies of all people, [batch_size * movies, width] of [batch_size, movies, width]."""
+    return tf.reshape(values, [-1, values.shape[2]])

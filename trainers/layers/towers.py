@@ -86,7 +86,7 @@ class FeatureEncoder(tf.keras.layers.Layer):
             # Looking up every index returns the whole table, [width + 2, dim].
             weights = table(tf.range(values.shape[1]))
             return tf.math.divide_no_nan(hot @ weights, tf.sqrt(tf.reduce_sum(hot, axis=1, keepdims=True)))
-        return table(values)
+        return table(known_or_missing(values, table) if column.kind is Kind.CATEGORY else values)
 
 
 class Table(tf.keras.layers.Embedding):
@@ -110,6 +110,18 @@ class Table(tf.keras.layers.Embedding):
 
     def call(self, indices: tf.Tensor) -> tf.Tensor:
         return lookup(self.embeddings, indices)
+
+
+def known_or_missing(indices: tf.Tensor, table: Table) -> tf.Tensor:
+    """Replaces the last index, which stands for words that are not in the vocabulary, by 0, which stands for missing.
+
+    No train row has a word that is not in the vocabulary of train rows, so that the last row of a table learns nothing.
+
+    Args:
+      indices: int32, indices of a feature of the kind CATEGORY.
+      table: the table of the feature's vocabulary.
+    """
+    return tf.where(indices < table.input_dim - 1, indices, 0)
 
 
 def embedding(
@@ -170,6 +182,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
     Call arguments:
       features: transformed features with the history, newest event first.
       table: float32 [movie indices, dim], one vector for each movie.
+      movie_logits: float32 [movie indices, heads], from `movie_logits(table)`; computed here if None.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
@@ -192,8 +205,14 @@ class HistoryEncoder(tf.keras.layers.Layer):
             [tf.keras.layers.Dense(dim, activation="tanh"), tf.keras.layers.Dense(heads)]
         )
 
-    def call(self, features: Tensors, table: tf.Tensor) -> tf.Tensor:
+    def movie_logits(self, table: tf.Tensor) -> tf.Tensor:
+        """Computes the movies' part of the attention logits, which depends on nothing else: [movie indices, heads]."""
+        return self._movie_logits(table)
+
+    def call(self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None) -> tf.Tensor:
         movies, ratings = features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)]
+        if movie_logits is None:
+            movie_logits = self.movie_logits(table)
         length = movies.shape[1]
         present = tf.cast(movies > 0, tf.float32)
         # One-hot rows instead of lookups: the tables have few rows, which many events share, and there the gradient of
@@ -202,7 +221,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
         level_vectors, level_logits = (layer(tf.range(RATING_LEVELS)) for layer in (self._ratings, self._rating_logits))
         place_vectors, place_logits = (layer(tf.range(length)) for layer in (self._places, self._place_logits))
 
-        logits = lookup(self._movie_logits(table), movies) + levels @ level_logits + place_logits
+        logits = lookup(movie_logits, movies) + levels @ level_logits + place_logits
         attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
         total = tf.reduce_sum(present, axis=1, keepdims=True)
         # Without a history all attention falls on padding, so it is set to 0.
@@ -254,12 +273,12 @@ class MLP(tf.keras.layers.Layer):
 class QueryTower(tf.keras.layers.Layer):
     """Encodes a user at a moment: who they are, what time it is and what they rated before.
 
-    In training, a random share of rows (`id_dropout`) has 0 in place of the user id's vector, so that the tower also
-    learns to do without it. Users who are not in the train split always have 0; if `id_dropout` is 1, everybody has.
+    Users who are not in the train split have 0 in place of the user id's vector; if `id_dropout` is 1, everybody has.
 
     Call arguments:
       features: transformed features of the roles user, context and history.
       table: float32 [movie indices, dim], one vector for each movie of the history.
+      movie_logits: as for `HistoryEncoder`, from `history_logits(table)`; computed here if None.
 
     Returns:
       float32 [batch_size, dim].
@@ -276,16 +295,21 @@ class QueryTower(tf.keras.layers.Layer):
         self._mlp = MLP(hparams.hidden_units, hparams.dropout)
         self._output = tf.keras.layers.Dense(dim)
 
-    def call(self, features: Tensors, table: tf.Tensor, training: bool = False) -> tf.Tensor:
-        parts = [self._person(features), self._history(features, table), self._user(features, training)]
+    def history_logits(self, table: tf.Tensor) -> tf.Tensor:
+        """Computes what histories need to know of every movie beside its vector: float32 [movie indices, heads]."""
+        return self._history.movie_logits(table)
+
+    def call(
+        self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
+        history = self._history(features, table, movie_logits)
+        parts = [self._person(features), history, self._user(features)]
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 
-    def _user(self, features: Tensors, training: bool) -> tf.Tensor:
+    def _user(self, features: Tensors) -> tf.Tensor:
         users = features[transformed_name(USER_ID)]
         known = (users > 0) & (users < self._user_size - 1)
-        if training:
-            known &= tf.random.uniform(tf.shape(users)) >= self._id_dropout
-        elif self._id_dropout == 1:
+        if self._id_dropout == 1:
             known = tf.zeros_like(known)
         return self._ids(users) * tf.cast(known, tf.float32)[:, tf.newaxis]
 

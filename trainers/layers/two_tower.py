@@ -1,6 +1,7 @@
 """The base class of the retriever and the joint model, with the scores of all movies and the retrieval loss."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -9,11 +10,26 @@ from trainers import baselines
 from trainers.datasets import Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import softmax_cross_entropies
+from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
-from trainers.layers.towers import Catalogue, Tensors
+from trainers.layers.towers import Catalogue, QueryTower, Tensors
 from trainers.layers.weights import with_vocabulary
 from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, transformed_name
+
+
+class MovieVectors(NamedTuple):
+    """What the towers know of each movie; it depends on no query, so that an exported model has it as constants.
+
+    Attributes:
+      table: float32 [movies, dim], the vectors of which histories are made.
+      history_logits: float32 [movies, heads], how much attention a movie of a history gets.
+      candidates: float32 [movies, dim], the vectors that queries are compared with.
+    """
+
+    table: tf.Tensor
+    history_logits: tf.Tensor
+    candidates: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,13 @@ class Encoded:
 
 
 class TwoTowerModel(tfrs.Model):
-    """Scores a movie by the dot product of the query's and the movie's vector, plus a bias of the movie."""
+    """Scores a movie by the dot product of the query's and the movie's vector, plus a bias of the movie.
+
+    Attributes:
+      query_model: the query tower, which subclasses set.
+    """
+
+    query_model: QueryTower
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         """Makes the catalogue and the movies' biases.
@@ -52,33 +74,63 @@ class TwoTowerModel(tfrs.Model):
         if hparams.positives == "liked" and not is_liked(splits.train[transformed_name(LABEL)]).any():
             raise ValueError("The split 'train' should have ratings of 4 stars or more; received none.")
         self.catalogue = Catalogue(splits)
+        self.person_dropout = PersonDropout(hparams)
         self._temperature, self._positives = hparams.temperature, hparams.positives
         log_popularity = baselines.log_popularity(splits)
         self._movie_bias = with_vocabulary(tf.Variable(log_popularity, name="movie_bias"), MOVIE_ID)
         self._in_batch = InBatchSoftmax(hparams, log_popularity) if hparams.loss == "in_batch" else None
+        self.frozen: MovieVectors | None = None
 
-    def vectors(self, features: Tensors, movies: Tensors, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes queries [batch_size, dim] and candidates [movies, dim]; subclasses define it.
+    def freeze(self) -> None:
+        """Encodes the catalogue once and for all; call it when the model's training has ended."""
+        self.frozen = MovieVectors(*(tf.Variable(values, trainable=False) for values in self.movie_vectors()))
+
+    def encode_movies(self, movies: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes `table` and `candidates` of `MovieVectors`; subclasses define it.
 
         Args:
-          features: transformed features of a batch; the movies of its histories are row numbers in `movies`.
           movies: the movies' transformed features, [movies, ...] by name; row 0 is padding.
-          training: whether to drop hidden units and user ids.
         """
         raise NotImplementedError
 
-    def scores(self, features: Tensors, training: bool = False) -> tf.Tensor:
-        """Scores all movies: float32 [batch_size, movie indices]; -inf for padding and unknown movies."""
-        queries, candidates = self.vectors(features, self.catalogue.features, training)
-        products = tf.matmul(queries / self._temperature, candidates, transpose_b=True)
+    def movie_vectors(self, movies: Tensors | None = None) -> MovieVectors:
+        """Encodes movies, by default the whole catalogue.
+
+        Args:
+          movies: as for `encode_movies`.
+        """
+        if movies is None and self.frozen is not None:
+            return self.frozen
+        table, candidates = self.encode_movies(self.catalogue.features if movies is None else movies)
+        return MovieVectors(table, self.query_model.history_logits(table), candidates)
+
+    def queries(self, features: Tensors, movies: MovieVectors, training: bool = False) -> tf.Tensor:
+        """Computes the vector of each query: float32 [batch_size, dim].
+
+        Args:
+          features: transformed features of a batch; the movies of its histories are row numbers in `movies`.
+          movies: the encoded movies.
+          training: whether to drop hidden units.
+        """
+        return self.query_model(features, movies.table, movies.history_logits, training=training)
+
+    def scores_of(self, queries: tf.Tensor, movies: MovieVectors) -> tf.Tensor:
+        """Scores all movies for each query: float32 [batch_size, movie indices]; -inf for what is no movie."""
+        products = tf.matmul(queries / self._temperature, movies.candidates, transpose_b=True)
         return products + self.catalogue.mask(self._movie_bias)
+
+    def scores(self, features: Tensors) -> tf.Tensor:
+        """Scores all movies: float32 [batch_size, movie indices]; -inf for padding and unknown movies."""
+        movies = self.movie_vectors()
+        return self.scores_of(self.queries(features, movies), movies)
 
     def encode(self, inputs: Tensors, training: bool) -> Encoded:
         """Runs the towers on a batch. Candidates are the batch's movies for an in-batch loss, else the catalogue."""
-        movies = self.catalogue.features
+        features = None
         if self._in_batch is not None:
-            inputs, movies = self.catalogue.of_batch(inputs)
-        return Encoded(*self.vectors(inputs, movies, training), inputs[transformed_name(MOVIE_ID)])
+            inputs, features = self.catalogue.of_batch(inputs)
+        movies = self.movie_vectors(features)
+        return Encoded(self.queries(inputs, movies, training), movies.candidates, inputs[transformed_name(MOVIE_ID)])
 
     def retrieval_loss(self, inputs: Tensors, encoded: Encoded) -> tf.Tensor:
         """Computes the mean cross-entropy of the rated movies that count as positives, in nats: float32 [].

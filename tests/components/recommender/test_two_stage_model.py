@@ -1,56 +1,33 @@
-"""The two-stage graph retrieves, ranks and leaves out seen movies, tested with models whose outputs are known."""
+"""The two-stage graph retrieves, orders and leaves out seen movies, tested with models whose outputs are known."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.recommender.two_stage_model import Movies, Recommender, Users, save, smoke_test
+from components.recommender.requests import Limits
+from components.recommender.second_stage import RATING_ORDER
+from components.recommender.two_stage_model import save, smoke_test
+from tests.components.recommender.fake_models import MOVIES, NEUTRAL, USERS, ask, fake_recommender
 
-IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
-LENGTH = 3
-
-
-class FakeModel(tf.Module):
-    """A fake model for both stages.
-
-    Retrieval scores rise with the movie's index, and are 100 higher for the index before the newest movie of the
-    history; ratings fall with the index, and rise a little with those of the history.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.model_variables: list[tf.Variable] = []
-        self.catalogue = None
-
-    def scores(self, features):
-        score = tf.tile(tf.range(7, dtype=tf.float32)[tf.newaxis], [tf.shape(features["history_movie_ids_xf"])[0], 1])
-        score += 100.0 * tf.one_hot(features["history_movie_ids_xf"][:, 0] - 1, 7)
-        return tf.where(tf.constant(IDS > 0), score, float("-inf"))
-
-    def ratings(self, features):
-        given = tf.reduce_sum(features["history_ratings_xf"] * tf.constant([0.01, 0.001, 0.0001]), axis=1)
-        return 5.0 - 0.5 * tf.cast(features["movie_id_xf"], tf.float32) + given
+INPUTS = ("user_id", "history_movie_ids", "history_ratings")
 
 
-@pytest.fixture
-def movies_and_users():
-    movies = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object), {"movie_id_xf": np.arange(7)})
-    users = Users(
-        ids=np.array([0, 7]),
-        features={
-            "history_movie_ids_xf": np.array([[0, 0, 0], [5, 4, 0]], np.int32),
-            "history_ratings_xf": np.zeros([2, LENGTH], np.float32),
-        },
-        seen_offsets=np.array([0, 0, 2]),
-        seen_movies=np.array([4, 5], np.int32),
-    )
-    return movies, users
+@pytest.fixture(scope="module")
+def by_rating():
+    recommender = fake_recommender()
+    recommender.set_second_stage(RATING_ORDER)
+    return recommender
 
 
-def recommend(movies_and_users, user_id, history=(), candidates=3):
-    movies, users = movies_and_users
-    recommender = Recommender(FakeModel(), FakeModel(), movies, users, candidates)
-    answer = recommender.recommend(
+@pytest.fixture(scope="module")
+def by_retrieval():
+    return fake_recommender()
+
+
+def recommend(recommender, user_id, history=()):
+    answer = recommender.serving_default(
         tf.constant([user_id], tf.int64),
         tf.constant([list(history)], tf.int64, shape=[1, len(history)]),
         tf.zeros([1, len(history)]),
@@ -58,85 +35,239 @@ def recommend(movies_and_users, user_id, history=(), candidates=3):
     return {name: value.numpy()[0].tolist() for name, value in answer.items()}
 
 
-def test_unknown_user_gets_the_retrieved_movies_in_the_order_of_their_ratings(movies_and_users):
-    assert recommend(movies_and_users, 0)["movie_id"] == [30, 40, 50]
+def test_unknown_user_gets_the_retrieved_movies_in_the_order_of_the_second_stage(by_rating, by_retrieval):
+    assert recommend(by_rating, 0)["movie_id"] == [30, 40, 50]
+    assert recommend(by_retrieval, 0)["movie_id"] == [50, 40, 30]
 
 
-def test_known_user_is_not_recommended_seen_movies(movies_and_users):
-    answer = recommend(movies_and_users, 7)
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    # Of the movies 30, 40, 50: retrieval scores 3, 4, 5; stars 3.5, 3, 2.5, that is .5, 0, -.5 from the middle;
+    # popularity 3, 2, 1; biases .5, .67, .83.
+    [
+        ([1.0, 1.9, 0, 0, 0], [50, 40, 30]),
+        ([1.0, 2.1, 0, 0, 0], [30, 40, 50]),
+        ([1.0, 0, -5, 0, 0], [40, 50, 30]),
+        ([0.3, 0, 0, 1.0, 0], [40, 30, 50]),
+        ([0, 0, 0, 0, 1.0], [50, 40, 30]),
+    ],
+)
+def test_the_second_stage_weighs_scores_ratings_and_what_is_known_of_movies(weighed, weights, expected):
+    weighed.set_second_stage(np.array(weights))
+    assert recommend(weighed, 0)["movie_id"] == expected
+
+
+@pytest.fixture(scope="module")
+def weighed():
+    return fake_recommender()
+
+
+def test_known_user_is_not_recommended_seen_movies(by_rating):
+    answer = recommend(by_rating, 7)
     assert answer["movie_id"] == [10, 20, 30]
     assert answer["title"] == [b"title 10", b"title 20", b"title 30"]
     assert answer["predicted_rating"] == [4.5, 4.0, 3.5]
 
 
-def test_given_history_is_excluded_and_its_last_movie_steers_retrieval(movies_and_users):
+def test_given_history_is_excluded_and_its_last_movie_steers_retrieval():
     # 20 is the newest movie of the history, so 10, just before it, is retrieved first; 20 and 30 are left out.
-    answer = recommend(movies_and_users, 0, history=[30, 20], candidates=2)
+    answer = recommend(fake_recommender(candidates=2), 0, history=[30, 20])
     assert answer["movie_id"] == [10, 50]
 
 
-def test_padding_and_unknown_movies_in_a_history_are_ignored(movies_and_users):
-    assert recommend(movies_and_users, 0, history=[0, 999], candidates=3) == recommend(movies_and_users, 0)
+def test_padding_and_unknown_movies_in_a_history_are_ignored(by_rating):
+    assert recommend(by_rating, 0, history=[0, 999]) == recommend(by_rating, 0)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_answer_for_a_person_is_the_same_alone_and_in_any_batch(movies_and_users, seed):
-    catalogue, people = movies_and_users
-    recommender = Recommender(FakeModel(), FakeModel(), catalogue, people, 3)
+def test_the_answer_for_a_person_is_the_same_alone_and_in_any_batch(by_rating, seed):
+    # More people than are rated at once.
+    rows, width = 40, 6
     rng = np.random.default_rng(seed)
-    rows, width = 20, 6
-    users = rng.choice([0, 7, 99], rows)
     lengths = rng.integers(0, width + 1, rows)
     is_given = np.arange(width) < lengths[:, None]
-    movies = np.where(is_given, rng.choice([0, 10, 20, 30, 40, 50, 999], (rows, width)), 0)
-    ratings = np.where(is_given, rng.integers(0, 6, (rows, width)), 0).astype(np.float32)
 
-    def answer(which):
-        longest = max(lengths[which], default=0)
-        inputs = (users[which], movies[which][:, :longest], ratings[which][:, :longest])
-        return {name: value.numpy() for name, value in recommender.recommend(*map(tf.constant, inputs)).items()}
+    def lists_of(values, dtype=np.int64):
+        return np.where(is_given, rng.choice(values, (rows, width)), 0).astype(dtype)
 
-    together = answer(np.arange(rows))
+    people = {
+        "user_id": rng.choice([0, 7, 99], rows),
+        "history_movie_ids": lists_of([0, 10, 20, 30, 40, 50, 999]),
+        "history_ratings": lists_of([0, 1, 2, 3, 4, 5], np.float32),
+        "history_timestamps": lists_of([0, 5, 6, 7]),
+        "now": rng.choice([0, 80, 90], rows),
+        "gender": rng.choice(np.array([b"", b"M", b"F"], object), rows),
+        "age": rng.choice([0, 18, 35], rows),
+        "exclude_movie_ids": lists_of([0, 10, 20, 999]),
+        "k": rng.choice([0, 1, 2, 3, 50], rows),
+    }
+    together = ask(by_rating, **people)
     for row in range(rows):
-        for name, value in answer(np.array([row])).items():
-            np.testing.assert_array_equal(value[0], together[name][row])
-    assert len({tuple(ratings) for ratings in together["predicted_rating"].tolist()}) > 5
+        alone = ask(by_rating, **{name: values[row : row + 1] for name, values in people.items()})
+        for name, value in alone.items():
+            shown = len(value[0])
+            assert value[0] == together[name][row][:shown]
+            assert not any(together[name][row][shown:])
+    assert len({tuple(ratings) for ratings in together["predicted_rating"]}) > 5
 
 
 @pytest.mark.parametrize(
-    ("users", "movies", "ratings", "words"),
+    ("changes", "words"),
     [
-        ([0, 0], [[10], [20]], [[1.0, 1.0], [5.0, 5.0]], ["history_ratings", "[2 1]", "[2 2]"]),
-        ([0, 0], [[10, 20], [30, 40]], [[1.0], [5.0]], ["history_ratings", "[2 2]", "[2 1]"]),
-        ([0, 0], [[10, 20]], [[1.0], [5.0]], ["history_ratings", "[1 2]", "[2 1]"]),
-        ([0], [[10], [20]], [[1.0], [5.0]], ["user_id", "[2 1]", "[1]"]),
-        ([0, 0], [[10]], [[1.0]], ["user_id", "[1 1]", "[2]"]),
+        (
+            {"history_movie_ids": [[10], [20]], "history_ratings": [[1, 1], [5, 5]]},
+            ["history_ratings", "[2 1]", "[2 2]"],
+        ),
+        (
+            {"history_movie_ids": [[10, 20], [30, 40]], "history_ratings": [[1], [5]]},
+            ["history_ratings", "[2 2]", "[2 1]"],
+        ),
+        ({"history_movie_ids": [[10, 20]], "history_ratings": [[1], [5]]}, ["history_movie_ids", "[1 2]", "2"]),
+        ({"history_movie_ids": [[10]], "history_ratings": [[1]]}, ["history_movie_ids", "[1 1]", "2"]),
+        ({"history_movie_ids": [[10], [20]], "history_ratings": [[6], [5]]}, ["history_ratings", "1 to 5", "6"]),
+        ({"history_movie_ids": [[10], [20]], "history_ratings": [[-1], [5]]}, ["history_ratings", "1 to 5", "-1"]),
+        ({"history_movie_ids": [[10], [20]], "history_ratings": [[0.5], [5]]}, ["history_ratings", "1 to 5", "0.5"]),
+        ({"history_movie_ids": [[10], [20]], "history_ratings": [[5], [np.nan]]}, ["history_ratings", "1 to 5", "nan"]),
+        ({"history_movie_ids": [[10], [20]], "history_ratings": [[5], [1e38]]}, ["history_ratings", "1 to 5", "1e+38"]),
+        ({"user_id": [0] * 5}, ["at most 4 people", "5"]),
+        ({"history_movie_ids": [[10] * 7] * 2, "history_ratings": [[1] * 7] * 2}, ["at most 6 movies", "[2 7]"]),
     ],
 )
-def test_inputs_that_do_not_fit_each_other_are_refused(movies_and_users, tmp_path, users, movies, ratings, words):
-    # Without the check, ratings of one row would count as those of the next.
-    catalogue, people = movies_and_users
-    save(Recommender(FakeModel(), FakeModel(), catalogue, people, 3), str(tmp_path))
-    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    inputs = {"user_id": tf.constant(users, tf.int64), "history_movie_ids": tf.constant(movies, tf.int64)}
+@pytest.mark.parametrize("signature", ["serving_default", "recommend"])
+def test_what_does_not_fit_is_refused(tmp_path_factory, saved, signature, changes, words):
+    # Without the checks of shapes, ratings of one row would count as those of the next.
+    people = len(changes.get("user_id", [0, 0]))
+    inputs = {name: np.repeat(value, people, axis=0) for name, value in NEUTRAL.items()}
+    inputs |= {name: np.array(value, NEUTRAL[name].dtype) for name, value in changes.items()}
+    names = NEUTRAL if signature == "recommend" else INPUTS
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        serve(**inputs, history_ratings=tf.constant(ratings))
+        saved.signatures[signature](**{name: constant(inputs[name]) for name in names})
     for word in words:
         assert word in caught.value.message
 
 
-def test_places_behind_the_last_recommendation_are_empty(movies_and_users):
-    answer = recommend(movies_and_users, 7, candidates=5)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gender": [b"X"]}, ["gender", "M or F", "X"]),
+        ({"age": [-1]}, ["age", "0 to 150", "-1"]),
+        ({"age": [151]}, ["age", "0 to 150", "151"]),
+        ({"occupation": [21]}, ["occupation", "0 to 20", "21"]),
+        ({"now": [-5]}, ["now", "0 or more", "-5"]),
+        ({"k": [-1]}, ["k should be", "0 or more", "-1"]),
+        ({"k": [1, 1]}, ["k should have", "[2]"]),
+        ({"zip_code": [b"1", b"2"]}, ["zip_code should have", "[2]"]),
+        ({"exclude_movie_ids": [[10], [20]]}, ["exclude_movie_ids should have", "[2 1]"]),
+        ({"exclude_movie_ids": [[10] * 7]}, ["exclude_movie_ids", "at most 6 movies"]),
+        ({"history_timestamps": [[5]]}, ["history_timestamps", "[1 0]", "[1 1]"]),
+        ({"history_movie_ids": [[10]], "history_timestamps": [[-1]]}, ["history_timestamps", "-1"]),
+    ],
+)
+def test_impossible_values_are_refused(saved, changes, words):
+    inputs = NEUTRAL | {name: np.array(value, NEUTRAL[name].dtype) for name, value in changes.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        saved.signatures["recommend"](**{name: constant(value) for name, value in inputs.items()})
+    for word in words:
+        assert word in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A loaded recommender that answers at most 4 people and 6 movies of history."""
+    folder = tmp_path_factory.mktemp("limited")
+    save(fake_recommender(limits=Limits(batch=4, history=6)), str(folder))
+    return tf.saved_model.load(str(folder))
+
+
+def constant(values):
+    dtype = tf.string if values.dtype == object else values.dtype
+    return tf.constant(values.tolist(), dtype, shape=values.shape)
+
+
+def test_limits_are_attributes_of_the_saved_model(saved):
+    assert (int(saved.max_batch), int(saved.max_history)) == (4, 6)
+
+
+class TestRecommend:
+    """The signature that takes all that can be told of a person and the moment."""
+
+    def test_with_neutral_values_it_answers_as_serving_default(self, by_rating):
+        for user in (0, 7):
+            assert {name: value[0] for name, value in ask(by_rating, user_id=[user]).items()} == recommend(
+                by_rating, user
+            )
+
+    @pytest.mark.parametrize(("k", "expected"), [(0, 3), (1, 1), (2, 2), (3, 3), (4, 3), (2**62, 3)])
+    def test_k_movies_are_returned_at_most_all_candidates(self, by_rating, k, expected):
+        assert ask(by_rating, k=[k])["movie_id"] == [[30, 40, 50][:expected]]
+
+    def test_each_person_gets_their_own_k(self, by_rating):
+        assert ask(by_rating, user_id=[0, 0], k=[1, 2])["movie_id"] == [[30, 0], [30, 40]]
+
+    def test_excluded_movies_are_not_recommended(self, by_rating):
+        assert ask(by_rating, exclude_movie_ids=[[50, 0, 999]])["movie_id"] == [[20, 30, 40]]
+
+    def test_everything_excluded_leaves_an_empty_answer(self, by_rating):
+        answer = ask(by_rating, exclude_movie_ids=[[10, 20, 30, 40, 50]])
+        assert answer["movie_id"] == [[0, 0, 0]]
+        assert answer["predicted_rating"] == answer["retrieval_score"] == [[0.0, 0.0, 0.0]]
+
+    def test_times_put_a_history_in_order(self, by_retrieval):
+        # With its time, 30 is the newest, so that 20 is retrieved first.
+        movies = {"history_movie_ids": [[30, 10]], "history_ratings": [[1.0, 5.0]]}
+        in_order = ask(by_retrieval, **movies, history_timestamps=[[200, 100]])
+        assert in_order["movie_id"][0][0] == 20
+        swapped = {"history_movie_ids": [[10, 30]], "history_ratings": [[5.0, 1.0]]}
+        answers = ask(by_retrieval, **swapped, history_timestamps=[[100, 200]])
+        assert answers["predicted_rating"] == in_order["predicted_rating"]
+
+    @pytest.mark.parametrize(
+        ("changes", "moment"),
+        [
+            ({}, 0),
+            ({"user_id": [7]}, 70),
+            ({"user_id": [7], "now": [80]}, 80),
+            ({"now": [80]}, 80),
+            ({"history_movie_ids": [[10]], "history_timestamps": [[75]]}, 75),
+            ({"user_id": [7], "history_movie_ids": [[10]], "history_timestamps": [[60]]}, 60),
+            ({"user_id": [7], "history_movie_ids": [[10]], "history_timestamps": [[60]], "now": [90]}, 90),
+        ],
+    )
+    def test_the_moment_is_now_or_that_of_the_latest_known_rating(self, by_retrieval, changes, moment):
+        inputs = {"exclude_movie_ids": [[10, 40, 50]]} | changes
+        score = ask(by_retrieval, **inputs)["retrieval_score"][0][0]
+        plain = {"user_id": changes.get("user_id", [0])} | {"exclude_movie_ids": [[10, 40, 50]]}
+        history = {name: value for name, value in changes.items() if name == "history_movie_ids"}
+        at_one = ask(by_retrieval, **plain, **history, now=[1])["retrieval_score"][0][0]
+        assert score - at_one == pytest.approx(1e-3 * (moment - 1), abs=1e-5)
+
+    def test_demographics_are_those_told_or_else_the_stored_ones(self, by_retrieval):
+        def told(**changes):
+            return round(ask(by_retrieval, **changes, now=[1000])["retrieval_score"][0][0] % 1, 5)
+
+        assert told(gender=[b"M"], age=[25]) == pytest.approx(1e-4 + 2e-5, abs=1e-6)
+        assert told(user_id=[7]) == pytest.approx(2e-4 + 3e-5, abs=1e-6)
+        assert told(user_id=[7], gender=[b"M"]) == pytest.approx(1e-4 + 3e-5, abs=1e-6)
+        assert told(user_id=[7], age=[50]) == pytest.approx(2e-4 + 5e-5, abs=1e-6)
+
+    def test_no_people_get_no_answers(self, by_rating):
+        answer = by_rating.recommend(**{name: constant(value[:0]) for name, value in NEUTRAL.items()})
+        assert answer["movie_id"].shape[0] == 0
+
+
+def test_places_behind_the_last_recommendation_are_empty():
+    recommender = fake_recommender(candidates=5)
+    recommender.set_second_stage(RATING_ORDER)
+    answer = recommend(recommender, 7)
     assert answer["movie_id"] == [10, 20, 30, 0, 0]
     assert answer["title"][3:] == [b"", b""]
     assert answer["predicted_rating"][3:] == [0.0, 0.0]
 
 
-def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(movies_and_users, tmp_path):
-    movies, users = movies_and_users
-    save(Recommender(FakeModel(), FakeModel(), movies, users, 3), str(tmp_path / "good"))
-    smoke_test(str(tmp_path / "good"), users, movies)
-    forgetful = Users(users.ids, users.features, np.zeros_like(users.seen_offsets), users.seen_movies)
-    save(Recommender(FakeModel(), FakeModel(), movies, forgetful, 3), str(tmp_path / "bad"))
+def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(tmp_path):
+    save(fake_recommender(), str(tmp_path / "good"))
+    smoke_test(str(tmp_path / "good"), USERS, MOVIES)
+    forgetful = dataclasses.replace(USERS, seen_offsets=np.zeros_like(USERS.seen_offsets))
+    save(fake_recommender(users=forgetful), str(tmp_path / "bad"))
     with pytest.raises(ValueError, match="user 7: should be recommended unseen movies"):
-        smoke_test(str(tmp_path / "bad"), users, movies)
+        smoke_test(str(tmp_path / "bad"), USERS, MOVIES)

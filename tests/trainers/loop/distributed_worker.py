@@ -29,12 +29,23 @@ from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
 
 # Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
 # replicas cannot divide evenly.
-_COMMON = {"dropout": 0.0, "batch_size": 100, "epochs": 2, "learning_rate": 0.01, "embedding_dim": 4, "l2": 1e-3}
-_NETWORK = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
+_COMMON: dict[str, object] = {
+    "dropout": 0.0,
+    "id_dropout": 0.0,
+    "demographics_dropout": 0.0,
+    "moment_dropout": 0.0,
+    "history_dropout": 0.0,
+    "batch_size": 100,
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "embedding_dim": 4,
+    "l2": 1e-3,
+}
+_NETWORK: dict[str, object] = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
 _RATING = _NETWORK | {"factor_dim": 4, "dropout": 0.0, "embedding_dim": 4, "l2": 1e-3}
 SETTINGS = {
     "like": _COMMON | _NETWORK | {"objective": "like"},
-    "joint": _COMMON | {"id_dropout": 0.0, "rating": _RATING},
+    "joint": _COMMON | {"rating": _RATING},
 }
 
 

@@ -1,0 +1,72 @@
+"""The tables that a run ends with, made of its summary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from trainers.registry import RECOMMENDER
+
+_METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered", "rmse", "mae", "auc", "log_loss")
+_LIST_METRICS = ("recall_at_10", "liked_recall_at_10", "ndcg_at_10", "liked_ndcg_at_10")
+_LISTS = {"metrics": "the recommender's", "retrieval": "the retriever's order", "baseline": "popularity"}
+
+
+def models_table(summary: Mapping[str, Any]) -> Table:
+    """The models of a summary: test metrics beside the trivial baseline's, verdict and pushed version."""
+    table = Table(title="Test split", title_justify="left")
+    for column in ("model", "metric", "test", "baseline", "blessed", "pushed"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("test", "baseline") else "left")
+    for name, entry in _entries(summary).items():
+        metrics, baseline = entry.get("metrics", {}), entry.get("baseline", {})
+        shown = [metric for metric in (_LIST_METRICS if name == RECOMMENDER else _METRICS) if metric in metrics]
+        baselines = [baseline.get(metric) for metric in shown]
+        table.add_row(
+            name,
+            "\n".join(_title(metric) for metric in shown),
+            "\n".join(f"{metrics[metric]:.4f}" for metric in shown),
+            "\n".join("" if value is None else f"{value:.4f}" for value in baselines),
+            "yes" if entry["blessed"] else "no",
+            Path(entry["pushed"]).name if entry["pushed"] else "-",
+            end_section=True,
+        )
+    return table
+
+
+def recommender_table(summary: Mapping[str, Any]) -> Table:
+    """The recommender's final list beside its retriever's own order and popularity; empty if it was not measured."""
+    table = Table(title="The list that people get, without what they had seen", title_justify="left")
+    table.add_column("list", no_wrap=True)
+    for metric in _LIST_METRICS:
+        table.add_column(_title(metric), justify="right")
+    entry = summary[RECOMMENDER]
+    for key, title in _LISTS.items():
+        if key in entry:
+            table.add_row(title, *(f"{entry[key][metric]:.4f}" for metric in _LIST_METRICS))
+    return table
+
+
+def kept_table(summary: Mapping[str, Any]) -> Table:
+    """How much of its main metric each model keeps when it is asked later, and by new people: 1 for all of it."""
+    rows = [
+        (name, metric, kept)
+        for name, entry in _entries(summary).items()
+        for metric, kept in entry.get("kept", {}).items()
+    ]
+    table = Table(title="Share of quality that is kept", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    for situation in rows[0][2] if rows else ():
+        table.add_column(_title(situation), justify="right")
+    for name, metric, kept in rows:
+        table.add_row(name, _title(metric), *(f"{share:.3f}" for share in kept.values()))
+    return table
+
+
+def _entries(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {**summary["models"], RECOMMENDER: summary[RECOMMENDER]}
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_at_", "@").replace("_", " ")

@@ -1,0 +1,57 @@
+"""The situations in which every test row is measured beside its own: asked later, and by somebody never seen.
+
+A model in use is asked after the last of its data, and by people whom it was not trained on. Each test row is therefore
+measured again as if its person asked some time later, and as if the person were new.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from trainers.layers.towers import Tensors
+from transform.features import TIMESTAMP, USER_ID, Role, columns
+
+Raw = dict[str, tf.SparseTensor]
+
+_DAY = 86_400
+# Seconds after the moment of the row.
+ASKED_LATER = {"after_30_days": 30 * _DAY, "after_1_year": 365 * _DAY, "after_25_years": 25 * 365 * _DAY}
+# A person of whom nothing but the rated history is known, and one of whom nothing but the demographics are known.
+NEW_WITH_HISTORY, NEW_WITHOUT_HISTORY = "new_with_history", "new_without_history"
+SITUATIONS = (*ASKED_LATER, NEW_WITH_HISTORY, NEW_WITHOUT_HISTORY)
+
+
+def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callable[[Raw], Tensors]) -> Tensors:
+    """Returns the transformed features that rows have in a situation.
+
+    Args:
+      situation: one of `SITUATIONS`.
+      features: transformed features of the rows.
+      raw: raw features of the rows.
+      transform: the Transform graph.
+    """
+    if situation in ASKED_LATER:
+        return features | _moment(raw, ASKED_LATER[situation], features, transform)
+    user = columns(Role.USER, among=features)
+    if situation == NEW_WITH_HISTORY:
+        unknown = user
+    else:
+        ids = tuple(column for column in user if column.feature.name == USER_ID)
+        unknown = ids + columns(Role.HISTORY, among=features)
+    # 0 stands for missing.
+    return features | {column.name: tf.zeros_like(features[column.name]) for column in unknown}
+
+
+def _moment(raw: Raw, later: int, features: Tensors, transform: Callable[[Raw], Tensors]) -> Tensors:
+    """Features of the rows' moments, moved by some seconds; other raw features are left out, as each takes time."""
+    moments = {
+        name: values.with_values(values.values + later)
+        if name == TIMESTAMP
+        else tf.SparseTensor(values.indices[:0], values.values[:0], values.dense_shape)
+        for name, values in raw.items()
+    }
+    transformed = transform(moments)
+    return {
+        column.name: tf.cast(transformed[column.name], features[column.name].dtype)
+        for column in columns(Role.CONTEXT, among=features)
+    }

@@ -1,0 +1,66 @@
+"""Hides parts of what is known of a person in some train rows, so that a model also learns to do without them.
+
+Without it, the vectors for a missing gender or an unknown user would keep their random initial values, because training
+rows have a gender and are all of known users; and whoever asks without a history would get an answer that no row ever
+taught.
+"""
+
+import tensorflow as tf
+
+from trainers.hyperparameters import Hyperparameters
+from transform.features import USER_ID, Role, columns
+
+Tensors = dict[str, tf.Tensor]
+
+
+class PersonDropout(tf.Module):
+    """Sets features of a person to 0, which stands for missing, in a random share of the rows.
+
+    Four parts are hidden, each as a whole: the user id, the other features of the user (demographics), the moment, and
+    the history. Who hides demographics or history also hides the id, since only people without an id lack these.
+    """
+
+    def __init__(self, hparams: Hyperparameters):
+        """Takes the shares of the four parts from the hyper-parameters."""
+        super().__init__()
+        self._shares = {
+            "demographics": hparams.demographics_dropout,
+            "history": hparams.history_dropout,
+            "id": hparams.id_dropout,
+            "moment": hparams.moment_dropout,
+        }
+
+    def __call__(self, features: Tensors, training: bool) -> Tensors:
+        """Returns the features, in training with some of them hidden.
+
+        Args:
+          features: transformed features, [batch_size, ...] by name.
+          training: whether to hide any.
+        """
+        if not training:
+            return features
+        rows = tf.shape(next(iter(features.values())))[0]
+        hidden = {part: tf.random.uniform([rows]) < share for part, share in self._shares.items() if share}
+        nothing = tf.zeros([rows], tf.bool)
+        demographics, history = hidden.get("demographics", nothing), hidden.get("history", nothing)
+        hidden["id"] = hidden.get("id", nothing) | demographics | history
+        return features | {
+            name: _without(features[name], hidden[part])
+            for part, names in _names_by_part(features).items()
+            if part in hidden
+            for name in names
+        }
+
+
+def _names_by_part(features: Tensors) -> dict[str, list[str]]:
+    user = columns(Role.USER, among=features)
+    return {
+        "id": [column.name for column in user if column.feature.name == USER_ID],
+        "demographics": [column.name for column in user if column.feature.name != USER_ID],
+        "moment": [column.name for column in columns(Role.CONTEXT, among=features)],
+        "history": [column.name for column in columns(Role.HISTORY, among=features)],
+    }
+
+
+def _without(values: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.reshape(hidden, [-1, *[1] * (len(values.shape) - 1)]), tf.zeros([], values.dtype), values)
