@@ -133,12 +133,11 @@ def _show_recommendations(job: Job, console: Console) -> None:
     from serving.local.server import running_server
 
     user = int(job.movielens.users["user_id"].min())
-    k = min(_ANSWER_TITLES, job.config.recommender.candidates, len(job.movielens.movies))
     with (
         running_server(job.output.serving) as (port, _),
         RecommenderClient(port=port, deadline_seconds=_ANSWER_SECONDS) as client,
     ):
-        movies = client.recommend(user, k=k)
+        movies = client.recommend(user, k=_ANSWER_TITLES)
     table = recommendations_table(movies)
     table.title, table.title_justify = f"For user {user}, from the model server", "left"
     console.print(table)

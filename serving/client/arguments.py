@@ -18,6 +18,11 @@ _LONGEST_SECONDS = 24 * 3600
 # Longer numbers are not only wrong: with thousands of digits, Python refuses to show them.
 _MOST_BITS = 1000
 
+LARGEST_INT64 = 2**63 - 1
+
+# The end of the year 9999, after which Python has no dates.
+_LAST_SECOND = 253_402_300_799
+
 _HOST_NAME = re.compile(r"(?=.*\w)[\w.-]+")
 
 
@@ -32,6 +37,14 @@ def whole_number(name: str, value: Any) -> int:
     except TypeError:
         pass
     raise ValueError(f"{name} should be a whole number; received {value!r}.")
+
+
+def whole_number_in(name: str, value: Any, least: int, most: int, expected: str) -> int:
+    """Returns a whole number from `least` to `most`; `expected` says in words which these are."""
+    number = whole_number(name, value)
+    if not least <= number <= most:
+        raise ValueError(f"{name} should be {expected}; received {number}.")
+    return number
 
 
 def real_number(name: str, value: Any) -> float:
@@ -54,6 +67,27 @@ def items(name: str, values: Any) -> list[Any]:
     if not isinstance(values, Iterable) or isinstance(values, (str, bytes, bytearray, Mapping, Set)):
         raise ValueError(f"{name} should be a list, tuple or array; received {values!r}.")
     return list(values)
+
+
+def text(name: str, value: Any) -> str:
+    """Returns a text; refuses bytes objects, numbers, and half characters, which UTF-8 cannot encode."""
+    if not isinstance(value, str) or not _is_utf8(value):
+        raise ValueError(f"{name} should be text that UTF-8 can encode; received {value!r}.")
+    return value
+
+
+def movie_ids(name: str, values: Any) -> list[int]:
+    """Returns ids of movies; 0 is refused, which the recommender takes for no movie."""
+    return [
+        whole_number_in(f"Each movie id in {name}", movie, 1, LARGEST_INT64, "below 2**63 and positive")
+        for movie in items(name, values)
+    ]
+
+
+def moment(name: str, value: Any, meaning_of_zero: str) -> int:
+    """Returns a moment in seconds since 1970; refuses milliseconds, which would be after the year 9999."""
+    expected = f"seconds since 1970, before the year 10000, or 0 {meaning_of_zero}"
+    return whole_number_in(name, value, 0, _LAST_SECOND, expected)
 
 
 def seconds(name: str, value: Any, *, or_zero: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""Client of the recommender: asks for movies for a known user, or for a new user with a history of rated movies."""
+"""Client of the recommender: asks for movies for a known user, or for a new one of whom something else is known."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,13 @@ from serving.client.transport import DEFAULT_ATTEMPTS, Transport
 
 RECOMMENDER = "recommender"
 
+HIGHEST_AGE, HIGHEST_OCCUPATION = 150, 20
+
+_SIGNATURE = "recommend"
 _HIGHEST_RATING = 5
 _POLL_SECONDS = 0.5
+
+_LATEST_RATING = "for the time of the person's latest rating"
 
 _COLUMNS = {"movie_id": np.int64, "title": object, "predicted_rating": np.float32, "retrieval_score": np.float32}
 
@@ -82,37 +87,73 @@ class RecommenderClient:
         history: Sequence[int] | np.ndarray = (),
         ratings: Sequence[float] | np.ndarray = (),
         k: int = 10,
+        *,
+        timestamps: Sequence[int] | np.ndarray = (),
+        now: int | None = None,
+        gender: str = "",
+        age: int = 0,
+        occupation: int = 0,
+        zip_code: str = "",
+        exclude: Sequence[int] | np.ndarray = (),
     ) -> list[Recommendation]:
-        """Returns the `k` best movies, best first; fewer when the recommender finds fewer.
+        """Returns the `k` best movies, best first.
+
+        There are fewer than `k` when the recommender ranks fewer, or finds fewer that are neither rated nor excluded.
 
         Args:
           user_id: Id of the user; 0 for an unknown user. Without `history`, the recommender uses its stored history
-            of a known user, and gives all unknown users the same movies.
+            of a known user.
           history: Ids of movies that the user rated, oldest first; replaces the stored history of a known user. Movies
             that are not in the catalogue are ignored.
           ratings: Ratings of the movies in `history`, 1 to 5, or 0 where unknown; if empty, all are unknown.
-          k: Number of movies; at most as many as the recommender ranks.
+          k: Number of movies, at least 1.
+          timestamps: When the movies in `history` were rated, in seconds since 1970, or 0 where unknown; if empty, all
+            are unknown.
+          now: For which moment to recommend, in seconds since 1970; None for the clock's time, 0 for the time of the
+            person's latest known rating.
+          gender: "M" or "F"; "" if not known.
+          age: Years, at most 150; 0 if not known.
+          occupation: MovieLens's code, 0 to 20; 0 for "other or not specified".
+          zip_code: US ZIP code; "" if not known.
+          exclude: Ids of movies not to recommend.
 
         Raises:
-          ValueError: An argument is out of range or of the wrong type, or `ratings` and `history` differ in length.
-          ServingClientError: No server answers, the server has no recommender, or it rejects the request.
+          ValueError: An argument is out of range or of the wrong type, or `ratings` or `timestamps` differ in length
+            from `history`.
+          ServingClientError: No server answers, the server has no recommender of this version, or it rejects the
+            request.
         """
-        user, movies, stars, number = _check_arguments(user_id, history, ratings, k)
-        outputs = self._transport.predict(
-            self._model,
-            {
-                "user_id": np.array([user], np.int64),
-                "history_movie_ids": np.array([movies], np.int64),
-                "history_ratings": np.array([stars], np.float32),
-            },
-        )
-        rows = self._rows(outputs)
-        if number > len(rows):
-            raise ValueError(
-                f"k should be at most {len(rows)}, the movies that the recommender ranks; received {number}."
-            )
-        # The model pads a list that is too short with movie id 0.
-        return [row for row in rows if row.movie_id != 0][:number]
+        inputs = {
+            "user_id": _column(_user_id(user_id)),
+            **_history_inputs(history, ratings, timestamps),
+            "now": _column(int(time.time()) if now is None else arguments.moment("now", now, _LATEST_RATING)),
+            "gender": _column(_gender(gender).encode()),
+            "age": _column(
+                arguments.whole_number_in("age", age, 0, HIGHEST_AGE, f"1 to {HIGHEST_AGE} years, or 0 if not known")
+            ),
+            "occupation": _column(
+                arguments.whole_number_in(
+                    "occupation", occupation, 0, HIGHEST_OCCUPATION, f"a code of MovieLens, 0 to {HIGHEST_OCCUPATION}"
+                )
+            ),
+            "zip_code": _column(arguments.text("zip_code", zip_code).encode()),
+            "exclude_movie_ids": np.array([arguments.movie_ids("exclude", exclude)], np.int64),
+            "k": _column(arguments.whole_number_in("k", k, 1, arguments.LARGEST_INT64, "at least 1 and below 2**63")),
+        }
+        # The model fills empty places with movie id 0.
+        return [row for row in self._rows(self._ask(inputs)) if row.movie_id != 0][:k]
+
+    def _ask(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return self._transport.predict(self._model, inputs, signature_name=_SIGNATURE)
+        except ServingClientError as error:
+            # The words before and after these differ between the protocols.
+            if f'"{_SIGNATURE}" not found' not in str(error):
+                raise
+            raise ServingClientError(
+                f"{str(error).rstrip('.')}. {self._model} is no recommender, or one of an earlier version of this "
+                "project; push a recommender of this version."
+            ) from error
 
     def _rows(self, outputs: Mapping[str, np.ndarray]) -> list[Recommendation]:
         """Returns the places of an answer, best first, with empty ones.
@@ -195,28 +236,45 @@ def _connect(transport: str, host: str, port: int, deadline_seconds: float, atte
     raise ValueError(f'transport should be "grpc" or "rest"; received {transport!r}.')
 
 
-def _check_arguments(
-    user_id: object, history: object, ratings: object, k: object
-) -> tuple[int, list[int], list[float], int]:
-    """Returns the arguments of `recommend` as plain numbers, with a rating, or 0, for every movie of the history."""
-    user = arguments.whole_number("user_id", user_id)
-    if not 0 <= user < 2**63:
-        raise ValueError(f"user_id should be positive and below 2**63, or 0 for an unknown user; received {user}.")
-    number = arguments.whole_number("k", k)
-    if number < 1:
-        raise ValueError(f"k should be at least 1; received {number}.")
-    movies = [
-        arguments.whole_number("Each movie id in history", movie) for movie in arguments.items("history", history)
+def _column(value: int | bytes) -> np.ndarray:
+    """Returns an input of one row."""
+    return np.array([value], object if isinstance(value, bytes) else np.int64)
+
+
+def _user_id(value: object) -> int:
+    expected = "positive and below 2**63, or 0 for an unknown user"
+    return arguments.whole_number_in("user_id", value, 0, arguments.LARGEST_INT64, expected)
+
+
+def _gender(value: object) -> str:
+    if not isinstance(value, str) or value not in ("M", "F", ""):
+        raise ValueError(f'gender should be "M", "F", or "" if not known; received {value!r}.')
+    return value
+
+
+def _history_inputs(history: object, ratings: object, timestamps: object) -> dict[str, np.ndarray]:
+    """Returns the inputs that describe a history; those of ratings and times are of width 0 if none is given."""
+    movies = arguments.movie_ids("history", history)
+    stars = [_rating(rating) for rating in arguments.items("ratings", ratings)]
+    times = [
+        arguments.moment("Each of the timestamps", moment, "where unknown")
+        for moment in arguments.items("timestamps", timestamps)
     ]
-    for movie in movies:
-        if not 0 < movie < 2**63:
-            raise ValueError(f"Each movie id in history should be below 2**63 and positive; received {movie}.")
-    stars = [arguments.real_number("Each of the ratings", rating) for rating in arguments.items("ratings", ratings)]
-    if stars and len(stars) != len(movies):
-        raise ValueError(
-            f"There should be a rating for each of the {len(movies)} movies of the history; received {len(stars)}."
-        )
-    for rating in stars:
-        if rating != 0 and not 1 <= rating <= _HIGHEST_RATING:
-            raise ValueError(f"Ratings should be 1 to {_HIGHEST_RATING}, or 0 where unknown; received {rating}.")
-    return user, movies, stars or [0.0] * len(movies), number
+    for name, values in (("ratings", stars), ("timestamps", times)):
+        if len(values) not in (0, len(movies)):
+            raise ValueError(
+                f"{name} should be empty or hold one for each of the {len(movies)} movies of the history; "
+                f"received {len(values)}."
+            )
+    return {
+        "history_movie_ids": np.array([movies], np.int64),
+        "history_ratings": np.array([stars], np.float32),
+        "history_timestamps": np.array([times], np.int64),
+    }
+
+
+def _rating(value: object) -> float:
+    stars = arguments.real_number("Each of the ratings", value)
+    if stars != 0 and not 1 <= stars <= _HIGHEST_RATING:
+        raise ValueError(f"Ratings should be 1 to {_HIGHEST_RATING}, or 0 where unknown; received {stars}.")
+    return stars

@@ -19,6 +19,11 @@ class Transport(Protocol):
     def predict(self, model: str, inputs: Mapping[str, np.ndarray], signature_name: str = "") -> dict[str, np.ndarray]:
         """Calls a signature of a model; takes and returns arrays by name, with text as bytes objects.
 
+        Args:
+          model: Name of the model.
+          inputs: Arrays by input name.
+          signature_name: Name of the signature; `serving_default` if empty.
+
         Raises:
           ServingClientError: There was no answer, or not one of a model server.
         """

@@ -1,5 +1,6 @@
 """`movielens serve` serves until it is stopped, `movielens recommend` prints movies; both report errors in one line."""
 
+import base64
 import http.server
 import json
 import logging
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,10 @@ def test_help_names_every_option(command):
     assert result.exit_code == 0
     options = {
         "serve": ["--models", "--host", "--port", "--rest-port"],
-        "recommend": ["--user", "--history", "--ratings", "--k", "--host", "--port", "--deadline", "--rest", "--json"],
+        "recommend": [
+            *("--user", "--history", "--ratings", "--timestamps", "--now", "--gender", "--age", "--occupation"),
+            *("--zip-code", "--exclude", "--k", "--host", "--port", "--deadline", "--rest", "--json"),
+        ],
     }
     for option in options[command]:
         assert option in result.output
@@ -46,7 +51,8 @@ def test_help_names_every_option(command):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], ["--user", "--history"]),
+        ([], ["--user", "--history", "--gender", "--age", "--occupation", "--zip-code"]),
+        (["--exclude", "1", "--now", "0"], ["--user", "--history", "--gender"]),
         (["--user", "0"], ["--user", "0"]),
         (["--user", "1", "--ratings", "5"], ["--ratings", "--history"]),
         (["--history", "1,two"], ["--history", "'two'"]),
@@ -60,6 +66,33 @@ def test_help_names_every_option(command):
         (["--history", ""], ["--history", "''"]),
         (["--history", "99999999999999999999"], ["history", "below 2**63", "99999999999999999999"]),
         (["--user", "99999999999999999999"], ["--user", "below 2**63", "99999999999999999999"]),
+        (["--user", "1", "--timestamps", "5"], ["--timestamps", "--history", "'5'"]),
+        (["--history", "1,2", "--timestamps", "5"], ["timestamps", "each of the 2", "1"]),
+        (["--history", "1", "--timestamps", "yesterday"], ["--timestamps", "'yesterday'"]),
+        (["--history", "1,2", "--timestamps", "5,"], ["--timestamps", "''"]),
+        (["--history", "1", "--timestamps", "-5"], ["--timestamps", "'-5'"]),
+        (["--history", "1", "--timestamps", "978300760000"], ["timestamps", "year 10000", "978300760000"]),
+        (["--user", "1", "--now", "-5"], ["--now", "'-5'"]),
+        (["--user", "1", "--now", "1e9"], ["--now", "'1e9'"]),
+        (["--user", "1", "--now", ""], ["--now", "''"]),
+        (["--user", "1", "--now", "2003-02-30"], ["--now", "'2003-02-30'"]),
+        (["--user", "1", "--now", "1969-12-31T23:59:59.9"], ["--now", "before 1970", "'1969-12-31T23:59:59.9'"]),
+        (["--user", "1", "--now", "0001-01-01T00:00+23:00"], ["--now", "before 1970"]),
+        (["--user", "1", "--now", "\udcff"], ["--now", r"'\udcff'"]),
+        (["--user", "1", "--now", "1046454540000"], ["now", "seconds", "year 10000", "1046454540000"]),
+        (["--age", "0"], ["--age", "1 to 150", "'0'"]),
+        (["--age", "151"], ["--age", "1 to 150", "'151'"]),
+        (["--age", "young"], ["--age", "'young'"]),
+        (["--age", "25.5"], ["--age", "'25.5'"]),
+        (["--occupation", "-1"], ["--occupation", "0 to 20", "'-1'"]),
+        (["--occupation", "21"], ["--occupation", "0 to 20", "'21'"]),
+        (["--occupation", "writer"], ["--occupation", "'writer'"]),
+        (["--zip-code", ""], ["--zip-code", "''"]),
+        (["--zip-code", "\udcff"], ["zip_code", r"'\udcff'"]),
+        (["--user", "1", "--exclude", "two"], ["--exclude", "'two'"]),
+        (["--user", "1", "--exclude", ""], ["--exclude", "''"]),
+        (["--user", "1", "--exclude", "1,0"], ["exclude", "positive", "0"]),
+        (["--user", "1", "-k", 2**63], ["k", "below 2**63", "9223372036854775808"]),
         (["--user", "1", "--deadline", "0"], ["deadline", "more than 0", "0"]),
         (["--user", "1", "--deadline", "nan"], ["deadline", "nan"]),
         (["--user", "1", "--host", "http://127.0.0.1"], ["host", "'http://127.0.0.1'"]),
@@ -69,6 +102,105 @@ def test_recommend_refuses_invalid_options(options, words):
     output = single_line(movielens("recommend", "--rest", *options), 2)
     for word in words:
         assert word in output
+
+
+@pytest.mark.parametrize("gender", ["X", "f", "MF"])
+def test_recommend_refuses_another_gender(gender):
+    result = movielens("recommend", "--rest", "--gender", gender)
+    assert result.exit_code == 2
+    assert "--gender" in result.output
+    assert f"'{gender}'" in result.output
+
+
+def answering(requests):
+    """A server that keeps the inputs of requests, and recommends nothing."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"])
+            columns = ("movie_id", "title", "predicted_rating", "retrieval_score")
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"outputs": {key: [[]] for key in columns}}).encode())
+
+        def log_message(self, format, *args):
+            pass
+
+    return http.server.HTTPServer(("127.0.0.1", 0), Answer)
+
+
+def asked(*options):
+    """What `movielens recommend` sends, by input name, as lists of numbers and bytes objects."""
+    requests: list[dict[str, list]] = []
+    with answering(requests) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        result = movielens("recommend", "--rest", "--json", "--port", server.server_port, *options)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == []
+    (inputs,) = requests
+    for name in ("gender", "zip_code"):
+        inputs[name] = [base64.b64decode(value["b64"]) for value in inputs[name]]
+    return inputs
+
+
+def test_recommend_sends_what_it_is_told():
+    assert asked(
+        *("--user", 7, "--history", "1,260", "--ratings", "5,0", "--timestamps", "978300760,2000-12-31T22:12:41"),
+        *("--now", "2003-02-28T17:49", "--gender", "F", "--age", 25, "--occupation", 20, "--zip-code", "02139"),
+        *("--exclude", "3,4", "-k", 5),
+    ) == {
+        "user_id": [7],
+        "history_movie_ids": [[1, 260]],
+        "history_ratings": [[5.0, 0.0]],
+        "history_timestamps": [[978300760, 978300761]],
+        "now": [1046454540],
+        "gender": [b"F"],
+        "age": [25],
+        "occupation": [20],
+        "zip_code": [b"02139"],
+        "exclude_movie_ids": [[3, 4]],
+        "k": [5],
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name", "sent"),
+    [
+        ("--gender", "M", "gender", b"M"),
+        ("--age", 25, "age", 25),
+        ("--occupation", 0, "occupation", 0),
+        ("--zip-code", "55117", "zip_code", b"55117"),
+    ],
+)
+def test_one_thing_that_is_known_of_a_person_is_enough(option, value, name, sent):
+    inputs = asked(option, value)
+    assert inputs[name] == [sent]
+    assert inputs["user_id"] == [0]
+    assert inputs["history_movie_ids"] == inputs["history_ratings"] == inputs["exclude_movie_ids"] == [[]]
+    assert abs(inputs["now"][0] - time.time()) < 600
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        ("0", 0),
+        ("1046454540", 1046454540),
+        (" 1046454540 ", 1046454540),
+        ("2003-02-28", 1046390400),
+        ("2003-02-28 17:49", 1046454540),
+        ("2003-02-28T17:49:00.9", 1046454540),
+        ("2003-02-28T17:49Z", 1046454540),
+        ("2003-02-28T19:49+02:00", 1046454540),
+    ],
+)
+def test_recommend_takes_moments_in_seconds_or_as_dates(now, seconds, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert asked("--user", 1, "--now", now)["now"] == [seconds]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_serve_refuses_a_folder_without_models(tmp_path):
@@ -116,9 +248,9 @@ def test_recommend_prints_a_table_or_json(server, transport):
     assert movies[0]["predicted_rating"] == pytest.approx(0.006, rel=1e-4)
     assert movies[0]["retrieval_score"] == 5.0
 
-    output = single_line(movielens("recommend", "--user", 7, "--k", 99, *connection), 2)
-    assert "at most 4" in output
-    assert "99" in output
+    result = movielens("recommend", "--gender", "F", "--age", 25, "--exclude", "5,1", "-k", 99, "--json", *connection)
+    assert result.exit_code == 0, result.output
+    assert [movie["movie_id"] for movie in json.loads(result.stdout)] == [6, 4, 3, 2]
 
 
 @pytest.mark.serving

@@ -1,4 +1,4 @@
-"""Small SavedModels with the signatures of the real ones."""
+"""Small SavedModels with the signatures of the real ones, and one that tells what it was asked."""
 
 from pathlib import Path
 
@@ -8,8 +8,25 @@ MOVIES = 6
 CANDIDATES = 4
 
 
+RECOMMEND_INPUTS = {
+    "user_id": tf.TensorSpec([None], tf.int64, name="user_id"),
+    "history_movie_ids": tf.TensorSpec([None, None], tf.int64, name="history_movie_ids"),
+    "history_ratings": tf.TensorSpec([None, None], tf.float32, name="history_ratings"),
+    "history_timestamps": tf.TensorSpec([None, None], tf.int64, name="history_timestamps"),
+    "now": tf.TensorSpec([None], tf.int64, name="now"),
+    "gender": tf.TensorSpec([None], tf.string, name="gender"),
+    "age": tf.TensorSpec([None], tf.int64, name="age"),
+    "occupation": tf.TensorSpec([None], tf.int64, name="occupation"),
+    "zip_code": tf.TensorSpec([None], tf.string, name="zip_code"),
+    "exclude_movie_ids": tf.TensorSpec([None, None], tf.int64, name="exclude_movie_ids"),
+    "k": tf.TensorSpec([None], tf.int64, name="k"),
+}
+
+
 class ToyRecommender(tf.Module):
     """Recommends the movies 1 to 6 by descending id, without those in the history of the request.
+
+    The signature `recommend` also leaves out the movies of `exclude_movie_ids`, and has as many places as `k` says.
 
     Args:
       bonus: a number added to every predicted rating, which tells versions apart.
@@ -27,10 +44,20 @@ class ToyRecommender(tf.Module):
         ]
     )
     def serve(self, user_id, history_movie_ids, history_ratings):
+        return self._answer(user_id, history_movie_ids, history_ratings, CANDIDATES)
+
+    @tf.function(input_signature=[RECOMMEND_INPUTS])
+    def recommend(self, inputs):
+        unwanted = tf.concat([inputs["history_movie_ids"], inputs["exclude_movie_ids"]], axis=1)
+        places = tf.minimum(tf.where(inputs["k"] == 0, tf.int64.max, inputs["k"]), CANDIDATES)
+        width = tf.cast(tf.reduce_max(places), tf.int32)
+        return self._answer(inputs["user_id"], unwanted, inputs["history_ratings"], width)
+
+    def _answer(self, user_id, unwanted, history_ratings, width):
         movies = tf.range(MOVIES, 0, -1, dtype=tf.int64)
-        seen = tf.reduce_any(history_movie_ids[:, :, None] == movies, axis=1)
+        seen = tf.reduce_any(unwanted[:, :, None] == movies, axis=1)
         scores = tf.where(seen, -1.0, tf.cast(movies, tf.float32))
-        best, index = tf.math.top_k(scores, k=CANDIDATES)
+        best, index = tf.math.top_k(scores, k=width)
         movie_id = tf.where(best > 0, tf.gather(movies, index), 0)
         stars = tf.reduce_sum(history_ratings, axis=1, keepdims=True)
         known = tf.cast(user_id, tf.float32)[:, None] / 100
@@ -40,6 +67,30 @@ class ToyRecommender(tf.Module):
             "predicted_rating": tf.zeros_like(best) + known + stars / 1000 + self.bonus,
             "retrieval_score": best,
         }
+
+
+class ToyEcho(tf.Module):
+    """Has the signature `recommend`, and returns a movie for each input, whose title is the input's name and values."""
+
+    @tf.function(input_signature=[RECOMMEND_INPUTS])
+    def recommend(self, inputs):
+        titles = tf.stack([tf.strings.join([name, "=", _as_text(inputs[name])]) for name in RECOMMEND_INPUTS], axis=1)
+        numbers = tf.tile(tf.range(1, len(RECOMMEND_INPUTS) + 1)[None, :], [tf.shape(titles)[0], 1])
+        return {
+            "movie_id": tf.cast(numbers, tf.int64),
+            "title": titles,
+            "predicted_rating": tf.cast(numbers, tf.float32),
+            "retrieval_score": tf.cast(numbers, tf.float32),
+        }
+
+
+def _as_text(values):
+    """Writes the values of each row as text, with commas between them."""
+    if values.dtype == tf.float32:
+        values = tf.strings.as_string(values, precision=1)
+    elif values.dtype != tf.string:
+        values = tf.strings.as_string(values)
+    return values if values.shape.rank == 1 else tf.strings.reduce_join(values, axis=1, separator=",")
 
 
 class ToyRanker(tf.Module):
@@ -90,7 +141,13 @@ class ToyRanker(tf.Module):
 
 def save_recommender(path: Path, bonus: float = 0.0) -> Path:
     model = ToyRecommender(bonus)
-    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve})
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.serve, "recommend": model.recommend})
+    return path
+
+
+def save_echo(path: Path) -> Path:
+    model = ToyEcho()
+    tf.saved_model.save(model, str(path), signatures={"recommend": model.recommend})
     return path
 
 

@@ -1,6 +1,7 @@
 """Arguments are taken as they are meant or refused, and never rounded, cut or misread."""
 
 from collections import deque
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -66,7 +67,11 @@ def test_sequences_of_numbers_of_any_kind_are_taken(client, history, ratings):
     assert inputs["user_id"].tolist() == [7]
     assert inputs["history_movie_ids"].tolist() == [[1, 2, 3]]
     assert inputs["history_ratings"].tolist() == [[5.0, 3.5, 0.0]]
-    assert [array.dtype for array in inputs.values()] == [np.int64, np.int64, np.float32]
+    assert [inputs[name].dtype for name in ("user_id", "history_movie_ids", "history_ratings")] == [
+        np.int64,
+        np.int64,
+        np.float32,
+    ]
 
 
 @pytest.mark.parametrize("ratings", [np.array([5, 4, 1]), np.array([5, 4, 1], np.uint8)])
@@ -79,7 +84,45 @@ def test_empty_arrays_are_empty(client):
     client.recommend(7, np.array([]), np.array([]), k=1)
     assert client._transport.inputs["history_movie_ids"].shape == (1, 0)
     client.recommend(7, [3], np.array([]), k=1)
-    assert client._transport.inputs["history_ratings"].tolist() == [[0.0]]
+    assert client._transport.inputs["history_ratings"].shape == (1, 0)
+    client.recommend(7, [3], timestamps=np.array([]), exclude=np.array([]), k=1)
+    assert client._transport.inputs["history_timestamps"].shape == (1, 0)
+    assert client._transport.inputs["exclude_movie_ids"].shape == (1, 0)
+
+
+def test_numpys_numbers_and_text_are_taken_for_all_that_is_known_of_a_person(client):
+    client.recommend(
+        np.uint16(7),
+        np.array([1, 2]),
+        timestamps=np.array([978300760, 0], np.uint32),
+        now=np.int32(1046454540),
+        gender=np.str_("M"),
+        age=np.uint8(25),
+        occupation=np.int8(20),
+        zip_code=np.str_("02139"),
+        exclude=np.array([3], np.int16),
+        k=np.int16(2),
+    )
+    inputs = client._transport.inputs
+    assert {array.dtype for array in inputs.values()} == {np.dtype(np.int64), np.dtype(np.float32), np.dtype(object)}
+    assert {name: array.tolist() for name, array in inputs.items()} == {
+        "user_id": [7],
+        "history_movie_ids": [[1, 2]],
+        "history_ratings": [[]],
+        "history_timestamps": [[978300760, 0]],
+        "now": [1046454540],
+        "gender": [b"M"],
+        "age": [25],
+        "occupation": [20],
+        "zip_code": [b"02139"],
+        "exclude_movie_ids": [[3]],
+        "k": [2],
+    }
+
+
+def test_all_text_that_utf8_can_encode_is_taken(client):
+    client.recommend(zip_code="W1A é日\0")
+    assert client._transport.inputs["zip_code"].tolist() == ["W1A é日\0".encode()]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +162,36 @@ def test_empty_arrays_are_empty(client):
         ({"history": [1], "ratings": np.array([INFINITY], np.float32)}, "Ratings should be 1 to 5.*received inf"),
         ({"history": [1], "ratings": [10**400]}, "ratings should be a number that a float can hold"),
         ({"history": [1], "ratings": np.array([5.0, 4.0])}, "each of the 1 movies.*received 2"),
+        ({"history": [1], "timestamps": np.array([5, 4])}, "each of the 1 movies.*received 2"),
+        ({"history": [1], "timestamps": [5.0]}, r"timestamps should be a whole number; received 5\.0"),
+        ({"history": [1], "timestamps": ["2003"]}, "timestamps should be a whole number; received '2003'"),
+        ({"history": [1], "timestamps": "5"}, "timestamps should be a list, tuple or array; received '5'"),
+        ({"history": [1], "timestamps": np.array([[5]])}, "timestamps should be an array of one dimension"),
+        ({"history": [1], "timestamps": np.array(["2003-02-28"], "M8[s]")}, "timestamps should be a whole number"),
+        ({"now": 1046454540.5}, r"now should be a whole number; received 1046454540\.5"),
+        ({"now": np.int64(-5)}, "now should be seconds since 1970.*received -5"),
+        ({"now": "2003-02-28"}, "now should be a whole number; received '2003-02-28'"),
+        ({"now": datetime(2003, 2, 28)}, "now should be a whole number; received datetime"),
+        ({"now": True}, "now should be a whole number; received True"),
+        ({"gender": None}, 'gender should be "M", "F".*received None'),
+        ({"gender": "m"}, "gender should be .*received 'm'"),
+        ({"gender": b"M"}, "gender should be .*received b'M'"),
+        ({"gender": np.array(["M", "F"])}, "gender should be "),
+        ({"gender": "\udcff"}, "gender should be "),
+        ({"age": 25.0}, r"age should be a whole number; received 25\.0"),
+        ({"age": "25"}, "age should be a whole number; received '25'"),
+        ({"age": None}, "age should be a whole number; received None"),
+        ({"occupation": 1.5}, r"occupation should be a whole number; received 1\.5"),
+        ({"occupation": "writer"}, "occupation should be a whole number; received 'writer'"),
+        ({"zip_code": 2139}, "zip_code should be text.*received 2139"),
+        ({"zip_code": b"02139"}, "zip_code should be text.*received b'02139'"),
+        ({"zip_code": None}, "zip_code should be text.*received None"),
+        ({"exclude": 3}, "exclude should be a list, tuple or array; received 3"),
+        ({"exclude": "3"}, "exclude should be a list, tuple or array; received '3'"),
+        ({"exclude": {3}}, "exclude should be a list, tuple or array"),
+        ({"exclude": [3.0]}, r"movie id in exclude should be a whole number; received 3\.0"),
+        ({"exclude": [-3]}, "movie id in exclude should be .*received -3"),
+        ({"exclude": np.array([[3]])}, "exclude should be an array of one dimension"),
     ],
 )
 def test_other_arguments_of_recommend_are_refused(client, arguments, message):

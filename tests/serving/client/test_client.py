@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -20,15 +21,15 @@ from serving.client import (
 
 
 class FakeTransport:
-    """Answers with two movies and an empty third place, and keeps the inputs of the last request."""
+    """Answers with two movies and an empty third place, and keeps signature and inputs of the last request."""
 
     address = "127.0.0.1:8501"
 
     def __init__(self):
-        self.inputs = None
+        self.inputs = self.signature_name = None
 
     def predict(self, model, inputs, signature_name=""):
-        self.inputs = inputs
+        self.inputs, self.signature_name = inputs, signature_name
         return {
             "movie_id": np.array([[5, 9, 0]]),
             "title": np.array([["Amélie (2001)".encode(), b"Heat (1995)", b""]], dtype=object),
@@ -60,30 +61,85 @@ def test_recommendations_are_best_first_without_empty_places(client):
     assert [movie.movie_id for movie in client.recommend(user_id=7, k=1)] == [5]
 
 
-def test_the_request_holds_the_user_and_the_history_with_its_ratings(client, transport):
-    client.recommend(history=[1, 260], ratings=[5, 3.5], k=1)
+def test_there_are_fewer_movies_than_asked_for_when_the_recommender_has_no_more(client):
+    assert [movie.movie_id for movie in client.recommend(user_id=7, k=2**63 - 1)] == [5, 9]
+
+
+def test_the_request_holds_all_that_is_given(client, transport):
+    client.recommend(
+        3,
+        [1, 260],
+        [5, 3.5],
+        4,
+        timestamps=[978300760, 0],
+        now=1046454540,
+        gender="F",
+        age=25,
+        occupation=20,
+        zip_code="02139",
+        exclude=[7],
+    )
     asked = {name: (array.dtype, array.tolist()) for name, array in transport.inputs.items()}
     assert asked == {
-        "user_id": (np.int64, [0]),
+        "user_id": (np.int64, [3]),
         "history_movie_ids": (np.int64, [[1, 260]]),
         "history_ratings": (np.float32, [[5.0, 3.5]]),
+        "history_timestamps": (np.int64, [[978300760, 0]]),
+        "now": (np.int64, [1046454540]),
+        "gender": (object, [b"F"]),
+        "age": (np.int64, [25]),
+        "occupation": (np.int64, [20]),
+        "zip_code": (object, [b"02139"]),
+        "exclude_movie_ids": (np.int64, [[7]]),
+        "k": (np.int64, [4]),
     }
-    client.recommend(history=[1, 260], k=1)
-    assert transport.inputs["history_ratings"].tolist() == [[0.0, 0.0]]
-    client.recommend(user_id=3, k=1)
-    assert transport.inputs["history_movie_ids"].shape == transport.inputs["history_ratings"].shape == (1, 0)
+    assert transport.signature_name == "recommend"
+
+
+def test_what_is_not_given_has_a_neutral_value(client, transport):
+    client.recommend(now=0)
+    neutral = {name: array.tolist() for name, array in transport.inputs.items()}
+    lists = ["history_movie_ids", "history_ratings", "history_timestamps", "exclude_movie_ids"]
+    numbers = ["user_id", "now", "age", "occupation"]
+    assert neutral == {
+        **{key: [[]] for key in lists},
+        **{key: [0] for key in numbers},
+        **{key: [b""] for key in ["gender", "zip_code"]},
+        "k": [10],
+    }
+    client.recommend(history=[1, 260])
+    assert transport.inputs["history_ratings"].shape == transport.inputs["history_timestamps"].shape == (1, 0)
+
+
+def test_without_another_moment_now_is_the_clocks_time(client, transport):
+    before = int(time.time())
+    client.recommend(7)
+    assert before <= transport.inputs["now"][0] <= time.time()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"user_id": -1}, "user_id .* received -1"),
-        ({"k": 0}, "k should be at least 1; received 0"),
-        ({"k": 4}, "k should be at most 3.* received 4"),
+        ({"k": 0}, r"k should be at least 1 and below 2\*\*63; received 0"),
+        ({"k": 2**63}, r"k should be at least 1 and below 2\*\*63; received 9223372036854775808"),
         ({"history": [1, 0]}, "positive; received 0"),
         ({"history": [2**63]}, "positive; received 9223372036854775808"),
-        ({"history": [1, 2], "ratings": [5]}, "each of the 2 movies.* received 1"),
+        ({"history": [1, 2], "ratings": [5]}, "ratings should be empty or .* each of the 2 movies.* received 1"),
         ({"ratings": [5]}, "each of the 0 movies.* received 1"),
+        ({"history": [1, 2], "timestamps": [9]}, "timestamps should be empty or .* each of the 2 movies.* received 1"),
+        ({"timestamps": [9]}, "timestamps should be .* each of the 0 movies.* received 1"),
+        ({"history": [1], "timestamps": [-1]}, "Each of the timestamps should be seconds since 1970.* received -1"),
+        ({"history": [1], "timestamps": [253402300800]}, "before the year 10000.* received 253402300800"),
+        ({"now": -1}, "now should be seconds since 1970.* received -1"),
+        ({"now": 1046454540000}, "now should be seconds since 1970, before the year 10000.* received 1046454540000"),
+        ({"gender": "female"}, """gender should be "M", "F", or "" if not known; received 'female'"""),
+        ({"age": -1}, "age should be 1 to 150 years, or 0 if not known; received -1"),
+        ({"age": 1978}, "age should be 1 to 150 years, or 0 if not known; received 1978"),
+        ({"occupation": -1}, "occupation should be a code of MovieLens, 0 to 20; received -1"),
+        ({"occupation": 21}, "occupation should be a code of MovieLens, 0 to 20; received 21"),
+        ({"zip_code": "\udcff"}, r"zip_code should be text that UTF-8 can encode; received '\\udcff'"),
+        ({"exclude": [1, 0]}, "Each movie id in exclude should be .*positive; received 0"),
         ({"history": [1], "ratings": [7]}, "Ratings should be 1 to 5.* received 7"),
         ({"history": [1], "ratings": [float("nan")]}, "received nan"),
     ],
