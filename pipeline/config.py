@@ -127,8 +127,12 @@ class EvaluationConfig(ConfigSection):
     liked_margin: float = Field(
         0.0,
         ge=0,
-        description="NDCG@10 of movies rated 4 or 5 that the recommender adds to the retriever's own order and to "
-        "popularity, at least.",
+        description="NDCG@10 of movies rated 4 or 5 that the recommender adds to the retriever's own order, at least.",
+    )
+    popularity_margin: float = Field(
+        0.005,
+        ge=0,
+        description="Recall@10, and NDCG@10 of liked movies, that the recommender adds to popularity's, at least.",
     )
     liked_tolerance: float = Field(
         0.002, ge=0, description="NDCG@10 of liked movies that may be lost against the latest blessed recommender."

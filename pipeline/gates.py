@@ -17,7 +17,16 @@ from components.evaluation.output_metrics import (
     OutputErrors,
     SharesKept,
 )
-from components.recommender.evaluation import GROUP_PREFIX, IS_HIT, IS_LIKED, LIST_METRICS, LIST_PREFIXES, RATING_ERROR
+from components.recommender.evaluation import (
+    COMPARED_METRICS,
+    COMPARED_WITH,
+    GROUP_PREFIX,
+    IS_HIT,
+    IS_LIKED,
+    LIST_METRICS,
+    LIST_PREFIXES,
+    RATING_ERROR,
+)
 from pipeline.config import EvaluationConfig
 from trainers.export.like_head import LIKED, WEIGHT
 from trainers.export.metrics import KS
@@ -63,7 +72,7 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
       evaluation: bounds and slices.
     """
     lists = [f"{prefix}{name}" for prefix in LIST_PREFIXES for name in LIST_METRICS]
-    gains = [f"{name}_over_{other}" for name in ("recall_at_10", "ndcg_at_10") for other in ("retrieval", "popularity")]
+    gains = [f"{name}_over_{other}" for name in COMPARED_METRICS for other in COMPARED_WITH]
     in_situations = [f"recall_at_10_{situation}" for situation in SITUATIONS]
     liked = {"weight": IS_LIKED, "name": LIKED_MEAN}
     metrics = [
@@ -71,9 +80,9 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
         _metric(MeanOutputs, outputs=[*lists, *gains], **liked),
         _metric(MeanOutputs, outputs=[RATING_ERROR], weight=IS_HIT, name=HIT_MEAN),
         _threshold("recall_at_10_over_retrieval", MEAN, at_least=-evaluation.retrieval_tolerance),
-        _threshold("recall_at_10_over_popularity", MEAN, at_least=evaluation.recall_margin),
+        _threshold("recall_at_10_over_popularity", MEAN, at_least=evaluation.popularity_margin),
         _threshold("ndcg_at_10_over_retrieval", LIKED_MEAN, at_least=evaluation.liked_margin),
-        _threshold("ndcg_at_10_over_popularity", LIKED_MEAN, at_least=evaluation.liked_margin),
+        _threshold("ndcg_at_10_over_popularity", LIKED_MEAN, at_least=evaluation.popularity_margin),
         _threshold("recall_at_10", MEAN, may_fall_by=evaluation.recall_tolerance),
         _threshold("ndcg_at_10", LIKED_MEAN, may_fall_by=evaluation.liked_tolerance),
         *_kept_when_asked_later("recall_at_10", evaluation),

@@ -125,6 +125,7 @@ class Recommender(tf.Module):
         self.popularity_by_group = _constant(retrieval.heads[0].popularity_by_group.numpy(), "popularity_by_group")
         # The features of the second stage that depend on the movie alone.
         self._movie_bias = ranking.heads[-1].biases.movies.numpy()
+        self.candidates = _constant(np.array(candidates), "candidates")
         self.weights = _constant(RETRIEVAL_ORDER.astype(np.float32), "second_stage")
         self.offsets = _constant(np.zeros(len(movies.ids), np.float32), "second_stage_offsets")
 
@@ -353,7 +354,7 @@ class Recommender(tf.Module):
         scores = tf.tensor_scatter_nd_update(scored["scores"], seen, tf.fill(tf.shape(seen)[:1], float("-inf")))
         top = tf.math.top_k(scores, k=self._candidates)
         ratings = self._rate(person, top.indices, scored["queries"])
-        stars, weights = ratings - MIDDLE, tf.unstack(self.weights)
+        stars, weights = ratings - MIDDLE, tf.unstack(self.weights[: FEATURES.index("log_popularity")])
         values = weights[0] * top.values + weights[1] * stars + weights[2] * tf.square(stars)
         values += tf.gather(self.offsets, top.indices)
         return Lists(top.indices, top.values, ratings, tf.where(tf.math.is_finite(top.values), values, float("-inf")))
