@@ -16,9 +16,14 @@ Raw = dict[str, tf.SparseTensor]
 _DAY = 86_400
 # Seconds after the moment of the row.
 ASKED_LATER = {"after_30_days": 30 * _DAY, "after_1_year": 365 * _DAY, "after_25_years": 25 * 365 * _DAY}
-# A person of whom nothing but the rated history is known, and one of whom nothing but the demographics are known.
-NEW_WITH_HISTORY, NEW_WITHOUT_HISTORY = "new_with_history", "new_without_history"
-SITUATIONS = (*ASKED_LATER, NEW_WITH_HISTORY, NEW_WITHOUT_HISTORY)
+# Parts of what is known of a person that are not known of somebody new, whose id training never saw.
+_ID, _DEMOGRAPHICS, _HISTORY = "id", "demographics", "history"
+NEW_PEOPLE = {
+    "new_with_history": (_ID,),
+    "new_with_history_alone": (_ID, _DEMOGRAPHICS),
+    "new_without_history": (_ID, _HISTORY),
+}
+SITUATIONS = (*ASKED_LATER, *NEW_PEOPLE)
 
 
 def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callable[[Raw], Tensors]) -> Tensors:
@@ -33,13 +38,14 @@ def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callabl
     if situation in ASKED_LATER:
         return features | _moment(raw, ASKED_LATER[situation], features, transform)
     user = columns(Role.USER, among=features)
-    if situation == NEW_WITH_HISTORY:
-        unknown = user
-    else:
-        ids = tuple(column for column in user if column.feature.name == USER_ID)
-        unknown = ids + columns(Role.HISTORY, among=features)
+    parts = {
+        _ID: [column for column in user if column.feature.name == USER_ID],
+        _DEMOGRAPHICS: [column for column in user if column.feature.name != USER_ID],
+        _HISTORY: columns(Role.HISTORY, among=features),
+    }
+    unknown = [column.name for part in NEW_PEOPLE[situation] for column in parts[part]]
     # 0 stands for missing.
-    return features | {column.name: tf.zeros_like(features[column.name]) for column in unknown}
+    return features | {name: tf.zeros_like(features[name]) for name in unknown}
 
 
 def _moment(raw: Raw, later: int, features: Tensors, transform: Callable[[Raw], Tensors]) -> Tensors:
