@@ -271,3 +271,57 @@ def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(tmp_path):
     save(fake_recommender(users=forgetful), str(tmp_path / "bad"))
     with pytest.raises(ValueError, match="user 7: should be recommended unseen movies"):
         smoke_test(str(tmp_path / "bad"), USERS, MOVIES)
+
+
+class TestUnplannedRequests:
+    """What docs/requests.md says of them."""
+
+    def check(self, answer, seen=()):
+        for ids, titles, ratings, scores in zip(*answer.values(), strict=True):
+            returned = [movie for movie in ids if movie]
+            assert ids == returned + [0] * (len(ids) - len(returned))
+            assert len(set(returned)) == len(returned)
+            assert not set(returned) & set(seen)
+            assert all(bool(title) == bool(movie) for title, movie in zip(titles, ids, strict=True))
+            assert np.isfinite(ratings + scores).all()
+
+    def test_every_movie_seen(self, by_rating):
+        history = {"history_movie_ids": [[10, 20, 30, 40, 50]], "history_ratings": [[5] * 5]}
+        answer = ask(by_rating, **history)
+        self.check(answer)
+        assert answer["movie_id"] == [[0, 0, 0]]
+
+    def test_the_longest_history_is_answered_by_its_latest_movies(self, by_rating):
+        longest = {"history_movie_ids": [[10] * 9997 + [20, 30, 20]], "history_ratings": [[1] * 9997 + [5, 4, 3]]}
+        answer = ask(by_rating, **longest)
+        self.check(answer, seen=[10, 20, 30])
+        latest = {"history_movie_ids": [[10, 20, 30, 20]], "history_ratings": [[1, 5, 4, 3]]}
+        assert answer == ask(by_rating, **latest)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="at most 10000 movies"):
+            ask(by_rating, history_movie_ids=[[10] * 10_001])
+
+    def test_unknown_movies_only(self, by_rating):
+        for user in (0, 7):
+            unknown = {"history_movie_ids": [[999, 998]], "history_ratings": [[5, 5]]}
+            assert ask(by_rating, user_id=[user], **unknown) == ask(by_rating, user_id=[user])
+
+    def test_fewer_unseen_movies_than_k(self, by_rating):
+        answer = ask(by_rating, exclude_movie_ids=[[10, 20, 30, 40]], k=[3])
+        self.check(answer, seen=[10, 20, 30, 40])
+        assert answer["movie_id"] == [[50, 0, 0]]
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_whatever_is_asked_no_movie_is_there_twice_or_seen(self, by_rating, seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(20):
+            history = rng.choice([0, 10, 20, 30, 40, 50, 999], (1, rng.integers(0, 8)))
+            excluded = rng.choice([0, 10, 20, 30, 40, 50, 999], (1, rng.integers(0, 4)))
+            user = int(rng.choice([0, 7]))
+            answer = ask(
+                by_rating,
+                user_id=[user],
+                history_movie_ids=history,
+                exclude_movie_ids=excluded,
+                k=[rng.integers(9)],
+            )
+            self.check(answer, seen={*history[0], *excluded[0], *((40, 50) if user == 7 else ())})
