@@ -141,7 +141,8 @@ class EvaluationConfig(ConfigSection):
         0.95,
         ge=0,
         le=1,
-        description="Share of its quality that every model keeps when it is asked 30 days, a year or 25 years later.",
+        description="Share of its quality that every model keeps when it is asked 30 days, a year or 25 years later. A "
+        "model is refused if it keeps less even with two standard errors more.",
     )
     slices: list[list[str]] = Field(
         [["gender"]], description="Features by which the test metrics are sliced, beside the overall figure."

@@ -11,7 +11,7 @@ from components.evaluation.output_metrics import (
     HIT_MEAN,
     LIKED_MEAN,
     MEAN,
-    SHARE_KEPT,
+    SHARE_KEPT_AT_MOST,
     Gate,
     MeanOutputs,
     OutputErrors,
@@ -155,7 +155,10 @@ def _kept_when_asked_later(output: str, evaluation: EvaluationConfig) -> list[co
     """How much of its quality a model keeps in each situation, with thresholds for those of being asked later."""
     return [
         _metric(SharesKept, output=output, situations=list(SITUATIONS)),
-        *(_threshold(f"{output}_{later}", SHARE_KEPT, at_least=evaluation.share_kept_later) for later in ASKED_LATER),
+        *(
+            _threshold(f"{output}_{later}", SHARE_KEPT_AT_MOST, at_least=evaluation.share_kept_later)
+            for later in ASKED_LATER
+        ),
     ]
 
 

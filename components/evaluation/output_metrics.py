@@ -15,7 +15,7 @@ from tensorflow_model_analysis.metrics import metric_types
 MEAN = "mean_prediction"
 RMSE, MAE = "root_mean_squared_error", "mean_absolute_error"
 # Names of the metrics that TFMA has not.
-LIKED_MEAN, HIT_MEAN, SHARE_KEPT = "liked_mean", "hit_mean", "share_kept"
+LIKED_MEAN, HIT_MEAN, SHARE_KEPT, SHARE_KEPT_AT_MOST = "liked_mean", "hit_mean", "share_kept", "share_kept_at_most"
 
 
 class MeanOutputs(metric_types.Metric):
@@ -43,8 +43,9 @@ class OutputErrors(metric_types.Metric):
 class SharesKept(metric_types.Metric):
     """How much of a metric is kept in each situation: 1 for all of it, less if the model is worse there.
 
-    It is the mean of an output in a situation divided by its mean without one; for an error, the other way round, and
-    for a squared error the root of that.
+    `share_kept` is the mean of an output in a situation divided by its mean without one; for an error, the other way
+    round, and for a squared error the root of that. `share_kept_at_most` is the same with a mean in the situation that
+    is better by two standard errors of the difference, so that a bound on it refuses no model by chance.
     """
 
     def __init__(self, output: str, situations: list[str]):
@@ -164,17 +165,27 @@ class _Errors(_RowSums):
 
 
 class _Shares(_RowSums):
+    """The figures of a row: its values, own first; the squares of their differences from the own one; and 1."""
+
     def __init__(self, model: str, output: str, situations: list[str]):
         there = [f"{output}_{situation}" for situation in situations]
-        super().__init__(model, [output, *there], len(there) + 1, [(SHARE_KEPT, each) for each in there])
+        metrics = [(name, each) for name in (SHARE_KEPT, SHARE_KEPT_AT_MOST) for each in there]
+        super().__init__(model, [output, *there], 2 * len(there) + 2, metrics)
         self._is_error = output in ("squared_error", "log_loss")
         self._is_squared = output == "squared_error"
 
     def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
         del label
-        return values
+        return np.concatenate([values, (values[1:] - values[0]) ** 2, [1.0]])
 
     def metrics(self, sums: np.ndarray) -> np.ndarray:
+        rows, means = sums[-1], sums[:-1] / sums[-1]
+        own, there, squares = np.split(means, [1, 1 + len(self.keys) // 2])
+        errors = np.sqrt(np.maximum(squares - (there - own) ** 2, 0) / rows)
+        better = there - 2 * errors if self._is_error else there + 2 * errors
+        return np.concatenate([self._shares(own, there), self._shares(own, better)])
+
+    def _shares(self, own: np.ndarray, there: np.ndarray) -> np.ndarray:
         # A model without a hit keeps all of them.
-        shares = np.where(sums[1:] == sums[0], 1.0, sums[0] / sums[1:] if self._is_error else sums[1:] / sums[0])
+        shares = np.where(there == own, 1.0, own / np.maximum(there, 0) if self._is_error else there / own)
         return np.sqrt(shares) if self._is_squared else shares
