@@ -64,7 +64,7 @@ def main(
             *(f"{mean:.7f}" for mean in own),
         )
     console.print(table)
-    console.print(f"Largest difference: {largest:.1e}, over {rows} test rows.")
+    console.print(f"Largest difference: {largest:.1e}, over {len(numpy["is_liked"])} test rows.")
     if largest > 1e-6:
         raise typer.Exit(1)
 
@@ -85,7 +85,8 @@ class _Run:
         self.examples = _newest(artifacts / "MovieLensExampleGen" / "examples")
         self.recommender = tf.saved_model.load(summary["recommender"]["pushed"])
         names = summary["recommender_parts"]
-        parts = [tf.saved_model.load(summary["models"][name]["pushed"]) for name in (names[0], names[-1])]
+        # Kept, because their functions read variables that would be gone with them.
+        self._parts = parts = [tf.saved_model.load(summary["models"][name]["pushed"]) for name in (names[0], names[-1])]
         transform = tft.TFTransformOutput(_newest(artifacts / "Transform" / "transform_graph"))
         self._spec, self._layer = transform.raw_feature_spec(), transform.transform_features_layer()
         self._scores, self._ratings, self._heads = (

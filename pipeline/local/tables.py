@@ -10,6 +10,16 @@ from trainers.registry import RECOMMENDER
 
 _METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered", "rmse", "mae", "auc", "log_loss")
 _LIST_METRICS = ("recall_at_10", "liked_recall_at_10", "ndcg_at_10", "liked_ndcg_at_10")
+# Short, so that the table of shares fits a terminal.
+_MAIN_METRICS = {"recall_at_10_filtered": "recall@10", "squared_error": "rmse"}
+_SITUATIONS = {
+    "after_30_days": "30 d",
+    "after_1_year": "1 y",
+    "after_25_years": "25 y",
+    "new_with_history": "new",
+    "new_with_history_alone": "history alone",
+    "new_without_history": "no history",
+}
 _LISTS = {"metrics": "the recommender's", "retrieval": "the retriever's order", "baseline": "popularity"}
 
 
@@ -49,18 +59,18 @@ def recommender_table(summary: Mapping[str, Any]) -> Table:
 
 def kept_table(summary: Mapping[str, Any]) -> Table:
     """How much of its main metric each model keeps when it is asked later, and by new people: 1 for all of it."""
+    table = Table(title="Share of quality that is kept: asked later, and by new people", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
     rows = [
         (name, metric, kept)
         for name, entry in _entries(summary).items()
         for metric, kept in entry.get("kept", {}).items()
     ]
-    table = Table(title="Share of quality that is kept", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
     for situation in rows[0][2] if rows else ():
-        table.add_column(_title(situation), justify="right")
+        table.add_column(_SITUATIONS.get(situation, _title(situation)), justify="right")
     for name, metric, kept in rows:
-        table.add_row(name, _title(metric), *(f"{share:.3f}" for share in kept.values()))
+        table.add_row(name, _MAIN_METRICS.get(metric, _title(metric)), *(f"{share:.3f}" for share in kept.values()))
     return table
 
 
