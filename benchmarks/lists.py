@@ -64,7 +64,7 @@ def main(
             *(f"{mean:.7f}" for mean in own),
         )
     console.print(table)
-    console.print(f"Largest difference: {largest:.1e}, over {len(numpy["is_liked"])} test rows.")
+    console.print(f"Largest difference: {largest:.1e}, over {len(numpy['is_liked'])} test rows.")
     if largest > 1e-6:
         raise typer.Exit(1)
 
