@@ -73,7 +73,8 @@ def main(
 
 def _asker(model: tf.Module, count: int) -> Callable[[], object]:
     """A function that asks for `count` people, others at each call."""
-    serve, users = model.signatures["serving_default"], model.user_row.size().numpy()
+    # There is one offset more than there are users, and one user more than are known.
+    serve, users = model.signatures["serving_default"], len(model.seen_offsets.numpy()) - 2
     rng = np.random.default_rng(0)
 
     def ask() -> object:
