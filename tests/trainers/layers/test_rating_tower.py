@@ -97,7 +97,8 @@ def test_the_bias_of_a_new_person_is_the_shrunk_mean_deviation_of_their_history(
     stars[0] = 0
     expected = np.zeros(PEOPLE)
     for row in range(PEOPLE):
-        given = [star - biases.mean - biases.movies[movie] for movie, star in zip(movies[row], stars[row]) if star]
+        rated = zip(movies[row], stars[row], strict=True)
+        given = [star - biases.mean - biases.movies[movie] for movie, star in rated if star]
         expected[row] = sum(given) / (len(given) + BIAS_PENALTY)
     tower = RatingTower(splits, settings())
     history = {"history_movie_ids_xf": movies, "history_ratings_xf": stars}
