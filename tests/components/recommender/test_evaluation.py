@@ -178,7 +178,7 @@ def test_situations_are_judged_as_their_rows_would_be(seed):
         return moody.evaluate(tf.constant([example(**person) for person in changed]))["recall_at_10"].numpy()
 
     moved = {"after_30_days": 30 * DAY, "after_1_year": 365 * DAY, "after_25_years": 25 * 365 * DAY}
-    lacking = {
+    lacking: dict[str, dict[str, list[int]]] = {
         "new_with_history": {"user_id": [], "gender": [], "age": []},
         "new_without_history": {"user_id": [], "history_movie_ids": []},
     }

@@ -44,7 +44,7 @@ class TestFit:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_the_whole_recovers_them_where_they_find_more_of_what_is_liked(self, seed):
-        rows = drawn(6000, seed, width=40)
+        rows = drawn(3000, seed, width=40)
         np.testing.assert_allclose(second_stage.fit(rows, tolerance=0.0), WEIGHTS, atol=0.2)
 
     @pytest.mark.parametrize("seed", range(3))

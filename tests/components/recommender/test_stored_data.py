@@ -72,7 +72,8 @@ def movies(output):
 
 def spans_of(seed, folder):
     """Two spans: their folders, and all of their rows by split in the order of reading."""
-    uris, by_split = [], {"train": [], "eval": [], "test": []}
+    uris: list[str] = []
+    by_split: dict[str, list[transform_graph.Row]] = {"train": [], "eval": [], "test": []}
     for span, users in enumerate(([1, 2, 3, 4, STRANGER], [3, 4, 5, 6, 99])):
         rows = ratings(10 * seed + span, users)
         for split, part in {"train": rows[:60], "eval": rows[60:70], "test": rows[70:]}.items():

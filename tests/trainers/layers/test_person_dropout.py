@@ -1,5 +1,7 @@
 """Parts of a person are hidden as often as asked for, each as a whole, and models learn to do without them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -134,10 +136,12 @@ def splits():
 def trained(request, splits, tmp_path_factory):
     """Name, the model, and its weights before training by name."""
     name = request.param
-    rating = {"embedding_dim": 4, "hidden_units": [8], "factor_dim": 4, "attention_dim": 4}
-    more = {"joint": {"rating": rating}, "ranking": {"factor_dim": 4, "attention_dim": 4}}.get(name, {})
-    spec = spec_of(name, TRAINING | HIDING | more)
-    hparams = spec.hyperparameters(**TRAINING | HIDING | more)
+    narrow = {"factor_dim": 4, "attention_dim": 4}
+    rating = {"embedding_dim": 4, "hidden_units": [8], **narrow}
+    more: dict[str, dict[str, Any]] = {"joint": {"rating": rating}, "ranking": narrow}
+    section = {**TRAINING, **HIDING, **more.get(name, {})}
+    spec = spec_of(name, section)
+    hparams = spec.hyperparameters(**section)
     tf.keras.utils.set_random_seed(0)
     model = spec.build(splits, hparams)
     model.compute_loss({key: tf.constant(values) for key, values in splits.train.items()}, training=False)
