@@ -44,7 +44,7 @@ class Candidates:
 
     Attributes:
       features: float [rows, candidates, features], in the order of `FEATURES`; -inf as score where there is no movie.
-      target: int [rows], the place of the row's movie among the candidates, or -1.
+      target: int [rows], the place of the row's movie among the candidates, where there is a movie; or -1.
       stars: float [rows], the row's rating.
       users: int [rows], whose rows they are.
     """

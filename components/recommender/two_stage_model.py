@@ -59,7 +59,7 @@ class Lists(NamedTuple):
     """Candidates of each person, each [batch_size, candidates].
 
     Attributes:
-      movies: int32, movie indices.
+      movies: int32, movie indices; 0 behind the last movie.
       scores: float32, retrieval scores; -inf behind the last movie.
       ratings: float32, predicted stars.
       values: float32, by which the second stage orders; -inf behind the last movie.
@@ -353,11 +353,14 @@ class Recommender(tf.Module):
         scored = self._scores(person)
         scores = tf.tensor_scatter_nd_update(scored["scores"], seen, tf.fill(tf.shape(seen)[:1], float("-inf")))
         top = tf.math.top_k(scores, k=self._candidates)
-        ratings = self._rate(person, top.indices, scored["queries"])
+        is_movie = tf.math.is_finite(top.values)
+        # Behind the last movie would be some that are not recommended, and one may be the movie of a row to judge.
+        movies = tf.where(is_movie, top.indices, 0)
+        ratings = self._rate(person, movies, scored["queries"])
         stars, weights = ratings - MIDDLE, tf.unstack(self.weights[: FEATURES.index("log_popularity")])
         values = weights[0] * top.values + weights[1] * stars + weights[2] * tf.square(stars)
-        values += tf.gather(self.offsets, top.indices)
-        return Lists(top.indices, top.values, ratings, tf.where(tf.math.is_finite(top.values), values, float("-inf")))
+        values += tf.gather(self.offsets, movies)
+        return Lists(movies, top.values, ratings, tf.where(is_movie, values, float("-inf")))
 
     def _rate(self, person: Tensors, movies: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
         """Predicted ratings of each person for their movies, [batch_size, candidates], some people at once."""

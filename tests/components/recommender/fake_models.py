@@ -72,8 +72,8 @@ class FakeTransform(tf.Module):
             return padded[:, 0]
 
         gender = dense("gender", "")
-        history = tf.reverse(tf.sparse.to_dense(raw["history_movie_ids"]) // 10, axis=[1])
-        history = tf.pad(history, [[0, 0], [0, LENGTH]])[:, :LENGTH]
+        oldest_first = tf.RaggedTensor.from_sparse(raw["history_movie_ids"])
+        history = tf.reverse(oldest_first, axis=[1]).to_tensor(shape=[None, LENGTH]) // 10
         return {
             "user_id_xf": tf.cast(tf.equal(dense("user_id", 0), 7), tf.int64),
             "gender_xf": tf.cast(tf.equal(gender, "M"), tf.int64) + 2 * tf.cast(tf.equal(gender, "F"), tf.int64),

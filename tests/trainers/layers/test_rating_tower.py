@@ -1,0 +1,115 @@
+"""Ratings by the parts of people and movies are those of pairs, and new people get the bias of their history."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainers.planted_splits import planted_splits, with_history
+from trainers.baselines import BIAS_PENALTY, BiasModel
+from trainers.hyperparameters import RatingTowerHyperparameters
+from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.rating_tower import RatingTower
+from trainers.layers.towers import Catalogue
+from transform.features import Role
+
+PEOPLE = 25
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return with_history(planted_splits(users=30, movies=20, ratings=500, seed=0))
+
+
+def people(splits, **changes):
+    rows = {name: tf.constant(values[:PEOPLE]) for name, values in splits.train.items()}
+    return rows | {name: tf.constant(np.array(values)) for name, values in changes.items()}
+
+
+def settings(**changes):
+    small = {"embedding_dim": 4, "hidden_units": [8], "factor_dim": 4, "attention_dim": 3, "dropout": 0.2}
+    return RatingTowerHyperparameters(**small | changes)
+
+
+def scrambled(layer, seed):
+    """Gives every weight a random value, such that each changes the result."""
+    rng = np.random.default_rng(seed)
+    for weight in layer.trainable_weights:
+        weight.assign(weight + rng.normal(0, 0.3, weight.shape))
+
+
+@pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
+@pytest.mark.parametrize("projection_dim", [None, 3])
+@pytest.mark.parametrize("with_affinity", [False, True])
+def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, with_affinity):
+    rng = np.random.default_rng(1)
+    tf.keras.utils.set_random_seed(1)
+    tower = RatingTower(splits, settings(structure=structure, projection_dim=projection_dim))
+    catalogue, rows = Catalogue(splits), people(splits)
+    # Index 0 and the last one are no movies, but a list that is too short for its width ends with them.
+    movies = rng.integers(0, splits.movie_size, (PEOPLE, 6)).astype(np.int32)
+    affinity = rng.normal(size=movies.shape).astype(np.float32) if with_affinity else None
+    tower.ratings(rows, None if affinity is None else affinity[:, 0])
+    scrambled(tower, seed=2)
+
+    found = tower.ratings_of_frozen(rows, tower.frozen(catalogue.features), tf.constant(movies), affinity).numpy()
+
+    for place in range(movies.shape[1]):
+        of_movies = {name: tf.gather(values, movies[:, place]) for name, values in catalogue.features.items()}
+        pairs = tower.ratings(rows | of_movies, None if affinity is None else affinity[:, place])
+        np.testing.assert_allclose(found[:, place], pairs, rtol=1e-5)
+    # Neither bound of the scale decides most of the ratings.
+    assert ((found > 1) & (found < 5)).mean() > 0.5
+    assert found.std() > 0.1
+
+
+def test_a_frozen_catalogue_stays_as_it_was_when_weights_change(splits):
+    tf.keras.utils.set_random_seed(1)
+    tower, catalogue = RatingTower(splits, settings()), Catalogue(splits)
+    tower.ratings(people(splits))
+    frozen = tower.frozen(catalogue.features)
+    before = [tf.identity(part).numpy() for part in frozen]
+    scrambled(tower, seed=3)
+    for part, values, now in zip(frozen, before, tower.movies(catalogue.features), strict=True):
+        np.testing.assert_array_equal(part, values)
+        if now is not None:
+            assert np.abs(now.numpy() - values).max() > 1e-3
+
+
+@pytest.mark.parametrize("projection_dim", [None, 3])
+def test_the_parts_of_the_first_products_add_up_to_the_first_cross_layer(splits, projection_dim):
+    tf.keras.utils.set_random_seed(4)
+    network, rows = CrossNetwork(splits, settings(projection_dim=projection_dim), start=3.0), people(splits)
+    network.forward(rows)
+    scrambled(network, seed=4)
+    x0 = network.embeddings(rows)
+    parts = [network.first_products(network.embeddings(rows, role), role) for role in (Role.USER, Role.MOVIE)]
+    np.testing.assert_allclose(x0 * tf.add_n(parts) + x0, network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.behind_first_products(x0, tf.add_n(parts)), network.forward(rows), rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bias_of_a_new_person_is_the_shrunk_mean_deviation_of_their_history(splits, seed):
+    rng = np.random.default_rng(seed)
+    biases = BiasModel.of(splits)
+    movies = rng.integers(0, splits.movie_size, (PEOPLE, 4)).astype(np.int32)
+    # Some movies are in the history without a rating, and the first person has rated nothing.
+    stars = (rng.integers(0, 6, movies.shape) * (movies > 0)).astype(np.float32)
+    stars[0] = 0
+    expected = np.zeros(PEOPLE)
+    for row in range(PEOPLE):
+        rated = zip(movies[row], stars[row], strict=True)
+        given = [star - biases.mean - biases.movies[movie] for movie, star in rated if star]
+        expected[row] = sum(given) / (len(given) + BIAS_PENALTY)
+    tower = RatingTower(splits, settings())
+    history = {"history_movie_ids_xf": movies, "history_ratings_xf": stars}
+
+    for unknown in (0, splits.size("user_id") - 1):
+        person = tower.person(people(splits, **history, user_id_xf=np.full(PEOPLE, unknown, np.int32)))
+        np.testing.assert_allclose(person.bias - biases.mean, expected, atol=1e-5)
+        np.testing.assert_allclose(person.deviation, expected, atol=1e-5)
+
+    known = np.arange(1, PEOPLE + 1, dtype=np.int32)
+    person = tower.person(people(splits, **history, user_id_xf=known))
+    np.testing.assert_allclose(person.bias - biases.mean, biases.users[known], atol=1e-5)
+    np.testing.assert_allclose(person.deviation, expected, atol=1e-5)
+    assert np.abs(biases.users[known] - expected).max() > 0.05
