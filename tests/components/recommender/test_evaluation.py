@@ -158,11 +158,11 @@ def test_evaluate_judges_the_lists_that_recommend_answers(recommender, seed):
 
 
 class MoodyModel(FakeModel):
-    """A fake model that retrieves another movie each day, for each gender, and for each newest movie of a history."""
+    """A fake model that retrieves another movie each day, for each user, gender and newest movie of a history."""
 
     def scores(self, person):
         day = tf.cast(person["timestamp_normalized_xf"], tf.int32) // DAY
-        mood = (day + person["gender_xf"] + person["history_movie_ids_xf"][:, 0]) % 4
+        mood = (day + person["user_id_xf"] + person["gender_xf"] + person["history_movie_ids_xf"][:, 0]) % 4
         scored = super().scores(person)
         return scored | {"scores": scored["scores"] + 1000 * tf.one_hot(1 + mood, len(IDS))}
 
@@ -179,7 +179,8 @@ def test_situations_are_judged_as_their_rows_would_be(seed):
 
     moved = {"after_30_days": 30 * DAY, "after_1_year": 365 * DAY, "after_25_years": 25 * 365 * DAY}
     lacking: dict[str, dict[str, list[int]]] = {
-        "new_with_history": {"user_id": [], "gender": [], "age": []},
+        "new_with_history": {"user_id": []},
+        "new_with_history_alone": {"user_id": [], "gender": [], "age": []},
         "new_without_history": {"user_id": [], "history_movie_ids": []},
     }
     changed = {

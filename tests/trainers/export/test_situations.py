@@ -23,7 +23,8 @@ DAY = 86_400
 LATER = {"after_30_days": 30 * DAY, "after_1_year": 365 * DAY, "after_25_years": 25 * 365 * DAY}
 HISTORY = ("history_movie_ids", "history_ratings")
 LACKING = {
-    "new_with_history": ("user_id", "gender", "age", "occupation", "zip_code"),
+    "new_with_history": ("user_id",),
+    "new_with_history_alone": ("user_id", "gender", "age", "occupation", "zip_code"),
     "new_without_history": ("user_id", *HISTORY),
 }
 MOVIES, LENGTH = 40, 4
@@ -109,7 +110,7 @@ def test_new_people_lack_what_nobody_knows_of_them_and_keep_the_rest(output, row
     features = transformed(output, rows)
     found = in_situation(situation, features, raw, output.transform_features_layer())
     lacking = {column.name for column in columns() if column.feature.name in LACKING[situation]}
-    assert len(lacking) == (6 if situation == "new_with_history" else 3)
+    assert len(lacking) == {"new_with_history": 1, "new_with_history_alone": 6, "new_without_history": 3}[situation]
     for name, values in found.items():
         if name in lacking:
             assert not np.any(values)
