@@ -74,17 +74,14 @@ def recommender(**changed: tuple[float, float]) -> dict[str, tuple[float, float]
 
 def measure(folder: Path, config: config_pb2.EvalConfig, *models: dict[str, tuple[float, float]]) -> str:
     """Measures a candidate, beside an earlier model if there are two; returns where the results are."""
-    has_baseline = len(models) > 1
-    config = tfma.utils.update_eval_config_with_defaults(
-        config, has_baseline=has_baseline, rubber_stamp=not has_baseline
-    )
+    # As TFX's Evaluator does it.
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=len(models) > 1, rubber_stamp=True)
     shared = [
         tfma.default_eval_shared_model(
-            model(folder / spec.name, outputs),
+            model(folder / (spec.name or "model"), outputs),
             model_name=spec.name,
             eval_config=config,
-            is_baseline=spec.is_baseline,
-            rubber_stamp=not has_baseline,
+            rubber_stamp=len(models) == 1,
         )
         for spec, outputs in zip(config.model_specs, models, strict=True)
     ]
