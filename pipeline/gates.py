@@ -96,7 +96,8 @@ def _eval_config(
     metrics.append(config_pb2.MetricsSpec(metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]))
     if weighted:
         for spec in metrics:
-            spec.example_weights.weighted = True
+            # Metrics of ours know by an output which rows count, and TFMA refuses to hand them its weights.
+            spec.example_weights.weighted = not spec.example_weights.unweighted
     options = config_pb2.Options()
     options.include_default_metrics.value = False
     return config_pb2.EvalConfig(
@@ -148,7 +149,9 @@ def _metric(metric_type: type, **settings: Any) -> config_pb2.MetricsSpec:
     """One metric that reads several outputs."""
     name, module = metric_type.__name__, metric_type.__module__
     metric = config_pb2.MetricConfig(class_name=name, module=module, config=json.dumps(settings))
-    return config_pb2.MetricsSpec(metrics=[metric])
+    spec = config_pb2.MetricsSpec(metrics=[metric])
+    spec.example_weights.unweighted = True
+    return spec
 
 
 def _kept_when_asked_later(output: str, evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:

@@ -90,11 +90,16 @@ def read_refusals(uri: str) -> list[str]:
 
     result = tfma.load_validation_result(uri)
     reasons = [
-        _refusal(failure.metric_key.output_name or failure.metric_key.name, json_format.MessageToDict(failure))
+        _refusal(_name(failure.metric_key.name, failure.metric_key.output_name), json_format.MessageToDict(failure))
         for by_slice in result.metric_validations_per_slice
         for failure in by_slice.failures
     ]
     return reasons or ([] if result.validation_ok else ["the model was not validated"])
+
+
+def _name(metric: str, output: str) -> str:
+    # Most are means, which need no word; a share that is kept of an error, for one, must not be taken for the error.
+    return f"{metric} of {output}" if output and metric != "mean_prediction" else output or metric
 
 
 def _refusal(name: str, failure: dict[str, Any]) -> str:

@@ -60,7 +60,9 @@ def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
     assert {"ExampleValidator", "DistributionValidator"} <= set(tasks["DataGate"])
     assert "DataGate" in tasks["Transform"]
     assert {"Trainer.retrieval", "Evaluator.retrieval"} <= set(tasks["Pusher.retrieval"])
-    assert "RecommenderBuilder" in tasks["Pusher.recommender"]
+    assert {"Evaluator.retrieval", "Evaluator.ranking"} <= set(tasks["RecommenderBuilder"])
+    assert {"RecommenderBuilder", "Resolver.recommender"} <= set(tasks["Evaluator.recommender"])
+    assert {"RecommenderBuilder", "Evaluator.recommender"} <= set(tasks["Pusher.recommender"])
 
 
 @pytest.mark.timeout(600)

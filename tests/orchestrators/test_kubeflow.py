@@ -13,6 +13,8 @@ from pipeline.config import ConfigError
 
 COMPILER = Path(__file__).parents[2] / "kubeflow" / "compile.py"
 
+RECOMMENDER = {"RecommenderBuilder", "Evaluator.recommender", "Pusher.recommender"}
+
 pytestmark = pytest.mark.component
 
 
@@ -33,7 +35,7 @@ def test_the_compiled_pipeline_has_every_component_of_the_graph(spec):
     models = ("dcn", "retrieval", "ranking", "joint")
     for stage in ("Trainer", "Evaluator", "Pusher"):
         assert {f"{stage}.{model}" for model in models} <= tasks
-    assert {"MovieLensExampleGen", "DataGate", "Transform", "RecommenderBuilder", "Pusher.recommender"} <= tasks
+    assert {"MovieLensExampleGen", "DataGate", "Transform"} | RECOMMENDER <= tasks
 
 
 def test_example_gen_has_the_outputs_examples_and_quarantine(spec):
@@ -49,8 +51,23 @@ def test_the_compiled_pipeline_keeps_the_dependencies(spec):
     for name in ("Transform", "Trainer.dcn", "Evaluator.dcn"):
         assert "DataGate" in spec.root.dag.tasks[name].dependent_tasks
         assert "ImportSchemaGen" not in spec.root.dag.tasks[name].dependent_tasks
-    recommender = spec.root.dag.tasks["RecommenderBuilder"]
-    assert {"Evaluator.retrieval", "Evaluator.ranking", "Transform"} <= set(recommender.dependent_tasks)
+
+
+def test_the_recommender_is_built_measured_and_pushed_if_its_parts_are_blessed(spec):
+    tasks = spec.root.dag.tasks
+    builder = tasks["RecommenderBuilder"]
+    inputs = {"examples", "newest_examples", "transform_graph", "retrieval_model", "ranking_model"}
+    assert inputs <= set(builder.inputs.artifacts)
+    sources = {name: builder.inputs.artifacts[name].task_output_artifact.producer_task for name in inputs}
+    assert (sources["retrieval_model"], sources["ranking_model"]) == ("Trainer.retrieval", "Trainer.ranking")
+    for name in RECOMMENDER:
+        assert {"Evaluator.retrieval", "Evaluator.ranking"} <= set(tasks[name].dependent_tasks)
+        for part in ("retrieval", "ranking"):
+            blessed = f"inputs.artifacts['_Evaluator.{part}.blessing'].artifacts[0].metadata['blessed'] == 1.0"
+            assert blessed in tasks[name].trigger_policy.condition
+    assert "RecommenderBuilder" in tasks["Evaluator.recommender"].dependent_tasks
+    assert "Evaluator.recommender" in tasks["Pusher.recommender"].dependent_tasks
+    assert not tasks["Pusher.joint"].trigger_policy.condition
 
 
 def test_a_window_of_spans_is_refused(tmp_path):

@@ -205,6 +205,36 @@ def test_a_failed_report_exits_with_1_whether_or_not_models_were_blessed(
     )
 
 
+@pytest.mark.parametrize(
+    ("recommender", "expected"),
+    [
+        (
+            {"blessed": False, "reasons": ["ndcg_at_10_over_retrieval is -0.0300; should be at least 0.0000"]},
+            "ndcg_at_10_over_retrieval is -0.0300; should be at least 0.0000",
+        ),
+        (
+            {"blessed": False, "reasons": []},
+            "it was not built, since it is made of retrieval and ranking, not all of which were blessed",
+        ),
+    ],
+)
+def test_a_run_whose_recommender_was_not_pushed_exits_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recommender: dict[str, object], expected: str
+) -> None:
+    from pipeline.commands import run
+
+    summary = {
+        "models": {"dcn": {"reasons": [], "pushed": "/serving/dcn/1"}},
+        "recommender_parts": ["retrieval", "ranking"],
+        "recommender": recommender | {"pushed": None},
+        "components": [],
+    }
+    monkeypatch.setattr(run, "_run_quietly", lambda *_: summary)
+    sizes = "data.sample={users: 20, movies: 30, ratings: 300}"
+    code, _, err = invoke("run", "--output", str(tmp_path), "--set", sizes)
+    assert (code, err) == (3, f"recommender was not blessed, so it was not pushed: {expected}.\n")
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name):
     command = cli.load(name)

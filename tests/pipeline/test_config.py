@@ -79,6 +79,8 @@ def test_overrides_replace_what_the_file_says_and_the_last_one_wins(tmp_path):
         ("models.dcn.hidden_units=[8, 4]", lambda c: c.models.dcn.hidden_units, [8, 4]),
         ("models.dcn.projection_dim=null", lambda c: c.models.dcn.projection_dim, None),
         ("evaluation.slices=[[gender, age]]", lambda c: c.evaluation.slices, [["gender", "age"]]),
+        ("recommender.parts=joint", lambda c: c.recommender.part_names, ("joint", "joint")),
+        ("recommender.parts=separate", lambda c: c.recommender.part_names, ("retrieval", "ranking")),
         (
             "data.split.fractions={train: 0.5, eval: 0.25, test: 0.25}",
             lambda c: c.data.split.fractions.model_dump(),
@@ -136,6 +138,10 @@ def test_a_wrong_type_names_key_expectation_and_value(override, expected):
         ("data.split.strategy=sorted", "data.split.strategy", "leave_last_out"),
         ("data.split.fractions.test=0.5", "data.split.fractions", "should be 1; received 1.25"),
         ("evaluation.slices=[[gendr]]", "evaluation.slices", "gendr"),
+        ("recommender.order=popularity", "recommender.order", "'blend', 'rating' or 'retrieval'"),
+        ("recommender.parts=dcn", "recommender.parts", "'separate' or 'joint'"),
+        ("recommender.max_batch=0", "recommender.max_batch", "greater than or equal to 1"),
+        ("evaluation.liked_margin=-1", "evaluation.liked_margin", "greater than or equal to 0"),
         ("name=My Run", "name", "pattern"),
         ("name=my_movies", "name", "pattern"),
         (f"name={'a' * 64}", "name", "pattern"),
@@ -153,7 +159,12 @@ UNBOUNDED = {
     "tuning.max_trials",
     *(f"models.{name}.patience" for name in MODELS),
     *(f"models.{name}.hard_negatives" for name in ("retrieval", "joint")),  # Less than the batch size.
-    *(f"evaluation.{name}_{kind}" for name in ("recall", "mse", "log_loss") for kind in ("margin", "tolerance")),
+    *(
+        f"evaluation.{name}_{kind}"
+        for name in ("recall", "mse", "log_loss", "liked")
+        for kind in ("margin", "tolerance")
+    ),
+    "evaluation.retrieval_tolerance",
 }
 
 

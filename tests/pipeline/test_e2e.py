@@ -1,4 +1,4 @@
-"""The command line runs the whole graph on a tiny sample, three times in one output folder."""
+"""The command line runs the whole graph on a tiny sample, several times in one output folder."""
 
 import json
 import math
@@ -14,22 +14,22 @@ import pytest
 from tests.pipeline.command_line import MOVIELENS, run_code
 
 MODELS = ("dcn", "joint", "ranking", "retrieval")
-RESOLVERS = {f"Resolver.{name}" for name in MODELS}
+RECOMMENDER = {"RecommenderBuilder", "Evaluator.recommender", "Pusher.recommender"}
+RESOLVERS = {f"Resolver.{name}" for name in (*MODELS, "recommender")}
 NODES = {
     *("MovieLensExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "DistributionValidator"),
     *("DataGate", "Transform"),
     *(f"{stage}.{name}" for stage in ("Trainer", "Resolver", "Evaluator", "Pusher") for name in MODELS),
-    *("FeatureImportance", "RecommenderBuilder", "Pusher.recommender"),
+    *("FeatureImportance", "Resolver.recommender"),
+    *RECOMMENDER,
 }
-DEPENDS_ON_RANKING = {
-    *("Trainer.ranking", "Evaluator.ranking", "Pusher.ranking", "RecommenderBuilder", "Pusher.recommender")
-}
+RANKING = {"Trainer.ranking", "Evaluator.ranking", "Pusher.ranking"}
 SETTINGS = [
     "data.sample={users: 300, movies: 150, ratings: 15000}",
     # With small batches, a few thousand ratings give enough training steps to beat the baselines.
     *(f"models.{name}.{setting}" for name in MODELS for setting in ("epochs=3", "batch_size=128")),
 ]
-ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 4, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
+ARTIFACTS = {"Examples": 2, "Model": 5, "ModelEvaluation": 5, "ModelBlessing": 5, "PushedModel": 5, "TransformGraph": 1}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -94,6 +94,21 @@ def changed(output: Path, second: Run) -> Run:
     return run(output, "models.ranking.epochs=4", codes=(0, 3))
 
 
+@pytest.fixture(scope="module")
+def by_rating(output: Path, second: Run) -> Run:
+    return run(output, "recommender.order=rating", codes=(3,))
+
+
+@pytest.fixture(scope="module")
+def joint(output: Path, second: Run) -> Run:
+    # Exit code 3 is accepted too, because the earlier recommender may be better.
+    return run(output, "recommender.parts=joint", codes=(0, 3))
+
+
+def reran(run: Run) -> set[str]:
+    return {name for name, state in run.states.items() if state == "complete"}
+
+
 def test_every_component_runs_once(first: Run) -> None:
     assert first.states == {name: "resolved" if name in RESOLVERS else "complete" for name in NODES}
     assert first.executions == Counter(COMPLETE=len(NODES))
@@ -111,8 +126,21 @@ def test_all_models_are_measured_blessed_and_pushed(first: Run) -> None:
             assert 0.5 < entry["metrics"]["rmse"] < entry["baseline"]["rmse"]
         if name in ("retrieval", "joint"):
             assert entry["baseline"]["recall_at_10_filtered"] < entry["metrics"]["recall_at_10_filtered"] < 1
-    assert (Path(first.summary["recommender"]["pushed"]) / "saved_model.pb").is_file()
     assert first.summary["peak_rss_mb"] > 500
+
+
+def test_the_recommender_is_measured_blessed_and_pushed(first: Run) -> None:
+    entry = first.summary["recommender"]
+    assert entry["blessed"], entry["reasons"]
+    assert (Path(entry["pushed"]) / "saved_model.pb").is_file()
+    for other in ("retrieval", "baseline"):
+        assert set(entry[other]) == set(entry["metrics"])
+        assert entry[other]["liked_ndcg_at_10"] < entry["metrics"]["liked_ndcg_at_10"] < 1
+    assert set(entry["kept"]) == {"recall_at_10"}
+    assert entry["kept"]["recall_at_10"]["after_25_years"] > 0.9
+    for title in ("Test split", "The list that people get", "Share of quality that is kept"):
+        _, table = first.stdout.split(title)
+        assert "recommender" in table
 
 
 def test_a_run_ends_with_ten_titles_from_the_server(first: Run) -> None:
@@ -130,13 +158,40 @@ def test_a_second_run_executes_nothing(first: Run, second: Run) -> None:
     assert second.artifacts == first.artifacts
     for name in MODELS:
         assert second.summary["models"][name] == first.summary["models"][name]
+    assert second.summary["recommender"] == first.summary["recommender"]
 
 
 def test_a_changed_hyper_parameter_reruns_only_what_depends_on_it(second: Run, changed: Run) -> None:
-    reran = {name for name, state in changed.states.items() if state == "complete"}
-    assert reran == DEPENDS_ON_RANKING
+    built = changed.summary["models"]["ranking"]["blessed"]
+    assert reran(changed) == RANKING | (RECOMMENDER if built else set())
     new = changed.artifacts - second.artifacts
-    assert (new["Model"], new["ModelEvaluation"], new["PushedModel"], new["Examples"]) == (2, 1, 2, 0)
+    expected = {"Model": 1 + built, "ModelEvaluation": 1 + built, "PushedModel": 1 + built, "Examples": 0}
+    assert {name: new[name] for name in expected} == expected
+
+
+def test_a_recommender_that_orders_by_rating_alone_is_refused(first: Run, by_rating: Run) -> None:
+    assert reran(by_rating) == RECOMMENDER
+    entry = by_rating.summary["recommender"]
+    assert not entry["blessed"]
+    assert entry["pushed"] is None
+    assert entry["retrieval"] == first.summary["recommender"]["retrieval"]
+    lost = entry["metrics"]["recall_at_10"] - entry["retrieval"]["recall_at_10"]
+    assert lost < -0.002
+    reason = f"recall_at_10_over_retrieval is {lost:.4f}; should be at least -0.0020"
+    assert reason in entry["reasons"]
+    assert "recommender was not blessed, so it was not pushed: " in by_rating.stderr
+    assert reason in by_rating.stderr
+    assert "from the model server" not in by_rating.stdout
+
+
+def test_the_joint_model_makes_a_recommender_by_itself(first: Run, joint: Run) -> None:
+    assert reran(joint) == RECOMMENDER
+    assert joint.summary["recommender_parts"] == ["joint"]
+    entry = joint.summary["recommender"]
+    joint_alone = joint.summary["models"]["joint"]["metrics"]["recall_at_10_filtered"]
+    assert entry["retrieval"]["recall_at_10"] == pytest.approx(joint_alone, abs=0.01)
+    assert entry["retrieval"] != first.summary["recommender"]["retrieval"]
+    assert entry["baseline"] == first.summary["recommender"]["baseline"]
 
 
 CALL_MODEL = """

@@ -22,6 +22,7 @@ from trainers.datasets import Splits, with_int32_indices
 from trainers.dcn import SPECS, Crosses
 from trainers.export import like_head as like
 from trainers.export import signatures
+from trainers.export.situations import SITUATIONS
 from trainers.hyperparameters import DCNHyperparameters, Task
 
 pytestmark = pytest.mark.component
@@ -130,6 +131,13 @@ def test_the_evaluator_measures_only_decided_rows(rows, model, answers, tmp_path
         expected = like_metrics(np.log(probabilities / (1 - probabilities)), liked)
         # The Evaluator is approximate: it counts probabilities in 10,000 bins.
         assert summary[key] == pytest.approx(expected, abs=2e-3)
+    losses = {name: values[decided].astype(np.float64) for name, values in answers["evaluate"].items()}
+    assert summary["kept"] == {
+        "log_loss": {
+            situation: pytest.approx(losses["log_loss"].mean() / losses[f"log_loss_{situation}"].mean(), rel=1e-4)
+            for situation in SITUATIONS
+        }
+    }
     counted = read_evaluation(evaluation.uri)[""]
     assert sum(counted.values()) == decided.sum()
     # The biases were fitted to the data, the network was not.

@@ -10,8 +10,7 @@ import tensorflow_transform as tft
 from benchmarks.data_job import CostObserver, data_pipeline
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
-from components.recommender.recommender_builder import read_users
-from components.recommender.two_stage_model import Movies
+from components.recommender.stored_data import Movies, read_users
 from pipeline.config import load_config
 from pipeline.local.errors import NodeFailed
 from pipeline.local.recovery import metadata_config
@@ -90,12 +89,8 @@ def test_seen_movies_of_the_recommender_come_from_all_spans(store):
     spans = store.uris("Examples", "MovieLensExampleGen")
     transform = tft.TFTransformOutput(store.uris("TransformGraph", "Transform")[-1])
     ids = np.array([0, *(int(word) for word in transform.vocabulary_by_name("movie_id_vocabulary")), 0])
-    users = read_users(spans, transform, Movies(ids, np.full(len(ids), b"", object), {}))
-    seen = {
-        (int(users.ids[row]), int(ids[movie]))
-        for row in range(1, len(users.ids))
-        for movie in users.seen_movies[users.seen_offsets[row] : users.seen_offsets[row + 1]]
-    }
+    users = read_users(spans, transform, Movies(ids, np.full(len(ids), b"", object)))
+    seen = {(int(users.ids[row]), int(ids[movie])) for row in range(1, len(users.ids)) for movie in users.seen_by(row)}
     assert seen == set(rated_pairs(spans, "train", "eval", "test"))
 
 

@@ -105,7 +105,7 @@ def test_every_evaluator_uses_the_custom_extractors(tmp_path):
     root = str(tmp_path)
     pipeline = create_pipeline(config=load_config("sample"), data_dir=root, pipeline_root=root, serving_dir=root)
     evaluators = [node for node in pipeline.components if node.id.startswith("Evaluator.")]
-    assert len(evaluators) == 4
+    assert len(evaluators) == 5
     for evaluator in evaluators:
         # TFX silently falls back on TFMA's own extractors if it finds no custom function. It loads the module anew, so
         # the functions are different objects and only the names of their modules can be compared.

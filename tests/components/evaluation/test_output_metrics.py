@@ -8,7 +8,15 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.metrics.calibration import MeanPrediction
 from tensorflow_model_analysis.metrics.mean_regression_error import MeanAbsoluteError
 
-from components.evaluation.output_metrics import MAE, RMSE, MeanOutputs, OutputErrors
+from components.evaluation.output_metrics import (
+    LIKED_MEAN,
+    MAE,
+    RMSE,
+    SHARE_KEPT,
+    MeanOutputs,
+    OutputErrors,
+    SharesKept,
+)
 from pipeline.config import BeamConfig
 
 OUTPUTS = ["hit", "gain"]
@@ -24,6 +32,26 @@ def inputs(*models):
         yield metric_types.StandardMetricInputs(
             label=np.array([LABEL]), prediction=predictions, example_weight=np.array([1.0])
         )
+
+
+def rows_of(*models, **columns):
+    """Metric inputs from columns of outputs; with models, the first has them all and each other one lacks the last."""
+    for values in zip(*columns.values(), strict=True):
+        outputs = {name: np.array([x]) for name, x in zip(columns, values, strict=True)}
+        fewer = {name: outputs[name] for name in list(columns)[:-1]}
+        predictions = {model: fewer if place else outputs for place, model in enumerate(models)} if models else outputs
+        yield metric_types.StandardMetricInputs(
+            label=np.array([LABEL]), prediction=predictions, example_weight=np.array([1.0])
+        )
+
+
+def measured(metric, *models, **columns):
+    """The values of a metric, by name, model and output."""
+    return {
+        (key.name, key.model_name, key.output_name): value
+        for computation in metric.computations(**({"model_names": list(models)} if models else {}))
+        for key, value in measure(computation.combiner, list(rows_of(*models, **columns))).items()
+    }
 
 
 def measure(combiner, rows):
@@ -101,3 +129,87 @@ def test_the_combiner_runs_in_beam():
 
 def _check_means(values):
     np.testing.assert_allclose(values, ROWS.mean(axis=0), rtol=1e-5)
+
+
+WEIGHTS = np.random.default_rng(1).choice([0.0, 1.0, 2.5], size=len(ROWS))
+
+
+def test_weighted_means_are_those_of_the_rows_that_count():
+    hit, gain = ROWS.T.astype(np.float64)
+    # What a row that does not count says of an output is of no matter.
+    hit = np.where(WEIGHTS > 0, hit, np.nan)
+    found = measured(MeanOutputs(OUTPUTS, weight="liked", name=LIKED_MEAN), hit=hit, gain=gain, liked=WEIGHTS)
+    counts = WEIGHTS > 0
+    assert found == {
+        (LIKED_MEAN, "", "hit"): pytest.approx(np.average(hit[counts], weights=WEIGHTS[counts])),
+        (LIKED_MEAN, "", "gain"): pytest.approx(np.average(gain, weights=WEIGHTS)),
+    }
+
+
+def test_a_weighted_mean_is_nan_if_a_row_that_counts_is():
+    hit = np.where(np.arange(len(ROWS)) == np.flatnonzero(WEIGHTS)[0], np.nan, 1.0)
+    found = measured(MeanOutputs(["hit", "gain"], weight="liked"), hit=hit, gain=ROWS[:, 1], liked=WEIGHTS)
+    values = list(found.values())
+    assert np.isnan(values[0])
+    assert np.isfinite(values[1])
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_a_weighted_mean_is_nan_if_no_row_counts(rows):
+    found = measured(MeanOutputs(["hit"], weight="liked"), hit=np.ones(rows), liked=np.zeros(rows))
+    assert np.isnan(list(found.values())).all()
+
+
+def test_an_output_may_be_measured_with_and_without_weights():
+    metrics = [MeanOutputs(["hit"]), MeanOutputs(["hit"], weight="liked", name=LIKED_MEAN)]
+    assert len({key for metric in metrics for each in metric.computations() for key in each.keys}) == 2
+
+
+def test_the_share_that_is_kept_of_a_mean():
+    hit, later, new = np.random.default_rng(2).random((3, 100))
+    found = measured(SharesKept("hit", ["later", "new"]), hit=hit, hit_later=later, hit_new=new)
+    assert found == {
+        (SHARE_KEPT, "", "hit_later"): pytest.approx(later.mean() / hit.mean()),
+        (SHARE_KEPT, "", "hit_new"): pytest.approx(new.mean() / hit.mean()),
+    }
+
+
+@pytest.mark.parametrize(("output", "power"), [("squared_error", 0.5), ("log_loss", 1.0)])
+def test_an_error_that_is_larger_keeps_less(output, power):
+    rng = np.random.default_rng(3)
+    now, later = rng.random(100), 2 + rng.random(100)
+    found = measured(SharesKept(output, ["later"]), **{output: now, f"{output}_later": later})
+    expected = (now.mean() / later.mean()) ** power
+    assert expected < 1
+    assert found == {(SHARE_KEPT, "", f"{output}_later"): pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("output", ["hit", "squared_error", "log_loss"])
+def test_a_model_without_a_hit_or_an_error_keeps_all(output):
+    nothing = np.zeros(5)
+    found = measured(SharesKept(output, ["later"]), **{output: nothing, f"{output}_later": nothing})
+    assert list(found.values()) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        MeanOutputs(["hit", "gain"]),
+        MeanOutputs(["hit", "gain"], weight="hit"),
+        SharesKept("hit", ["later", "new"]),
+    ],
+)
+def test_an_output_that_an_earlier_model_lacks_is_nan_for_that_model_alone(metric):
+    names = ("hit", "hit_later", "hit_new") if isinstance(metric, SharesKept) else ("hit", "gain")
+    columns = dict(zip(names, np.random.default_rng(4).random((len(names), 20)), strict=True))
+    found = measured(metric, "candidate", "baseline", **columns)
+    missing = {(model, output) for (_, model, output), value in found.items() if np.isnan(value)}
+    assert missing == {("baseline", names[-1])}
+
+
+def test_a_weight_that_an_earlier_model_lacks_makes_its_means_nan():
+    found = measured(
+        MeanOutputs(["hit"], weight="liked"), "candidate", "baseline", hit=np.ones(3), liked=np.array([0.0, 1.0, 1.0])
+    )
+    assert [value for (_, model, _), value in found.items() if model == "candidate"] == [1.0]
+    assert np.isnan([value for (_, model, _), value in found.items() if model == "baseline"]).all()

@@ -1,16 +1,14 @@
-"""The summary of a run and its table."""
+"""The summary of a run."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pipeline.config import load_config
 from pipeline.local import report
-from pipeline.local.report import Artifact, model_summary, models_table, reasons_not_pushed, summarise, write_summary
+from pipeline.local.report import Artifact, model_summary, reasons_not_pushed, summarise, write_summary
 from pipeline.nodes import NodeRun
 
 RANKING = {
@@ -19,6 +17,11 @@ RANKING = {
     "bias_predicted_rating": {"root_mean_squared_error": 0.872, "mean_absolute_error": 0.690},
     "squared_error_gain": {"mean_prediction": 0.097},
 }
+KEPT = {
+    "squared_error": {"mean_prediction": 0.66},
+    "squared_error_after_1_year": {"mean_prediction": 0.70, "share_kept": 0.97},
+    "squared_error_new_with_history": {"mean_prediction": 0.80, "share_kept": 0.91},
+}
 RETRIEVAL = {
     "recall_at_10": {"mean_prediction": 0.15},
     "recall_at_10_filtered": {"mean_prediction": 0.25},
@@ -26,8 +29,29 @@ RETRIEVAL = {
     "popularity_recall_at_10": {"mean_prediction": 0.03},
     "popularity_recall_at_10_filtered": {"mean_prediction": 0.05},
     "recall_at_10_filtered_gain": {"mean_prediction": 0.20},
+    "recall_at_10_filtered_after_1_year": {"mean_prediction": 0.24, "share_kept": 0.96},
 }
-EVALUATIONS = {"dcn": RANKING, "retrieval": RETRIEVAL, "ranking": RANKING, "joint": RANKING | RETRIEVAL}
+RECOMMENDER = {
+    "recall_at_10": {"mean_prediction": 0.27, "liked_mean": 0.31},
+    "ndcg_at_10": {"mean_prediction": 0.14, "liked_mean": 0.18},
+    "retrieval_recall_at_10": {"mean_prediction": 0.28, "liked_mean": 0.30},
+    "retrieval_ndcg_at_10": {"mean_prediction": 0.13, "liked_mean": 0.15},
+    "popularity_recall_at_10": {"mean_prediction": 0.06, "liked_mean": 0.07},
+    "popularity_ndcg_at_10": {"mean_prediction": 0.02, "liked_mean": 0.03},
+    "popularity_by_group_recall_at_10": {"mean_prediction": 0.08},
+    "recall_at_10_over_retrieval": {"mean_prediction": -0.01, "liked_mean": 0.01},
+    "recall_at_10_after_30_days": {"mean_prediction": 0.26, "share_kept": 0.96},
+    "recall_at_10_new_without_history": {"mean_prediction": 0.10, "share_kept": 0.37},
+    "rating_error": {"hit_mean": 0.1},
+    "": {"example_count": 9945.0},
+}
+EVALUATIONS = {
+    "dcn": RANKING,
+    "retrieval": RETRIEVAL,
+    "ranking": RANKING | KEPT,
+    "joint": RANKING | RETRIEVAL,
+    "recommender": RECOMMENDER,
+}
 
 
 @pytest.fixture
@@ -46,15 +70,12 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Artifact]]:
         if blessed:
             pushed["pushed_destination"] = f"/serving/{name}/1700000000"
         found[f"Pusher.{name}"] = {"pushed_model": Artifact(f"/pushed/{name}", pushed)}
-    found["Pusher.recommender"] = {
-        "pushed_model": Artifact("/pushed", {"pushed": 1, "pushed_destination": "/serving/recommender/1700000001"})
-    }
     return found
 
 
-def summary(outputs: dict[str, dict[str, Artifact]]) -> dict[str, Any]:
+def summary(outputs: dict[str, dict[str, Artifact]], *overrides: str) -> dict[str, Any]:
     return summarise(
-        load_config("sample", ["data.split.seed=3"]),
+        load_config("sample", ["data.split.seed=3", *overrides]),
         [NodeRun("Transform", "complete", 41.234, 5), NodeRun("Resolver.dcn", "resolved", 0.1, 6)],
         outputs,
         seconds=123.45,
@@ -69,6 +90,7 @@ def test_rating_metrics_and_their_baseline() -> None:
     assert entry == {
         "metrics": {"rmse": 0.815, "mae": 0.643},
         "baseline": {"rmse": 0.872, "mae": 0.690},
+        "kept": {},
         "blessed": True,
         "reasons": [],
         "pushed": "/serving/ranking/1",
@@ -87,6 +109,27 @@ def test_the_joint_model_has_both() -> None:
     assert {"rmse", "mae", "recall_at_10"} <= set(entry["baseline"])
 
 
+def test_what_is_kept_in_each_situation_is_there_by_main_metric() -> None:
+    entry = model_summary(RANKING | RETRIEVAL | KEPT, [], blessed=True, pushed=None)
+    assert entry["kept"] == {
+        "recall_at_10_filtered": {"after_1_year": 0.96},
+        "squared_error": {"after_1_year": 0.97, "new_with_history": 0.91},
+    }
+
+
+def test_the_recommender_has_its_list_and_the_lists_that_it_is_compared_with() -> None:
+    entry = model_summary(RECOMMENDER, ["not good enough"], blessed=False, pushed=None)
+    assert entry == {
+        "metrics": {"recall_at_10": 0.27, "liked_recall_at_10": 0.31, "ndcg_at_10": 0.14, "liked_ndcg_at_10": 0.18},
+        "retrieval": {"recall_at_10": 0.28, "liked_recall_at_10": 0.30, "ndcg_at_10": 0.13, "liked_ndcg_at_10": 0.15},
+        "baseline": {"recall_at_10": 0.06, "liked_recall_at_10": 0.07, "ndcg_at_10": 0.02, "liked_ndcg_at_10": 0.03},
+        "kept": {"recall_at_10": {"after_30_days": 0.96, "new_without_history": 0.37}},
+        "blessed": False,
+        "reasons": ["not good enough"],
+        "pushed": None,
+    }
+
+
 def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     found = summary(outputs)
     assert found["components"] == [
@@ -98,25 +141,40 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert found["models"]["joint"]["blessed"] is False
     assert found["models"]["joint"]["pushed"] is None
     assert found["models"]["joint"]["reasons"] == ["squared_error_gain of joint is too small"]
-    assert found["recommender"] == {"pushed": "/serving/recommender/1700000001"}
+    assert found["recommender"] == model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000")
+    assert found["recommender_parts"] == ["retrieval", "ranking"]
     assert (found["seconds"], found["peak_rss_mb"], found["seeds"]["split"]) == (123.5, 2000, 3)
     assert reasons_not_pushed(found) == {"joint": "squared_error_gain of joint is too small"}
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_recommender_that_was_not_pushed_is_unmet(outputs: dict[str, dict[str, Artifact]]) -> None:
-    outputs["Pusher.recommender"] = {"pushed_model": Artifact("/pushed", {"pushed": 0})}
+def test_a_refused_recommender_is_measured_and_its_reason_is_told(outputs: dict[str, dict[str, Artifact]]) -> None:
+    refused = {"evaluation": Artifact("recommender"), "blessing": Artifact("/blessing", {"blessed": 0})}
+    outputs |= {
+        "Evaluator.recommender": refused,
+        "Pusher.recommender": {"pushed_model": Artifact("/pushed", {"pushed": 0})},
+    }
     found = summary(outputs)
-    assert found["recommender"] == {"pushed": None}
+    reasons = ["squared_error_gain of recommender is too small"]
+    assert found["recommender"] == model_summary(RECOMMENDER, reasons, False, None)
+    assert "recommender" not in found["models"]
+    assert reasons_not_pushed(found)["recommender"] == reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [([], "retrieval and ranking"), (["recommender.parts=joint"], "joint")],
+)
+def test_a_recommender_that_was_not_built_names_its_parts(
+    outputs: dict[str, dict[str, Artifact]], overrides: list[str], parts: str
+) -> None:
+    del outputs["Evaluator.recommender"]
+    del outputs["Pusher.recommender"]
+    found = summary(outputs, *overrides)
+    assert found["recommender"] == {"blessed": False, "reasons": [], "pushed": None}
     assert list(reasons_not_pushed(found)) == ["joint", "recommender"]
-
-
-def test_the_table_says_what_the_summary_says(outputs: dict[str, dict[str, Artifact]]) -> None:
-    file = io.StringIO()
-    Console(file=file, width=80).print(models_table(summary(outputs)))
-    text = file.getvalue()
-    for expected in ("0.8150", "0.8720", "0.2500", "0.0500", "recall@10 filtered", "1700000001"):
-        assert expected in text
+    reason = reasons_not_pushed(found)["recommender"]
+    assert reason == f"it was not built, since it is made of {parts}, not all of which were blessed"
 
 
 def test_a_summary_is_replaced_whole(tmp_path: Path) -> None:
@@ -154,6 +212,16 @@ def test_refusals_name_output_value_and_bound(tmp_path: Path) -> None:
             metric_key { name: "mean_prediction" output_name: "ndcg" }
             message: "Metric not found."
           }
+          failures {
+            metric_key { name: "liked_mean" output_name: "ndcg_at_10_over_retrieval" }
+            metric_threshold { value_threshold { lower_bound { value: 0.0 } } }
+            metric_value { double_value { value: -0.0312 } }
+          }
+          failures {
+            metric_key { name: "share_kept" output_name: "squared_error_after_1_year" }
+            metric_threshold { value_threshold { lower_bound { value: 0.95 } } }
+            metric_value { double_value { value: 0.9123 } }
+          }
         }
         """,
         validation_result_pb2.ValidationResult(),
@@ -164,4 +232,6 @@ def test_refusals_name_output_value_and_bound(tmp_path: Path) -> None:
         "squared_error_gain is 0.0020; should be at least 0.0100",
         "recall_at_10_filtered_gain against the latest blessed model changes by -0.0500; should be at least -0.0020",
         "ndcg: Metric not found.",
+        "liked_mean of ndcg_at_10_over_retrieval is -0.0312; should be at least 0.0000",
+        "share_kept of squared_error_after_1_year is 0.9123; should be at least 0.9500",
     ]
