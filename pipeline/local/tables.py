@@ -59,7 +59,7 @@ def recommender_table(summary: Mapping[str, Any]) -> Table:
 
 def kept_table(summary: Mapping[str, Any]) -> Table:
     """How much of its main metric each model keeps when it is asked later, and by new people: 1 for all of it."""
-    table = Table(title="Share of quality that is kept: asked later, and by new people", title_justify="left")
+    table = Table(title="Share of quality kept, asked later or by new people", title_justify="left")
     table.add_column("model", no_wrap=True)
     table.add_column("metric", no_wrap=True)
     rows = [

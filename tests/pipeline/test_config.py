@@ -165,6 +165,7 @@ UNBOUNDED = {
         for kind in ("margin", "tolerance")
     ),
     "evaluation.retrieval_tolerance",
+    "evaluation.popularity_margin",
 }
 
 

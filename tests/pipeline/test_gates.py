@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.evaluation.output_metrics import LIKED_MEAN, MEAN, SHARE_KEPT
+from components.evaluation.output_metrics import LIKED_MEAN, MEAN, SHARE_KEPT_AT_MOST
 from pipeline.config import EvaluationConfig
 from pipeline.gates import eval_config, recommender_eval_config
 from trainers.export.situations import ASKED_LATER
@@ -32,7 +32,7 @@ def gates(config):
 
 
 def kept(output, share):
-    return {(SHARE_KEPT, f"{output}_{later}"): (share, None) for later in ASKED_LATER}
+    return {(SHARE_KEPT_AT_MOST, f"{output}_{later}"): (share, None) for later in ASKED_LATER}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -61,7 +61,7 @@ def test_the_gates_of_likes():
 
 def test_the_gates_of_the_recommender_are_on_its_final_list():
     evaluation = EvaluationConfig(
-        recall_margin=0.25,
+        popularity_margin=0.25,
         recall_tolerance=0.5,
         retrieval_tolerance=0.125,
         liked_margin=0.375,
@@ -72,7 +72,7 @@ def test_the_gates_of_the_recommender_are_on_its_final_list():
         (MEAN, "recall_at_10_over_retrieval"): (-0.125, None),
         (MEAN, "recall_at_10_over_popularity"): (0.25, None),
         (LIKED_MEAN, "ndcg_at_10_over_retrieval"): (0.375, None),
-        (LIKED_MEAN, "ndcg_at_10_over_popularity"): (0.375, None),
+        (LIKED_MEAN, "ndcg_at_10_over_popularity"): (0.25, None),
         (MEAN, "recall_at_10"): (None, -0.5),
         (LIKED_MEAN, "ndcg_at_10"): (None, -0.75),
         **kept("recall_at_10", 0.625),

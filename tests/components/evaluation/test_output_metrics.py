@@ -13,6 +13,7 @@ from components.evaluation.output_metrics import (
     MAE,
     RMSE,
     SHARE_KEPT,
+    SHARE_KEPT_AT_MOST,
     MeanOutputs,
     OutputErrors,
     SharesKept,
@@ -171,7 +172,13 @@ def test_the_share_that_is_kept_of_a_mean():
     assert found == {
         (SHARE_KEPT, "", "hit_later"): pytest.approx(later.mean() / hit.mean()),
         (SHARE_KEPT, "", "hit_new"): pytest.approx(new.mean() / hit.mean()),
+        (SHARE_KEPT_AT_MOST, "", "hit_later"): pytest.approx((later.mean() + two_errors(later - hit)) / hit.mean()),
+        (SHARE_KEPT_AT_MOST, "", "hit_new"): pytest.approx((new.mean() + two_errors(new - hit)) / hit.mean()),
     }
+
+
+def two_errors(differences):
+    return 2 * differences.std() / np.sqrt(len(differences))
 
 
 @pytest.mark.parametrize(("output", "power"), [("squared_error", 0.5), ("log_loss", 1.0)])
@@ -181,14 +188,18 @@ def test_an_error_that_is_larger_keeps_less(output, power):
     found = measured(SharesKept(output, ["later"]), **{output: now, f"{output}_later": later})
     expected = (now.mean() / later.mean()) ** power
     assert expected < 1
-    assert found == {(SHARE_KEPT, "", f"{output}_later"): pytest.approx(expected)}
+    at_most = (now.mean() / (later.mean() - two_errors(later - now))) ** power
+    assert found == {
+        (SHARE_KEPT, "", f"{output}_later"): pytest.approx(expected),
+        (SHARE_KEPT_AT_MOST, "", f"{output}_later"): pytest.approx(at_most),
+    }
 
 
 @pytest.mark.parametrize("output", ["hit", "squared_error", "log_loss"])
 def test_a_model_without_a_hit_or_an_error_keeps_all(output):
     nothing = np.zeros(5)
     found = measured(SharesKept(output, ["later"]), **{output: nothing, f"{output}_later": nothing})
-    assert list(found.values()) == [1.0]
+    assert list(found.values()) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,10 @@ def test_the_list_of_the_recommender_stands_beside_the_others() -> None:
 
 def test_what_each_model_keeps_in_each_situation() -> None:
     found = cells(kept_table(SUMMARY))
-    assert found[1] == ["model", "metric", "after", "1", "year", "new", "with", "history"]
+    assert ["model", "metric", "1", "y", "new"] in found
     assert found[-3:] == [
-        ["retrieval", "recall@10", "filtered", "0.961", "0.882"],
-        ["ranking", "squared", "error", "0.973", "0.914"],
+        ["retrieval", "recall@10", "0.961", "0.882"],
+        ["ranking", "rmse", "0.973", "0.914"],
         ["recommender", "recall@10", "0.955", "0.806"],
     ]
 
