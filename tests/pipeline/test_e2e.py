@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.pipeline.command_line import MOVIELENS, run_code
+from tests.pipeline.judged_lists import judged_and_answered
 
 MODELS = ("dcn", "joint", "ranking", "retrieval")
 RECOMMENDER = {"RecommenderBuilder", "Evaluator.recommender", "Pusher.recommender"}
@@ -139,9 +141,24 @@ def test_the_recommender_is_measured_blessed_and_pushed(first: Run) -> None:
         assert entry[other]["liked_ndcg_at_10"] < entry["metrics"]["liked_ndcg_at_10"] < 1
     assert set(entry["kept"]) == {"recall_at_10"}
     assert entry["kept"]["recall_at_10"]["after_25_years"] > 0.9
-    for title in ("Test split", "The list that people get", "Share of quality that is kept"):
+    for title in ("Test split", "The list that people get", "Share of quality kept"):
         _, table = first.stdout.split(title)
         assert "recommender" in table
+
+
+def test_what_is_judged_for_a_row_is_what_its_person_is_answered(output: Path, first: Run) -> None:
+    # Like the next test, it reads summary.json before another run replaces it.
+    judged, answered = judged_and_answered(output, rows=1000)
+    assert len(judged) == 1000
+    assert (judged > 0).any(axis=1).all()
+    np.testing.assert_array_equal(judged, answered)
+
+
+def test_numpy_finds_the_same_quality_of_the_lists(output: Path, first: Run) -> None:
+    command = [sys.executable, "-m", "benchmarks.lists", "--output", str(output), "--rows", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "over 300 test rows" in done.stdout
 
 
 def test_a_run_ends_with_ten_titles_from_the_server(first: Run) -> None:
