@@ -50,7 +50,7 @@ def recommender_stage(
             max_history=config.recommender.max_history,
             source=fingerprint("components", "trainers", "transform"),
         )
-        model = builder.outputs["model"]
+        model = builder.outputs["recommender"]
         resolver = latest_blessed(RECOMMENDER, model, resolver_strategy)
         bounds = recommender_eval_config(config.evaluation)
         evaluator = evaluated(RECOMMENDER, model, resolver, examples, gate, bounds)

@@ -19,9 +19,9 @@ from transform.features import LABEL, USER_ID
 
 _logger = logging.getLogger(__name__)
 
-# Orders of the second stage, by name: blend is fitted, the others are given.
+# Weights of the second stage by the name of the order; those of blend are fitted.
 BLEND = "blend"
-ORDERS = {"rating": RATING_ORDER, "retrieval": RETRIEVAL_ORDER}
+ORDERS = {BLEND: None, "rating": RATING_ORDER, "retrieval": RETRIEVAL_ORDER}
 
 # More rows would hardly change the five weights that are fitted to them.
 _FITTED_ROWS = 50_000
@@ -35,7 +35,7 @@ def RecommenderBuilder(
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
     retrieval_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     ranking_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
+    recommender: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
     candidates: tfx.dsl.components.Parameter[int] = 100,
     order: tfx.dsl.components.Parameter[str] = BLEND,
     tolerance: tfx.dsl.components.Parameter[float] = 0.0,
@@ -52,7 +52,7 @@ def RecommenderBuilder(
       transform_graph: the Transform output.
       retrieval_model: an exported model with the function `scores`.
       ranking_model: an exported model with the function `ratings_of`; may be the same one.
-      model: receives the recommender.
+      recommender: receives the recommender.
       candidates: number of movies that the retriever hands to the second stage; at most the size of the catalogue.
       order: by what the second stage orders them: `blend`, `rating` or `retrieval`.
       tolerance: recall@10 that `blend` may lose against the retriever's own order.
@@ -72,7 +72,7 @@ def RecommenderBuilder(
     uris = [artifact.uri for artifact in sorted(examples, key=lambda artifact: artifact.span)]
     movies = read_movies(uris, retrieval.heads[0].raw_ids.numpy())
     users = read_users(uris, transform, movies)
-    recommender = Recommender(
+    graph = Recommender(
         retrieval=retrieval,
         ranking=ranking,
         transform=Transform(transform.transform_features_layer(), transform.raw_feature_spec()),
@@ -81,15 +81,14 @@ def RecommenderBuilder(
         candidates=min(candidates, movies.count),
         limits=Limits(max_batch, max_history),
     )
-    if order == BLEND:
-        weights = second_stage.fit(eval_rows(recommender, [newest_examples.uri]), tolerance)
-    else:
-        weights = ORDERS[order]
-    recommender.set_second_stage(weights)
+    weights = ORDERS[order]
+    if weights is None:
+        weights = second_stage.fit(eval_rows(graph, [newest_examples.uri]), tolerance)
+    graph.set_second_stage(weights)
     for name, weight in zip(second_stage.FEATURES, weights, strict=True):
-        model.set_float_custom_property(f"weight_of_{name}", float(weight))
-    directory = path_utils.serving_model_path(model.uri)
-    save(recommender, directory)
+        recommender.set_float_custom_property(f"weight_of_{name}", float(weight))
+    directory = path_utils.serving_model_path(recommender.uri)
+    save(graph, directory)
     smoke_test(directory, users, movies)
 
 
