@@ -100,7 +100,7 @@ def fit(rows: Candidates, tolerance: float) -> np.ndarray:
         *(len(rows.users), reached[best].hits.mean(), own.hits.mean(), reached[best].liked_ndcg, own.liked_ndcg),
         *(
             best if better else "nothing: the retriever's order stays",
-            dict(zip(FEATURES, weights.round(3), strict=True)),
+            dict(zip(FEATURES, weights.round(3).tolist(), strict=True)),
         ),
     )
     return weights
