@@ -186,6 +186,15 @@ class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
         "or 2, by cross-entropy; ratings of 3 stars are left out everywhere. A model cannot be compared with a blessed "
         "model of the other objective, so a pipeline that changes its objective needs another output folder.",
     )
+    # Nothing is hidden unless it is asked for: where the id is, the zip code stands in for it, and seems to matter.
+    id_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of train rows in which the model is not told who the person is."
+    )
+    demographics_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
+    )
+    moment_dropout: float = Field(0.0, ge=0, lt=1, description="Not used, as the model does not read the time.")
+    history_dropout: float = Field(0.0, ge=0, lt=1, description="Share of train rows without id.")
 
     @property
     def tasks(self) -> tuple[Task, ...]:

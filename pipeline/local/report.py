@@ -190,7 +190,7 @@ def summarise(
         },
         "components": [_component(node) for node in nodes],
         "recommender_parts": list(dict.fromkeys(config.recommender.part_names)),
-        RECOMMENDER: models.pop(RECOMMENDER, {"blessed": False, "reasons": [], "pushed": None}),
+        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(_pushed(outputs, RECOMMENDER)),
         "models": models,
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
@@ -202,6 +202,11 @@ def summarise(
         },
         "log": str(log),
     }
+
+
+def _unmeasured(pushed: str | None) -> dict[str, Any]:
+    """The entry of a model that no Evaluator measured in this run."""
+    return {"blessed": pushed is not None, "reasons": [], "pushed": pushed}
 
 
 def _component(node: NodeRun) -> dict[str, Any]:

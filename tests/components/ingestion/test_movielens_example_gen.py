@@ -365,8 +365,9 @@ def test_each_node_reads_the_spans_that_it_should(tmp_path):
         for node in pipeline.components
         if "examples" in node.inputs and not node.id.startswith("Resolver")
     }
-    newest = {"StatisticsGen", *(f"Evaluator.{name}" for name in ("dcn", "joint", "ranking", "retrieval"))}
-    trainers = {name.replace("Evaluator", "Trainer") for name in newest - {"StatisticsGen"}}
+    models = ("dcn", "joint", "ranking", "retrieval")
+    newest = {"StatisticsGen", *(f"Evaluator.{name}" for name in (*models, "recommender"))}
+    trainers = {f"Trainer.{name}" for name in models}
     assert sources == {
         "Transform": "Resolver.spans",
         "RecommenderBuilder": "Resolver.all_spans",
