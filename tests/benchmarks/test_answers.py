@@ -35,7 +35,7 @@ def test_it_prints_times_of_one_answer_and_of_a_batch_and_the_memory_of_a_large_
     for _, median, high, of_batch, times in rows:
         assert 0 < float(median) <= float(high)
         # Eight people in the time of `times` single answers.
-        # The printed ratio is of pairs of rounds, and so not quite that of the medians.
-        assert float(times) == pytest.approx(8 * float(median) / float(of_batch), rel=0.9)
+        # What is printed is rounded.
+        assert float(times) == pytest.approx(8 * float(median) / float(of_batch), rel=0.1)
     assert ("of the time before" in result.output) == compared
     assert re.search(r"A batch of 1000 takes \d+ MB at most beside what was held, of which -?\d+ MB", result.output)
