@@ -88,45 +88,60 @@ class CrossNetwork(tfrs.Model):
         return self.behind_first_cross(x0, self.cross[0](x0, x0) if self.cross else x0, training)
 
     def first_products(self, embeddings: tf.Tensor, role: Role) -> tf.Tensor:
-        """The part of W x_0 in the first cross layer that comes from the users' or from the movies' features.
+        """The part of the products with the first weights that comes from the users' or from the movies' features.
 
-        The sum of both parts is W x_0 + b. A person is compared with many movies, and a movie with many people, so
-        that the parts are used many times.
+        The first weights are what x_0 is multiplied with: W of the first cross layer, and beside it those of the first
+        deep layer, if the network is parallel. The sum of both parts is x_0 times these weights, plus biases. A person
+        is compared with many movies, and a movie with many people, so that the parts are used many times.
 
         Args:
           embeddings: float32 [..., features of the role * dim], from `embeddings`.
           role: whose embeddings these are.
 
         Returns:
-          float32 [..., len(self.features) * dim]; without columns if there are no cross layers.
+          float32 [..., width of the first layers]; without columns if there are none.
         """
-        if not self.cross:
-            return embeddings[..., :0]
-        *factors, kernel = [weight for weight in self.cross[0].weights if len(weight.shape) == 2]
-        (bias,) = [weight for weight in self.cross[0].weights if len(weight.shape) == 1]
-        first = factors[0] if factors else kernel
         size = embeddings.shape[-1]
-        rows, bias = (first[:size], bias) if role is Role.USER else (first[-size:], 0.0)
-        products = tf.tensordot(embeddings, rows, 1)
-        return (tf.tensordot(products, kernel, 1) if factors else products) + bias
+        parts = [embeddings[..., :0]]
+        for *factors, kernel, bias in self._first_weights():
+            first = factors[0] if factors else kernel
+            rows = first[:size] if role is Role.USER else first[-size:]
+            products = tf.tensordot(embeddings, rows, 1)
+            products = tf.tensordot(products, kernel, 1) if factors else products
+            parts.append(products + bias if role is Role.USER else products)
+        return tf.concat(parts, axis=-1)
+
+    def _first_weights(self) -> list[list[tf.Variable]]:
+        """Of each layer that reads x_0 first: one kernel, or two narrow ones, and the bias."""
+        layers = [self.cross[0].weights] if self.cross else []
+        return [*layers, self._deep.first.weights] if self._is_parallel else layers
 
     def behind_first_products(self, x0: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
         """As `behind_embeddings`, given the sum of both parts from `first_products`."""
-        return self.behind_first_cross(x0, x0 * products + x0 if self.cross else x0)
+        width = x0.shape[-1] if self.cross else 0
+        x = x0 * products[..., :width] + x0 if self.cross else x0
+        return self.behind_first_cross(x0, x, deep_products=products[..., width:] if self._is_parallel else None)
 
-    def behind_first_cross(self, x0: tf.Tensor, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def behind_first_cross(
+        self, x0: tf.Tensor, x: tf.Tensor, training: bool = False, deep_products: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Computes the output from that of the first cross layer: float32 [batch_size].
 
         Args:
           x0: the concatenated embeddings, float32 [batch_size, len(self.features) * dim].
           x: output of the first cross layer, of the same shape; x0 if there are no cross layers.
           training: whether to apply dropout.
+          deep_products: float32 [batch_size, width], the first deep layer of a parallel network before its activation,
+            if it is known.
         """
         for layer in self.cross[1:]:
             x = layer(x0, x)
         for layer in self._dense:
             x = layer(x, training=training)
-        deep = self._deep(x0 if self._is_parallel else x, training=training)
+        if deep_products is None:
+            deep = self._deep(x0 if self._is_parallel else x, training=training)
+        else:
+            deep = self._deep.behind_first(deep_products)
         return tf.squeeze(self._output(tf.concat([x, deep], axis=1) if self._is_parallel else deep), 1)
 
 

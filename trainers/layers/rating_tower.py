@@ -16,6 +16,7 @@ from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.datasets import Splits
 from trainers.hyperparameters import RatingTowerHyperparameters
 from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.products import batch_product
 from trainers.layers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, known_or_missing, table_penalty
 from transform.features import (
     HISTORY_MOVIES,
@@ -41,7 +42,7 @@ class PersonParts(NamedTuple):
       keys: float32 [batch_size, length, attention_dim], of the movies of the history.
       values: float32 [batch_size, length, attention_dim + 1], what attention to a movie of the history adds up.
       present: float32 [batch_size, length], 1 where the history has a rating, else 0.
-      products: float32 [batch_size, features * embedding_dim], their part of the first cross layer's products; None in
+      products: float32 [batch_size, width of the first layers], their part of the first layers' products; None in
         training, where every pair has a person of its own.
     """
 
@@ -63,7 +64,7 @@ class MovieParts(NamedTuple):
       factors: float32 [..., factor_dim].
       embeddings: float32 [..., movie features * embedding_dim], the cross network's input.
       target: float32 [..., attention_dim], the query of the attention to histories.
-      products: float32 [..., features * embedding_dim], as for people.
+      products: float32 [..., width of the first layers], as for people.
     """
 
     bias: tf.Tensor
@@ -153,22 +154,23 @@ class TargetAttention(tf.keras.layers.Layer):
             "present": present,
         }
 
-    def attend(self, person: PersonParts, targets: tf.Tensor) -> tf.Tensor:
+    def attend(self, person: PersonParts, targets: tf.Tensor, training: bool) -> tf.Tensor:
         """Attends to histories.
 
         Args:
           person: the histories.
           targets: float32 [batch_size, movies, dim], the query vectors of the movies to rate.
+          training: whether gradients are needed.
 
         Returns:
           float32 [batch_size, movies, dim + 1]: the sum of the history movies' value vectors, weighted by attention and
           deviation, and the sum of the deviations, weighted by attention.
         """
-        logits = tf.matmul(targets, person.keys, transpose_b=True)
+        logits = batch_product(targets, person.keys, transpose_right=True, training=training)
         # The 1.0 in the denominator is e^0, for a key with logit 0 and no value, so that attention can fall on nothing.
         weights = tf.exp(tf.minimum(logits, 20.0)) * person.present[:, tf.newaxis]
         weights /= 1.0 + tf.reduce_sum(weights, axis=2, keepdims=True)
-        return weights @ person.values
+        return batch_product(weights, person.values, training=training)
 
 
 class RatingTower(tf.keras.layers.Layer):
@@ -266,9 +268,9 @@ class RatingTower(tf.keras.layers.Layer):
             return tf.broadcast_to(values[:, tf.newaxis], tf.concat([shape, [values.shape[1]]], axis=0))
 
         by_factors = person.bias[:, tf.newaxis] + tf.squeeze(movies.bias, 2)
-        by_factors += tf.linalg.matvec(movies.factors, person.factors)
+        by_factors += tf.reduce_sum(movies.factors * person.factors[:, tf.newaxis], axis=2)
         whole = tf.stack([tf.reduce_mean(person.present, axis=1), person.deviation], axis=1)
-        history = [self._history.attend(person, movies.target), for_each_movie(whole)]
+        history = [self._history.attend(person, movies.target, training), for_each_movie(whole)]
         if affinity is not None:
             history.append(affinity[..., tf.newaxis])
         from_history = self._output(self._mlp(tf.concat(history, axis=2), training=training))

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainers.datasets import Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import lookup
+from trainers.layers.products import batch_product
 from trainers.layers.weights import with_vocabulary
 from transform.features import (
     HISTORY_MOVIES,
@@ -183,6 +184,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
       features: transformed features with the history, newest event first.
       table: float32 [movie indices, dim], one vector for each movie.
       movie_logits: float32 [movie indices, heads], from `movie_logits(table)`; computed here if None.
+      training: whether gradients are needed.
 
     Returns:
       float32 [batch_size, (1 + heads + recent) * dim].
@@ -209,7 +211,9 @@ class HistoryEncoder(tf.keras.layers.Layer):
         """Computes the movies' part of the attention logits, which depends on nothing else: [movie indices, heads]."""
         return self._movie_logits(table)
 
-    def call(self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
         movies, ratings = features[transformed_name(HISTORY_MOVIES)], features[transformed_name(HISTORY_RATINGS)]
         if movie_logits is None:
             movie_logits = self.movie_logits(table)
@@ -221,21 +225,27 @@ class HistoryEncoder(tf.keras.layers.Layer):
         level_vectors, level_logits = (layer(tf.range(RATING_LEVELS)) for layer in (self._ratings, self._rating_logits))
         place_vectors, place_logits = (layer(tf.range(length)) for layer in (self._places, self._place_logits))
 
-        logits = lookup(movie_logits, movies) + levels @ level_logits + place_logits
-        attention = tf.nn.softmax(logits + ((present - 1.0) * 1e9)[..., tf.newaxis], axis=1)
-        total = tf.reduce_sum(present, axis=1, keepdims=True)
-        # Without a history all attention falls on padding, so it is set to 0.
-        attention = tf.transpose(attention, [0, 2, 1]) * tf.minimum(total, 1.0)[..., tf.newaxis]
-        weights = tf.concat([tf.math.divide_no_nan(present, total)[:, tf.newaxis], attention], axis=1)
+        logits = lookup(movie_logits, movies) + tf.tensordot(levels, level_logits, 1) + place_logits
+        logits += ((present - 1.0) * 1e9)[..., tf.newaxis]
+        # A softmax over the events, which is 0 everywhere if there is none.
+        shares = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True)) * present[..., tf.newaxis]
+        attention = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=1, keepdims=True))
+        mean = tf.math.divide_no_nan(present, tf.reduce_sum(present, axis=1, keepdims=True))
+        weights = tf.concat([mean[:, tf.newaxis], tf.transpose(attention, [0, 2, 1])], axis=1)
 
         # Movies, ratings and positions are pooled separately, so that only the movies' vectors take up memory for every
         # event, [batch_size, length, dim].
-        pooled = weights @ lookup(table, movies) + weights @ levels @ level_vectors
+        pooled = batch_product(weights, lookup(table, movies), training=training)
+        pooled += tf.tensordot(batch_product(weights, levels, training=training), level_vectors, 1)
         pooled += tf.tensordot(weights, place_vectors, 1)
         recent = min(self._recent, length)
         # The latest movies are looked up again, because the gradient of a slice of the first lookup would be padded
         # with zeros to the whole length.
-        latest = lookup(table, movies[:, :recent]) + levels[:, :recent] @ level_vectors + place_vectors[:recent]
+        latest = (
+            lookup(table, movies[:, :recent])
+            + tf.tensordot(levels[:, :recent], level_vectors, 1)
+            + place_vectors[:recent]
+        )
         latest *= present[:, :recent, tf.newaxis]
         latest = tf.pad(latest, [[0, 0], [0, self._recent - recent], [0, 0]])
         return tf.concat([_flatten(pooled), _flatten(latest)], axis=1)
@@ -248,6 +258,9 @@ def _flatten(x: tf.Tensor) -> tf.Tensor:
 
 class MLP(tf.keras.layers.Layer):
     """Hidden layers with ReLU and dropout, and optionally a bound on the weights' norms.
+
+    Attributes:
+      first: the first of the dense layers.
 
     Call arguments:
       x: float32 [batch_size, width], of any width.
@@ -264,9 +277,20 @@ class MLP(tf.keras.layers.Layer):
             self._layers.append(tf.keras.layers.Dense(width, activation="relu", kernel_constraint=constraint))
             self._layers.append(tf.keras.layers.Dropout(dropout))
 
+    @property
+    def first(self) -> tf.keras.layers.Dense:
+        return self._layers[0]
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         for layer in self._layers:
             x = layer(x, training=training)
+        return x
+
+    def behind_first(self, products: tf.Tensor) -> tf.Tensor:
+        """The output, given that of the first dense layer before its activation; without dropout."""
+        x = tf.nn.relu(products)
+        for layer in self._layers[1:]:
+            x = layer(x)
         return x
 
 
@@ -302,7 +326,7 @@ class QueryTower(tf.keras.layers.Layer):
     def call(
         self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None, training: bool = False
     ) -> tf.Tensor:
-        history = self._history(features, table, movie_logits)
+        history = self._history(features, table, movie_logits, training=training)
         parts = [self._person(features), history, self._user(features)]
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 

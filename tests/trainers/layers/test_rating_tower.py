@@ -75,16 +75,24 @@ def test_a_frozen_catalogue_stays_as_it_was_when_weights_change(splits):
             assert np.abs(now.numpy() - values).max() > 1e-3
 
 
+@pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
 @pytest.mark.parametrize("projection_dim", [None, 3])
-def test_the_parts_of_the_first_products_add_up_to_the_first_cross_layer(splits, projection_dim):
+def test_the_parts_of_the_first_products_add_up_to_the_first_layers(splits, structure, projection_dim):
     tf.keras.utils.set_random_seed(4)
-    network, rows = CrossNetwork(splits, settings(projection_dim=projection_dim), start=3.0), people(splits)
+    hparams = settings(structure=structure, projection_dim=projection_dim)
+    network, rows = CrossNetwork(splits, hparams, start=3.0), people(splits)
     network.forward(rows)
     scrambled(network, seed=4)
     x0 = network.embeddings(rows)
     parts = [network.first_products(network.embeddings(rows, role), role) for role in (Role.USER, Role.MOVIE)]
-    np.testing.assert_allclose(x0 * tf.add_n(parts) + x0, network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(network.behind_first_products(x0, tf.add_n(parts)), network.forward(rows), rtol=1e-4)
+    products = tf.add_n(parts)
+    width = 0
+    if structure != "deep":
+        width = x0.shape[1]
+        np.testing.assert_allclose(x0 * products[:, :width] + x0, network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
+    # The first deep layer of a parallel network reads the embeddings, too; its widths are those of `settings`.
+    assert products.shape[1] - width == (8 if structure == "parallel" else 0)
+    np.testing.assert_allclose(network.behind_first_products(x0, products), network.forward(rows), rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
