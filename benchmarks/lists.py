@@ -22,7 +22,7 @@ from components.recommender.second_stage import MIDDLE
 from components.recommender.stored_data import records
 from pipeline.paths import local_path
 from trainers.datasets import Arrays, with_int32_indices
-from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, Role, columns, transformed_name
+from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, Role, columns, transformed_name
 
 _BATCH = 100
 _LIKED_FROM = 4
@@ -97,8 +97,9 @@ class _Run:
         self._ids = parts[0].heads[0].raw_ids.numpy()
         self._popularity = parts[0].heads[0].popularity.numpy()
         self._bias = parts[1].heads[-1].biases.movies.numpy()
-        # Those of what the models say of a candidate, and those of what is known of the movie.
-        self._weights, self._of_movies = np.split(self.recommender.weights.numpy().astype(np.float64), [3])
+        self._user_count = len(parts[1].heads[-1].biases.users.numpy())
+        # Those for people whom training never saw, and those for others.
+        self._weights = self.recommender.weights.numpy().astype(np.float64)
         self._candidates = int(self.recommender.candidates)
         self._movies = self._movie_features()
 
@@ -121,7 +122,9 @@ class _Run:
             rated = self._rate({name: values[row] for name, values in person.items()}, candidates) - MIDDLE
             known = np.stack([np.log1p(self._popularity[candidates]), self._bias[candidates]], axis=1)
             of_models = np.stack([scores[row][candidates], rated, rated**2], axis=1)
-            order = np.argsort(-(of_models @ self._weights + known @ self._of_movies), kind="stable")
+            is_known = 0 < person[transformed_name(USER_ID)][row] < self._user_count - 1
+            values_of_candidates = np.concatenate([of_models, known], axis=1) @ self._weights[int(is_known)]
+            order = np.argsort(-values_of_candidates, kind="stable")
             popular = (
                 np.count_nonzero(self._popularity[unseen] >= self._popularity[target]) if unseen[target] else np.inf
             )

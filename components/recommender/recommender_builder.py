@@ -1,7 +1,6 @@
 """TFX component: joins a retriever and a rating model into the two-stage recommender."""
 
-import logging
-from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +16,12 @@ from components.recommender.stored_data import read_movies, read_users, records
 from components.recommender.two_stage_model import Recommender, Transform, save, smoke_test
 from transform.features import LABEL, USER_ID
 
-_logger = logging.getLogger(__name__)
-
-# Weights of the second stage by the name of the order; those of blend are fitted.
+# Orders of the second stage: that whose weights are fitted, and the weights of the others.
 BLEND = "blend"
-ORDERS = {BLEND: None, "rating": RATING_ORDER, "retrieval": RETRIEVAL_ORDER}
+ORDERS = {"rating": RATING_ORDER, "retrieval": RETRIEVAL_ORDER}
+
+# Whom training saw, and whom it did not: a predicted rating tells less of somebody new, and so it counts less.
+KNOWN, NEW = PEOPLE = ("known", "new")
 
 # More rows would hardly change the five weights that are fitted to them.
 _FITTED_ROWS = 50_000
@@ -81,35 +81,44 @@ def RecommenderBuilder(
         candidates=min(candidates, movies.count),
         limits=Limits(max_batch, max_history),
     )
-    weights = ORDERS[order]
-    if weights is None:
-        weights = second_stage.fit(eval_rows(graph, [newest_examples.uri]), tolerance)
-    graph.set_second_stage(weights)
-    for name, weight in zip(second_stage.FEATURES, weights, strict=True):
-        recommender.set_float_custom_property(f"weight_of_{name}", float(weight))
+    if order == BLEND:
+        rows_of_people = eval_rows(graph, newest_examples.uri)
+        weights = {people: second_stage.fit(rows, tolerance, people) for people, rows in rows_of_people}
+    else:
+        weights = dict.fromkeys(PEOPLE, ORDERS[order])
+    graph.set_second_stage(for_known=weights[KNOWN], for_new=weights[NEW])
+    for people, of_people in weights.items():
+        for name, weight in zip(second_stage.FEATURES, of_people, strict=True):
+            recommender.set_float_custom_property(f"weight_of_{name}_for_{people}_people", float(weight))
     directory = path_utils.serving_model_path(recommender.uri)
     save(graph, directory)
     smoke_test(directory, users, movies)
 
 
-def eval_rows(recommender: Recommender, uris: Sequence[str]) -> Candidates:
+def eval_rows(recommender: Recommender, uri: str) -> list[tuple[str, Candidates]]:
     """The candidates of the rows of the eval split, which no model was fitted to.
 
     Args:
       recommender: retrieves and rates them.
-      uris: folders of raw examples.
+      uri: folder of raw examples.
+
+    Returns:
+      For each of `PEOPLE`, the candidates of the rows' people as such.
     """
     spec = {USER_ID: tf.io.FixedLenFeature([], tf.int64), LABEL: tf.io.FixedLenFeature([], tf.float32)}
-    parts: list[Candidates] = []
-    for examples in records(uris, "eval", _BATCH_ROWS).take(_FITTED_ROWS // _BATCH_ROWS):
-        lists, movies = recommender.candidates_of(examples)
-        is_target = lists.movies.numpy() == movies.numpy()[:, np.newaxis]
-        target = np.where(is_target.any(axis=1), is_target.argmax(axis=1), -1)
+    parts: dict[str, list[Candidates]] = {people: [] for people in PEOPLE}
+    for examples in records([uri], "eval", _BATCH_ROWS).take(_FITTED_ROWS // _BATCH_ROWS):
+        *lists_of_people, movies = recommender.candidates_of(examples)
         raw = tf.io.parse_example(examples, spec)
-        features = recommender.second_stage_features(lists)
-        parts.append(Candidates(features, target, raw[LABEL].numpy(), raw[USER_ID].numpy()))
-    if not parts:
+        for people, lists in zip(PEOPLE, lists_of_people, strict=True):
+            is_target = lists.movies.numpy() == movies.numpy()[:, np.newaxis]
+            target = np.where(is_target.any(axis=1), is_target.argmax(axis=1), -1)
+            features = recommender.second_stage_features(lists)
+            parts[people].append(Candidates(features, target, raw[LABEL].numpy(), raw[USER_ID].numpy()))
+    if not parts[KNOWN]:
         raise ValueError("The split 'eval' should have at least one row to fit the second stage to; received none.")
-    return Candidates(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "target", "stars", "users"))
-    )
+    fields = [field.name for field in dataclasses.fields(Candidates)]
+    return [
+        (people, Candidates(*(np.concatenate([getattr(part, field) for part in of_people]) for field in fields)))
+        for people, of_people in parts.items()
+    ]

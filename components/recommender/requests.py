@@ -23,8 +23,7 @@ _HISTORY = transformed_name(HISTORY_MOVIES)
 _RATINGS = transformed_name(HISTORY_RATINGS)
 
 _OLDEST = 150  # Years.
-# What a request may say of a person, beside their history, in the signature `recommend`.
-DEMOGRAPHICS = {"gender": tf.string, "age": tf.int64, "occupation": tf.int64, "zip_code": tf.string}
+_SHOWN_BYTES = 100  # Of a string that is refused.
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,12 @@ class Limits:
     Attributes:
       batch: people in a request.
       history: movies in a history, or among those not to recommend.
+      values: movies in all histories of a request, padding included, or among all those not to recommend.
     """
 
     batch: int = 1024
     history: int = 10_000
+    values: int = 2**20
 
 
 class Checks:
@@ -50,7 +51,8 @@ class Checks:
         """Starts with the number of people, from the input `user_id`, int64 [batch_size]."""
         self._limits, self._rows = limits, tf.size(user_id, tf.int64)
         message = f"a request should have at most {limits.batch} people, one in each row of user_id; received:"
-        self._checks = [tf.debugging.Assert(self._rows <= limits.batch, [message, self._rows])]
+        self._checks: list[tf.Operation] = []
+        self._add(self._rows <= limits.batch, message, self._rows)
 
     def one_each(self, name: str, values: tf.Tensor) -> None:
         """Every person has one value: [batch_size]."""
@@ -58,11 +60,15 @@ class Checks:
         self._add(tf.equal(tf.size(values, tf.int64), self._rows), message, tf.shape(values), self._rows)
 
     def lists(self, name: str, values: tf.Tensor) -> None:
-        """Every person has a list of at most `Limits.history` movies: [batch_size, any]."""
+        """Every person has a list, [batch_size, any], of at most `history` movies, and all of at most `values`."""
         shape = tf.shape(values, tf.int64)
         self._add(tf.equal(shape[0], self._rows), f"{name} should have as many rows as user_id:", shape, self._rows)
         longest = self._limits.history
         self._add(shape[1] <= longest, f"{name} should have at most {longest} movies a row:", shape)
+        # Neither factor is large where the checks before have passed, so that the product is what it seems.
+        rows, columns = tf.minimum(shape[0], self._limits.batch), tf.minimum(shape[1], longest)
+        most = f"{name} should have at most {self._limits.values} values in all rows together, padding included:"
+        self._add(rows * columns <= self._limits.values, most, shape)
 
     def alike(self, name: str, values: tf.Tensor, other_name: str, other: tf.Tensor, or_none: bool) -> None:
         """A list has the shape of another; with `or_none`, it may also have no columns."""
@@ -70,21 +76,28 @@ class Checks:
         fits = tf.reduce_all(tf.equal(shape, wanted))
         if or_none:
             fits |= tf.equal(shape[1], 0) & tf.equal(shape[0], wanted[0])
-        self._add(fits, f"{name} should have the shape of {other_name}:", wanted, shape)
+        without = ", or no columns" if or_none else ""
+        self._add(fits, f"{name} should have the shape of {other_name}{without}:", wanted, shape)
 
     def values(self, name: str, what: str, values: tf.Tensor, allowed: tf.Tensor) -> None:
         """All values are allowed, as bool tensor of their shape says; the message shows some that are not."""
-        refused = tf.boolean_mask(values, ~allowed)[:3]
+        # Only where the shape has passed: TensorFlow has messages of its own for what is too large.
+        with tf.control_dependencies(self._checks):
+            refused = tf.boolean_mask(tf.identity(values), ~allowed)[:3]
+        if refused.dtype == tf.string:
+            refused = tf.strings.substr(refused, 0, _SHOWN_BYTES)
         self._add(tf.reduce_all(allowed), f"{name} should be {what}; received:", refused)
 
     def passed(self, *inputs: tf.Tensor) -> list[tf.Tensor]:
         """Returns the inputs; nothing is computed from them before the checks, whose messages a client thus sees."""
-        operations = [check for check in self._checks if check is not None]
-        with tf.control_dependencies(operations):
+        with tf.control_dependencies(self._checks):
             return [tf.identity(values) for values in inputs]
 
     def _add(self, condition: tf.Tensor, *message: object) -> None:
-        self._checks.append(tf.debugging.Assert(condition, list(message)))
+        check = tf.debugging.Assert(condition, list(message))
+        # Outside of graphs, a check that holds is nothing.
+        if check is not None:
+            self._checks.append(check)
 
 
 def check_history(checks: Checks, movies: tf.Tensor, ratings: tf.Tensor, or_none: bool = False) -> None:
@@ -116,7 +129,8 @@ def encode_history(
     Args:
       movies: int64 [batch_size, any], movie ids, oldest first if times are not known; unknown ids are left out.
       ratings: float32, of the same shape or [batch_size, 0].
-      timestamps: int64, of the same shape or [batch_size, 0]; if given, movies are put in the order of their times.
+      timestamps: int64, of the same shape or [batch_size, 0]; if given, movies are put in the order of their times,
+        and one whose time is 0 counts as the oldest.
       index: from movie id to movie index; 0 for unknown ids.
       length: number of movies in a history.
 
@@ -124,7 +138,7 @@ def encode_history(
       int32 and float32 [batch_size, length], by transformed name.
     """
     indices = tf.cast(index.lookup(movies), tf.int32)
-    stars, times = _padded_like(ratings, movies), _padded_like(timestamps, movies)
+    stars, times = padded_like(ratings, movies), padded_like(timestamps, movies)
     order = tf.argsort(times, axis=1, stable=True)
     indices, stars = (tf.reverse(tf.gather(each, order, batch_dims=1), axis=[1]) for each in (indices, stars))
     known = indices > 0
@@ -135,7 +149,7 @@ def encode_history(
     }
 
 
-def _padded_like(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+def padded_like(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Adds columns of 0 up to the shape of another tensor."""
     missing = tf.shape(other)[1] - tf.shape(values)[1]
     return tf.pad(values, [[0, 0], [0, missing]])

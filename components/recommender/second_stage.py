@@ -71,33 +71,42 @@ class Quality:
     hits: np.ndarray
     liked_ndcg: float
 
-    def loses(self, other: "Quality") -> float:
-        """Recall@10 that is lost against another order, at most: what was counted and one standard error more."""
+    def loses(self, other: "Quality", errors: float) -> float:
+        """Recall@10 that is lost against another order: what was counted, and some standard errors more or less."""
         lost = other.hits.astype(float) - self.hits
-        return float(lost.mean() + lost.std() / np.sqrt(len(lost)))
+        return float(lost.mean() + errors * lost.std() / np.sqrt(len(lost)))
 
 
-def fit(rows: Candidates, tolerance: float) -> np.ndarray:
+def fit(rows: Candidates, tolerance: float, people: str = "all") -> np.ndarray:
     """Finds the weights of the second stage: float64 [features].
 
     Args:
       rows: rows that neither model was trained on, and that are not test rows.
       tolerance: recall@10 that may be lost against the retriever's own order.
+      people: whose rows they are, in a word, for the log.
 
     Returns:
-      The weights; those of the retriever's own order if no others have a larger NDCG@10 of liked movies.
+      The weights; those of the retriever's own order if no others have a larger NDCG@10 of liked movies, or all lose
+      too much recall@10.
     """
     own = quality(values(rows, RETRIEVAL_ORDER), rows)
     reached = {share: quality(_held_out_values(rows, share), rows) for share in _SHARES_OF_OTHERS}
-    # If no order is known to lose so little, which few rows cannot tell, the one that is fitted to all rows alike is.
-    allowed = [share for share in _SHARES_OF_OTHERS if share == 1 or reached[share].loses(own) <= tolerance]
+    allowed = [share for share in _SHARES_OF_OTHERS if reached[share].loses(own, errors=1) <= tolerance]
+    # Few rows cannot tell that an order loses so little. The one fitted to all rows alike is allowed then, unless
+    # it is known to lose more.
+    if 1 not in allowed and reached[1].loses(own, errors=-1) <= tolerance:
+        allowed.append(1)
+    if not allowed:
+        _logger.info("Second stage for %s people: any other order than the retriever's own loses too much.", people)
+        return RETRIEVAL_ORDER
     best = max(allowed, key=lambda share: reached[share].liked_ndcg)
     better = reached[best].liked_ndcg > own.liked_ndcg
     weights = _fit_share(rows, best) if better else RETRIEVAL_ORDER
     _logger.info(
-        "Second stage, by %d eval rows: recall@10 %.4f for %.4f in the retriever's order, NDCG@10 of liked movies %.4f "
-        "for %.4f; rows of fewer than 4 stars count %s; weights %s",
-        *(len(rows.users), reached[best].hits.mean(), own.hits.mean(), reached[best].liked_ndcg, own.liked_ndcg),
+        "Second stage for %s people, by %d eval rows: recall@10 %.4f for %.4f in the retriever's order, NDCG@10 of "
+        "liked movies %.4f for %.4f; rows of fewer than 4 stars count %s; weights %s",
+        *(people, len(rows.users)),
+        *(reached[best].hits.mean(), own.hits.mean(), reached[best].liked_ndcg, own.liked_ndcg),
         *(
             best if better else "nothing: the retriever's order stays",
             dict(zip(FEATURES, weights.round(3).tolist(), strict=True)),

@@ -15,19 +15,21 @@ from components.recommender.requests import (
     check_history,
     encode_history,
     given_columns,
+    padded_like,
     raw_features,
 )
-from components.recommender.second_stage import FEATURES, MIDDLE, RETRIEVAL_ORDER
+from components.recommender.second_stage import MIDDLE, RETRIEVAL_ORDER
 from components.recommender.stored_data import Movies, Users
 from trainers.datasets import with_int32_indices
 from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
-from trainers.export.situations import SITUATIONS, in_situation
+from trainers.export.situations import NEW_WITH_HISTORY, SITUATIONS, in_situation
 from transform.features import (
     HISTORY_MOVIES,
     LABEL,
     MOVIE_ID,
     SEEN_MOVIES,
+    USER_ID,
     Role,
     columns,
     transformed_name,
@@ -123,27 +125,40 @@ class Recommender(tf.Module):
         self.user_row = _table(users.ids[1:], np.arange(1, len(users.ids)))
         self.popularity = _constant(retrieval.heads[0].popularity.numpy(), "popularity")
         self.popularity_by_group = _constant(retrieval.heads[0].popularity_by_group.numpy(), "popularity_by_group")
-        # The features of the second stage that depend on the movie alone.
-        self._movie_bias = ranking.heads[-1].biases.movies.numpy()
+        biases = ranking.heads[-1].biases
+        # The features of the second stage that depend on the movie alone; what is no movie has a popularity of -inf.
+        log_popularity = np.log1p(np.maximum(self.popularity.numpy(), 0))
+        self.movie_features = _constant(np.stack([log_popularity, biases.movies.numpy()], axis=1), "movie_features")
+        self._user_count = biases.users.shape[0]
         self.candidates = _constant(np.array(candidates), "candidates")
-        self.weights = _constant(RETRIEVAL_ORDER.astype(np.float32), "second_stage")
-        self.offsets = _constant(np.zeros(len(movies.ids), np.float32), "second_stage_offsets")
+        self.weights = _constant(np.stack([RETRIEVAL_ORDER] * 2).astype(np.float32), "second_stage")
 
-    def set_second_stage(self, weights: np.ndarray) -> None:
-        """Sets how candidates are ordered: float [features], in the order of `second_stage.FEATURES`."""
+    def set_second_stage(self, for_known: np.ndarray, for_new: np.ndarray | None = None) -> None:
+        """Sets how candidates are ordered.
+
+        Args:
+          for_known: float [features], in the order of `second_stage.FEATURES`, for people whom training saw.
+          for_new: likewise, for those whom it never saw; None for the same weights.
+
+        Raises:
+          ValueError: a weight is not a finite number.
+        """
+        weights = np.stack([for_known if for_new is None else for_new, for_known])
+        if not np.isfinite(weights).all():
+            raise ValueError(f"The weights of the second stage should be finite; received {weights.tolist()}.")
         self.weights.assign(weights.astype(np.float32))
-        of_movies = np.stack([self._log_popularity(), self._movie_bias], axis=1)
-        self.offsets.assign((of_movies @ weights[FEATURES.index("log_popularity") :]).astype(np.float32))
 
     def second_stage_features(self, lists: Lists) -> np.ndarray:
         """The features of candidates, as in `second_stage.Candidates`: float32 [batch_size, candidates, features]."""
-        stars, movies = lists.ratings.numpy() - MIDDLE, lists.movies.numpy()
-        of_movies = [self._log_popularity()[movies], self._movie_bias[movies]]
-        return np.stack([lists.scores.numpy(), stars, stars**2, *of_movies], axis=2)
+        stars = lists.ratings.numpy()[..., np.newaxis] - MIDDLE
+        of_movies = self.movie_features.numpy()[lists.movies.numpy()]
+        return np.concatenate([lists.scores.numpy()[..., np.newaxis], stars, stars**2, of_movies], axis=2)
 
-    def _log_popularity(self) -> np.ndarray:
-        # What is no movie has -inf.
-        return np.log1p(np.maximum(self.popularity.numpy(), 0))
+    def _is_known(self, person: Tensors) -> tf.Tensor:
+        """Whether training saw each person: bool [batch_size]."""
+        index = person[transformed_name(USER_ID)]
+        # The last index stands for all ids that are not in the vocabulary.
+        return (index > 0) & (index < self._user_count - 1)
 
     @tf.function(
         input_signature=[
@@ -216,7 +231,8 @@ class Recommender(tf.Module):
             the stored one.
           history_ratings: float32, of the same shape, 0 where the rating is not known; or [batch_size, 0].
           history_timestamps: int64, of the same shape, seconds since 1970, 0 where the time is not known; or
-            [batch_size, 0]. The movies are put in the order of their times.
+            [batch_size, 0]. The movies are put in the order of their times; one whose time is not known counts as older
+            than those with a time.
           now: int64 [batch_size], the moment in seconds since 1970; 0 for that of the latest known rating.
           gender: string [batch_size], M or F.
           age: int64 [batch_size], years.
@@ -250,9 +266,12 @@ class Recommender(tf.Module):
         )
         told = dict(zip(told, told_values, strict=True))
         row = self.user_row.lookup(user_id)
-        person = self._person(row, history_movie_ids, history_ratings, history_timestamps)
-        # Without columns, the largest timestamp is the smallest integer.
-        latest_told = tf.maximum(tf.reduce_max(history_timestamps, axis=1), 0)
+        # Times of padding and of unknown movies tell nothing.
+        is_known = self.movie_index.lookup(history_movie_ids) > 0
+        times = tf.where(is_known, padded_like(history_timestamps, history_movie_ids), 0)
+        person = self._person(row, history_movie_ids, history_ratings, times)
+        # Without columns, the largest time is the smallest integer.
+        latest_told = tf.maximum(tf.reduce_max(times, axis=1), 0)
         latest = tf.where(latest_told > 0, latest_told, tf.gather(self.latest, row))
         person |= self._told(person, tf.where(now > 0, now, latest), told)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
@@ -289,10 +308,20 @@ class Recommender(tf.Module):
         return values
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def candidates_of(self, examples: tf.Tensor) -> tuple[Lists, tf.Tensor]:
-        """The candidates that `evaluate` judges, in the retriever's order, and each row's movie, int32 [batch_size]."""
+    def candidates_of(self, examples: tf.Tensor) -> tuple[Lists, Lists, tf.Tensor]:
+        """The candidates that `evaluate` judges, in the retriever's order.
+
+        Args:
+          examples: as for `evaluate`.
+
+        Returns:
+          The candidates of the people as training knows them, and as if it had never seen them, and the movie of each
+          row, int32 [batch_size].
+        """
         features, raw = self._parse(examples)
-        return self._lists(features, self._seen_in(raw)), features[transformed_name(MOVIE_ID)]
+        seen = self._seen_in(raw)
+        new = in_situation(NEW_WITH_HISTORY, features, raw, self._transform.layer)
+        return self._lists(features, seen), self._lists(new, seen), features[transformed_name(MOVIE_ID)]
 
     def _parse(self, examples: tf.Tensor) -> tuple[Tensors, dict[str, tf.SparseTensor]]:
         raw = tf.io.parse_example(examples, self._transform.spec)
@@ -357,9 +386,11 @@ class Recommender(tf.Module):
         # Behind the last movie would be some that are not recommended, and one may be the movie of a row to judge.
         movies = tf.where(is_movie, top.indices, 0)
         ratings = self._rate(person, movies, scored["queries"])
-        stars, weights = ratings - MIDDLE, tf.unstack(self.weights[: FEATURES.index("log_popularity")])
-        values = weights[0] * top.values + weights[1] * stars + weights[2] * tf.square(stars)
-        values += tf.gather(self.offsets, movies)
+        weights = tf.gather(self.weights, tf.cast(self._is_known(person), tf.int32))
+        of_score, of_stars, of_squares, of_movies = tf.split(weights[:, tf.newaxis], [1, 1, 1, 2], axis=2)
+        stars = ratings - MIDDLE
+        values = of_score[..., 0] * top.values + of_stars[..., 0] * stars + of_squares[..., 0] * tf.square(stars)
+        values += tf.reduce_sum(of_movies * tf.gather(self.movie_features, movies), axis=2)
         return Lists(movies, top.values, ratings, tf.where(is_movie, values, float("-inf")))
 
     def _rate(self, person: Tensors, movies: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
@@ -391,12 +422,19 @@ def smoke_test(directory: str, users: Users, movies: Movies) -> None:
       ValueError: a user is recommended a movie that they have rated, or nothing although they have not rated every
         movie, or a predicted rating is not 1 to 5.
     """
-    serve = tf.saved_model.load(directory).signatures["serving_default"]
+    loaded = tf.saved_model.load(directory)
     rows = np.unique(np.linspace(0, len(users.ids) - 1, 16).astype(int))
-    nothing = tf.zeros([len(rows), 0])
-    answer = serve(
-        user_id=tf.constant(users.ids[rows]), history_movie_ids=tf.cast(nothing, tf.int64), history_ratings=nothing
-    )
+    for some in np.array_split(rows, -(-len(rows) // int(loaded.max_batch))):
+        ids = tf.constant(users.ids[some])
+        zeros, none, nobody = tf.zeros_like(ids), tf.zeros([len(some), 0], tf.int64), tf.fill([len(some)], "")
+        history = {"user_id": ids, "history_movie_ids": none, "history_ratings": tf.cast(none, tf.float32)}
+        told = {"now": zeros, "gender": nobody, "age": zeros, "occupation": zeros, "zip_code": nobody, "k": zeros}
+        lists = {"history_timestamps": none, "exclude_movie_ids": none}
+        _check_answer(loaded.signatures["serving_default"](**history), some, users, movies)
+        _check_answer(loaded.signatures["recommend"](**history, **told, **lists), some, users, movies)
+
+
+def _check_answer(answer: Tensors, rows: np.ndarray, users: Users, movies: Movies) -> None:
     for row, ids, ratings in zip(rows, answer["movie_id"].numpy(), answer["predicted_rating"].numpy(), strict=True):
         returned = ids > 0
         seen = movies.ids[users.seen_by(row)]

@@ -40,12 +40,13 @@ def judged_and_answered(output: Path, rows: int) -> tuple[np.ndarray, np.ndarray
         read_users([examples], transform, movies, splits=("train",)),
         int(pushed.candidates),
     )
-    recommender.set_second_stage(pushed.weights.numpy())
+    for_new, for_known = pushed.weights.numpy()
+    recommender.set_second_stage(for_known, for_new)
     judged, answered = [], []
     for batch in records([examples], "test", 200):
         raw = tf.io.parse_example(batch, transform.raw_feature_spec())
         history = tf.sparse.to_dense(raw[HISTORY_MOVIES])
-        lists, _ = recommender.candidates_of(batch)
+        lists, _, _ = recommender.candidates_of(batch)
         final = lists.ordered()
         ids = np.where(np.isfinite(final.scores), movies.ids[final.movies], 0)
         with_history = history.numpy().any(axis=1)

@@ -18,8 +18,9 @@ _DAY = 86_400
 ASKED_LATER = {"after_30_days": 30 * _DAY, "after_1_year": 365 * _DAY, "after_25_years": 25 * 365 * _DAY}
 # Parts of what is known of a person that are not known of somebody new, whose id training never saw.
 _ID, _DEMOGRAPHICS, _HISTORY = "id", "demographics", "history"
+NEW_WITH_HISTORY = "new_with_history"
 NEW_PEOPLE = {
-    "new_with_history": (_ID,),
+    NEW_WITH_HISTORY: (_ID,),
     "new_with_history_alone": (_ID, _DEMOGRAPHICS),
     "new_without_history": (_ID, _HISTORY),
 }

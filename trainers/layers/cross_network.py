@@ -91,8 +91,9 @@ class CrossNetwork(tfrs.Model):
         """The part of the products with the first weights that comes from the users' or from the movies' features.
 
         The first weights are what x_0 is multiplied with: W of the first cross layer, and beside it those of the first
-        deep layer, if the network is parallel. The sum of both parts is x_0 times these weights, plus biases. A person
-        is compared with many movies, and a movie with many people, so that the parts are used many times.
+        deep layer, if the network is parallel. The sum of both parts is W x_0 + b + 1 for the cross layer, whose output
+        x_0 ⊙ (W x_0 + b) + x_0 is x_0 times that, and the layer before its activation for the deep one. A person is
+        compared with many movies, and a movie with many people, so that the parts are used many times.
 
         Args:
           embeddings: float32 [..., features of the role * dim], from `embeddings`.
@@ -103,24 +104,50 @@ class CrossNetwork(tfrs.Model):
         """
         size = embeddings.shape[-1]
         parts = [embeddings[..., :0]]
-        for *factors, kernel, bias in self._first_weights():
+        for added, (*factors, kernel, bias) in self._first_weights():
             first = factors[0] if factors else kernel
             rows = first[:size] if role is Role.USER else first[-size:]
             products = tf.tensordot(embeddings, rows, 1)
             products = tf.tensordot(products, kernel, 1) if factors else products
-            parts.append(products + bias if role is Role.USER else products)
+            parts.append(products + (bias + added) if role is Role.USER else products)
         return tf.concat(parts, axis=-1)
 
-    def _first_weights(self) -> list[list[tf.Variable]]:
-        """Of each layer that reads x_0 first: one kernel, or two narrow ones, and the bias."""
-        layers = [self.cross[0].weights] if self.cross else []
-        return [*layers, self._deep.first.weights] if self._is_parallel else layers
+    def _first_weights(self) -> list[tuple[float, list[tf.Variable]]]:
+        """Of each layer that reads x_0: what is added to the bias, one kernel or two narrow ones, and the bias."""
+        layers = [(1.0, self.cross[0].weights)] if self.cross else []
+        return [*layers, (0.0, self._deep.first.weights)] if self._is_parallel else layers
 
-    def behind_first_products(self, x0: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-        """As `behind_embeddings`, given the sum of both parts from `first_products`."""
-        width = x0.shape[-1] if self.cross else 0
-        x = x0 * products[..., :width] + x0 if self.cross else x0
-        return self.behind_first_cross(x0, x, deep_products=products[..., width:] if self._is_parallel else None)
+    def behind_first_products(
+        self, people: tf.Tensor, movies: tf.Tensor, of_people: tf.Tensor, of_movies: tf.Tensor
+    ) -> tf.Tensor:
+        """Computes the output for people and their movies: float32 [batch_size * movies].
+
+        Args:
+          people: float32 [batch_size, users' features * dim], from `embeddings`.
+          movies: float32 [batch_size, movies, movies' features * dim], likewise.
+          of_people: float32 [batch_size, width of the first layers], from `first_products`.
+          of_movies: float32 [batch_size, movies, width of the first layers], likewise.
+        """
+        x0, products = self.pairs(people, movies), of_people[:, tf.newaxis] + of_movies
+        size, width = people.shape[1], x0.shape[1] if self.cross else 0
+        x = x0
+        if self.cross:
+            # Halves, so that a person's embeddings are not repeated for each of their movies.
+            halves = [people[:, tf.newaxis] * products[..., :size], movies * products[..., size:width]]
+            x = _rows(tf.concat(halves, axis=2))
+        deep_products = _rows(products[..., width:]) if self._is_parallel else None
+        return self.behind_first_cross(x0, x, deep_products=deep_products)
+
+    @staticmethod
+    def pairs(people: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
+        """Joins the embeddings of people with those of their movies: float32 [batch_size * movies, features * dim].
+
+        Args:
+          people: float32 [batch_size, users' features * dim].
+          movies: float32 [batch_size, movies, movies' features * dim].
+        """
+        shape = tf.concat([tf.shape(movies)[:2], [people.shape[1]]], axis=0)
+        return _rows(tf.concat([tf.broadcast_to(people[:, tf.newaxis], shape), movies], axis=2))
 
     def behind_first_cross(
         self, x0: tf.Tensor, x: tf.Tensor, training: bool = False, deep_products: tf.Tensor | None = None
@@ -143,6 +170,11 @@ class CrossNetwork(tfrs.Model):
         else:
             deep = self._deep.behind_first(deep_products)
         return tf.squeeze(self._output(tf.concat([x, deep], axis=1) if self._is_parallel else deep), 1)
+
+
+def _rows(values: tf.Tensor) -> tf.Tensor:
+    """Makes one list of the movies of all people, [batch_size * movies, width] of [batch_size, movies, width]."""
+    return tf.reshape(values, [-1, values.shape[2]])
 
 
 def matched_width(inputs: int, hparams: NetworkHyperparameters) -> int:

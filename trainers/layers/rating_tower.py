@@ -40,7 +40,8 @@ class PersonParts(NamedTuple):
       factors: float32 [batch_size, factor_dim].
       embeddings: float32 [batch_size, user features * embedding_dim], the cross network's input.
       keys: float32 [batch_size, length, attention_dim], of the movies of the history.
-      values: float32 [batch_size, length, attention_dim + 1], what attention to a movie of the history adds up.
+      values: float32 [batch_size, length, attention_dim + 2], what attention to a movie of the history adds up; last, 1
+        where the history has a rating, else 0.
       present: float32 [batch_size, length], 1 where the history has a rating, else 0.
       products: float32 [batch_size, width of the first layers], their part of the first layers' products; None in
         training, where every pair has a person of its own.
@@ -150,7 +151,7 @@ class TargetAttention(tf.keras.layers.Layer):
         return {
             "deviation": tf.reduce_sum(deviations, axis=[1, 2]) / (tf.reduce_sum(present, axis=1) + BIAS_PENALTY),
             "keys": self._scale * self._keys(movies),
-            "values": tf.concat([deviations * self._values(movies), deviations], axis=2),
+            "values": tf.concat([deviations * self._values(movies), deviations, present[..., tf.newaxis]], axis=2),
             "present": present,
         }
 
@@ -167,10 +168,10 @@ class TargetAttention(tf.keras.layers.Layer):
           deviation, and the sum of the deviations, weighted by attention.
         """
         logits = batch_product(targets, person.keys, transpose_right=True, training=training)
+        # Events without a rating have no values, and so do not count.
+        sums = batch_product(tf.exp(tf.minimum(logits, 20.0)), person.values, training=training)
         # The 1.0 in the denominator is e^0, for a key with logit 0 and no value, so that attention can fall on nothing.
-        weights = tf.exp(tf.minimum(logits, 20.0)) * person.present[:, tf.newaxis]
-        weights /= 1.0 + tf.reduce_sum(weights, axis=2, keepdims=True)
-        return batch_product(weights, person.values, training=training)
+        return sums[..., :-1] / (1.0 + sums[..., -1:])
 
 
 class RatingTower(tf.keras.layers.Layer):
@@ -262,27 +263,19 @@ class RatingTower(tf.keras.layers.Layer):
         self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None, training: bool
     ) -> list[tf.Tensor]:
         """The predictions of both experts, in stars: float32 [batch_size, movies] each."""
-        shape = tf.shape(movies.embeddings)[:2]
-
-        def for_each_movie(values: tf.Tensor) -> tf.Tensor:
-            return tf.broadcast_to(values[:, tf.newaxis], tf.concat([shape, [values.shape[1]]], axis=0))
-
         by_factors = person.bias[:, tf.newaxis] + tf.squeeze(movies.bias, 2)
         by_factors += tf.reduce_sum(movies.factors * person.factors[:, tf.newaxis], axis=2)
         whole = tf.stack([tf.reduce_mean(person.present, axis=1), person.deviation], axis=1)
-        history = [self._history.attend(person, movies.target, training), for_each_movie(whole)]
+        shape = tf.shape(movies.embeddings)[:2]
+        whole = tf.broadcast_to(whole[:, tf.newaxis], tf.concat([shape, [whole.shape[1]]], axis=0))
+        history = [self._history.attend(person, movies.target, training), whole]
         if affinity is not None:
             history.append(affinity[..., tf.newaxis])
         from_history = self._output(self._mlp(tf.concat(history, axis=2), training=training))
-        embeddings = _pairs(tf.concat([for_each_movie(person.embeddings), movies.embeddings], axis=2))
         if person.products is None or movies.products is None:
-            pairs = self._network.behind_embeddings(embeddings, training)
+            pairs = self._network.behind_embeddings(self._network.pairs(person.embeddings, movies.embeddings), training)
         else:
-            products = _pairs(person.products[:, tf.newaxis] + movies.products)
-            pairs = self._network.behind_first_products(embeddings, products)
+            pairs = self._network.behind_first_products(
+                person.embeddings, movies.embeddings, person.products, movies.products
+            )
         return [by_factors, tf.reshape(pairs, shape) + tf.squeeze(from_history, 2)]
-
-
-def _pairs(values: tf.Tensor) -> tf.Tensor:
-    """Makes one list of the movies of all people, [batch_size * movies, width] of [batch_size, movies, width]."""
-    return tf.reshape(values, [-1, values.shape[2]])

@@ -11,6 +11,7 @@ from components.recommender.two_stage_model import Recommender, Transform
 
 IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
 LENGTH = 3
+USER_COUNT = 3  # nobody, user 7, and all others
 MOVIES = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object))
 # User 7 has seen the movies 40 and 50, the latter last.
 USERS = Users(
@@ -43,7 +44,10 @@ class FakeModel(tf.Module):
         self.catalogue = None
         popularity = tf.Variable([-np.inf, 5, 4, 3, 2, 1, -np.inf], dtype=tf.float32)
         by_group = tf.Variable(tf.tile(popularity[tf.newaxis, tf.newaxis], [4, 9, 1]))
-        biases = SimpleNamespace(movies=tf.Variable(np.linspace(0, 1, 7).astype(np.float32)))
+        biases = SimpleNamespace(
+            movies=tf.Variable(np.linspace(0, 1, 7).astype(np.float32)),
+            users=tf.Variable(np.zeros(USER_COUNT, np.float32)),
+        )
         self.heads = [SimpleNamespace(popularity=popularity, popularity_by_group=by_group, biases=biases)]
 
     def scores(self, person):

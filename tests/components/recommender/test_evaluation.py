@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.recommender import evaluation
 from components.recommender.second_stage import FEATURES
-from components.recommender.two_stage_model import Recommender
+from components.recommender.two_stage_model import Lists, Recommender
 from tests.components.recommender.fake_models import (
     IDS,
     LENGTH,
@@ -120,16 +120,10 @@ def recommender():
     return fake_recommender()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_evaluate_judges_the_lists_that_recommend_answers(recommender, seed):
-    rng = np.random.default_rng(seed)
-    recommender.set_second_stage(rng.normal(size=len(FEATURES)))
-    people = random_people(seed)
-    examples = tf.constant([example(**person) for person in people])
-
-    answered = ask(
+def answers_to_strangers(recommender, people):
+    """The answers to somebody unknown who tells all that rows have; the history is given without ratings."""
+    return ask(
         recommender,
-        # Somebody unknown, of whom all is told. The history is given oldest first, without ratings.
         user_id=np.zeros(len(people), np.int64),
         history_movie_ids=padded([person["history_movie_ids"] for person in people], np.int64),
         now=[person["timestamp"][0] for person in people],
@@ -138,7 +132,16 @@ def test_evaluate_judges_the_lists_that_recommend_answers(recommender, seed):
         exclude_movie_ids=padded([person["seen_movie_ids"] for person in people], np.int64),
     )
 
-    lists, targets = recommender.candidates_of(examples)
+
+@pytest.mark.parametrize("seed", range(5))
+def test_evaluate_judges_the_lists_that_recommend_answers(recommender, seed):
+    rng = np.random.default_rng(seed)
+    recommender.set_second_stage(rng.normal(size=len(FEATURES)))
+    people = random_people(seed)
+    examples = tf.constant([example(**person) for person in people])
+
+    answered = answers_to_strangers(recommender, people)
+    lists, _, targets = recommender.candidates_of(examples)
     final = lists.ordered()
     shown = np.isfinite(final.scores.numpy())
     np.testing.assert_array_equal(np.where(shown, IDS[final.movies.numpy()], 0), answered["movie_id"])
@@ -155,6 +158,38 @@ def test_evaluate_judges_the_lists_that_recommend_answers(recommender, seed):
         assert judged["rating_error"][row] == pytest.approx(expected, abs=1e-5)
     assert 0 < judged["is_hit"].mean() < 1
     assert len({tuple(ids) for ids in answered["movie_id"]}) > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_judged_as_those_of_known_and_of_new_people(recommender, seed):
+    rng = np.random.default_rng(seed)
+    people = random_people(seed)
+    for_known = rng.normal(size=len(FEATURES))
+    for_new = -for_known
+    examples = tf.constant([example(**person) for person in people])
+
+    recommender.set_second_stage(for_known=for_new)
+    as_new = np.array(answers_to_strangers(recommender, people)["movie_id"])
+    recommender.set_second_stage(for_known=for_known)
+    as_known = np.array(answers_to_strangers(recommender, people)["movie_id"])
+    recommender.set_second_stage(for_known, for_new)
+    of_people, of_new, _ = (shown(lists) for lists in recommender.candidates_of(examples))
+
+    is_known = np.array([person["user_id"] == [7] for person in people])
+    np.testing.assert_array_equal(of_people, np.where(is_known[:, np.newaxis], as_known, as_new))
+    np.testing.assert_array_equal(of_new, as_new)
+    assert (as_known != as_new).any()
+    judged = recommender.evaluate(examples)["recall_at_10_new_with_history"].numpy()
+    found = [person["movie_id"][0] in ids for person, ids in zip(people, as_new, strict=True)]
+    np.testing.assert_array_equal(judged, np.array(found, np.float32))
+
+
+def shown(lists):
+    """The movie ids of lists in the order of the second stage, 0 behind the last movie."""
+    if not isinstance(lists, Lists):
+        return lists
+    final = lists.ordered()
+    return np.where(np.isfinite(final.scores.numpy()), IDS[final.movies.numpy()], 0)
 
 
 class MoodyModel(FakeModel):
@@ -202,6 +237,6 @@ def test_a_movie_that_was_seen_is_never_found_behind_the_last_one(recommender):
     for prefix in ("", "retrieval_"):
         for metric in LIST_METRICS:
             assert judged[f"{prefix}{metric}"].numpy() == [0], prefix + metric
-    lists, target = recommender.candidates_of(rows)
+    lists, _, target = recommender.candidates_of(rows)
     np.testing.assert_array_equal(lists.movies, [[5, 0, 0]])
     assert target.numpy() == [1]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from components.recommender.requests import Limits
 from components.recommender.second_stage import RATING_ORDER
 from components.recommender.two_stage_model import save, smoke_test
-from tests.components.recommender.fake_models import MOVIES, NEUTRAL, USERS, ask, fake_recommender
+from tests.components.recommender.fake_models import MOVIES, NEUTRAL, USER_COUNT, USERS, ask, fake_recommender
 
 INPUTS = ("user_id", "history_movie_ids", "history_ratings")
 
@@ -55,6 +55,24 @@ def test_unknown_user_gets_the_retrieved_movies_in_the_order_of_the_second_stage
 def test_the_second_stage_weighs_scores_ratings_and_what_is_known_of_movies(weighed, weights, expected):
     weighed.set_second_stage(np.array(weights))
     assert recommend(weighed, 0)["movie_id"] == expected
+
+
+def test_people_whom_training_never_saw_have_weights_of_their_own():
+    # User 8 is stored like user 7, but all the test rows are theirs, so that the vocabulary does not have them.
+    features = {name: np.concatenate([values, values[1:]]) for name, values in USERS.features.items()}
+    features["user_id_xf"][2] = USER_COUNT - 1
+    stored = {"latest": np.array([0, 70, 70]), "seen_offsets": np.array([0, 0, 2, 4])}
+    users = dataclasses.replace(
+        USERS, ids=np.array([0, 7, 8]), features=features, seen_movies=np.array([4, 5, 4, 5], np.int32), **stored
+    )
+    recommender = fake_recommender(users=users)
+    recommender.set_second_stage(for_known=RATING_ORDER, for_new=-RATING_ORDER)
+    # 40 and 50 are seen by both.
+    assert recommend(recommender, 7)["movie_id"] == [10, 20, 30]
+    assert recommend(recommender, 8)["movie_id"] == [30, 20, 10]
+    assert recommend(recommender, 9)["movie_id"] == recommend(recommender, 0)["movie_id"] == [50, 40, 30]
+    # A history of a known person's own does not make them somebody else.
+    assert recommend(recommender, 7, history=[10])["movie_id"] == [20, 30, 0]
 
 
 @pytest.fixture(scope="module")

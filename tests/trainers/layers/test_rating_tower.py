@@ -84,15 +84,17 @@ def test_the_parts_of_the_first_products_add_up_to_the_first_layers(splits, stru
     network.forward(rows)
     scrambled(network, seed=4)
     x0 = network.embeddings(rows)
-    parts = [network.first_products(network.embeddings(rows, role), role) for role in (Role.USER, Role.MOVIE)]
+    halves = [network.embeddings(rows, role) for role in (Role.USER, Role.MOVIE)]
+    parts = [network.first_products(*half) for half in zip(halves, (Role.USER, Role.MOVIE), strict=True)]
     products = tf.add_n(parts)
     width = 0
     if structure != "deep":
         width = x0.shape[1]
-        np.testing.assert_allclose(x0 * products[:, :width] + x0, network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(x0 * products[:, :width], network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
     # The first deep layer of a parallel network reads the embeddings, too; its widths are those of `settings`.
     assert products.shape[1] - width == (8 if structure == "parallel" else 0)
-    np.testing.assert_allclose(network.behind_first_products(x0, products), network.forward(rows), rtol=1e-4)
+    one_each = (halves[0], halves[1][:, tf.newaxis], parts[0], parts[1][:, tf.newaxis])
+    np.testing.assert_allclose(network.behind_first_products(*one_each), network.forward(rows), rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
