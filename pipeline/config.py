@@ -182,7 +182,10 @@ class RecommenderConfig(ConfigSection):
         1024, ge=1, le=_MAX_CANDIDATES, description="Largest number of people in a request; larger ones are refused."
     )
     max_history: int = Field(
-        10_000, ge=1, le=_MAX_CANDIDATES, description="Largest number of movies in the history of a request."
+        10_000,
+        ge=1,
+        le=_MAX_CANDIDATES,
+        description="Largest number of movies in the history of a request, and among those not to recommend.",
     )
 
     @property

@@ -45,7 +45,7 @@ class SharesKept(metric_types.Metric):
 
     `share_kept` is the mean of an output in a situation divided by its mean without one; for an error, the other way
     round, and for a squared error the root of that. `share_kept_at_most` is the same with a mean in the situation that
-    is better by two standard errors of the difference, so that a bound on it refuses no model by chance.
+    is better by two standard errors of the difference, so that a bound on it hardly refuses a model by chance.
     """
 
     def __init__(self, output: str, situations: list[str]):
@@ -186,6 +186,7 @@ class _Shares(_RowSums):
         return np.concatenate([self._shares(own, there), self._shares(own, better)])
 
     def _shares(self, own: np.ndarray, there: np.ndarray) -> np.ndarray:
+        shares = own / np.maximum(there, 0) if self._is_error else there / own
         # A model without a hit keeps all of them.
-        shares = np.where(there == own, 1.0, own / np.maximum(there, 0) if self._is_error else there / own)
+        shares = np.where((there == own) | ((own == 0) & (not self._is_error)), 1.0, shares)
         return np.sqrt(shares) if self._is_squared else shares

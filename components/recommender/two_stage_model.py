@@ -114,6 +114,7 @@ class Recommender(tf.Module):
         self._limits = limits or Limits()
         self.max_batch = _constant(np.array(self._limits.batch), "max_batch")
         self.max_history = _constant(np.array(self._limits.history), "max_history")
+        self.max_values = _constant(np.array(self._limits.values), "max_values")
         self.movie_ids = _constant(movies.ids, "movie_ids")
         self.titles = _constant(movies.titles.astype(object), "titles")
         self.user_features = {name: _constant(values, name) for name, values in users.features.items()}

@@ -168,6 +168,9 @@ def _parse_movie_id(option: str, text: str) -> int:
 def _parse_time(option: str, text: str) -> int:
     """Returns seconds since 1970."""
     text = text.strip()
+    if re.fullmatch(r"(19|20)[0-9]{2}((0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01]))?", text):
+        # As seconds it would be a moment of 1970, which hardly anybody means.
+        _fail(f"{option} should be written like 2003-02-28 if it is a date; received {text!r}.", BAD_INPUT)
     if re.fullmatch(r"[0-9]{1,30}", text):
         return int(text)
     try:

@@ -1,6 +1,7 @@
 """The results of a run: what `summary.json` holds."""
 
 import json
+import math
 import os
 import platform
 import re
@@ -69,18 +70,30 @@ def read_outputs(store: "MetadataStore", nodes: Iterable[NodeRun]) -> Outputs:
     return outputs
 
 
-def read_evaluation(uri: str) -> dict[str, dict[str, float]]:
-    """The overall test metrics of an Evaluator, as {model output: {metric: value}}."""
+def read_evaluation(uri: str) -> dict[str, dict[str, float | None]]:
+    """The overall test metrics of an Evaluator, as {model output: {metric: value}}.
+
+    A value is None where it is no finite number, such as the mean over liked rows where no row is liked.
+    """
     import tensorflow_model_analysis as tfma
 
     result = tfma.load_eval_result(uri)
     for slice_key, by_output in result.slicing_metrics:
         if not slice_key:
             return {
-                output: {name: value["doubleValue"] for name, value in by_sub_key[""].items() if "doubleValue" in value}
+                output: {
+                    name: _finite(value["doubleValue"])
+                    for name, value in by_sub_key[""].items()
+                    if "doubleValue" in value
+                }
                 for output, by_sub_key in by_output.items()
             }
     return {}
+
+
+def _finite(value: float | str) -> float | None:
+    # JSON has no word for what is not finite; TensorFlow Model Analysis writes "NaN" and "Infinity".
+    return float(value) if math.isfinite(float(value)) else None
 
 
 def read_refusals(uri: str) -> list[str]:
@@ -115,7 +128,7 @@ def _refusal(name: str, failure: dict[str, Any]) -> str:
 
 
 def model_summary(
-    evaluation: Mapping[str, Mapping[str, float]], refusals: list[str], blessed: bool, pushed: str | None
+    evaluation: Mapping[str, Mapping[str, float | None]], refusals: list[str], blessed: bool, pushed: str | None
 ) -> dict[str, Any]:
     """One entry of the summary's `models`."""
     entry: dict[str, Any] = {"metrics": {}, "baseline": {}}
@@ -125,7 +138,7 @@ def model_summary(
             entry[_PREDICTIONS[output]].update(known)
         elif match := _TOP_K.fullmatch(output):
             metrics = entry.setdefault(_LISTS[match["list"]], {})
-            metrics[match["metric"]] = values["mean_prediction"]
+            metrics[match["metric"]] = values.get("mean_prediction")
             if "liked_mean" in values:
                 metrics[f"liked_{match['metric']}"] = values["liked_mean"]
     return entry | {
@@ -136,9 +149,9 @@ def model_summary(
     }
 
 
-def _kept(evaluation: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def _kept(evaluation: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
     """How much of each main metric is kept in each situation, as {metric: {situation: share}}."""
-    kept: dict[str, dict[str, float]] = {}
+    kept: dict[str, dict[str, float | None]] = {}
     for output, values in evaluation.items():
         if "share_kept" in values:
             metric, situation = next(
@@ -170,6 +183,7 @@ def summarise(
       log: the run's log file.
     """
     models = {}
+    parts = list(dict.fromkeys(config.recommender.part_names))
     for name in (*MODELS, RECOMMENDER):
         evaluator = outputs.get(f"Evaluator.{name}", {})
         if "evaluation" not in evaluator or "blessing" not in evaluator:
@@ -189,8 +203,8 @@ def summarise(
             **{name: config.models[name].seed for name in MODELS},
         },
         "components": [_component(node) for node in nodes],
-        "recommender_parts": list(dict.fromkeys(config.recommender.part_names)),
-        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(_pushed(outputs, RECOMMENDER)),
+        "recommender_parts": parts,
+        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(_pushed(outputs, RECOMMENDER), parts),
         "models": models,
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
@@ -204,9 +218,10 @@ def summarise(
     }
 
 
-def _unmeasured(pushed: str | None) -> dict[str, Any]:
-    """The entry of a model that no Evaluator measured in this run."""
-    return {"blessed": pushed is not None, "reasons": [], "pushed": pushed}
+def _unmeasured(pushed: str | None, parts: list[str]) -> dict[str, Any]:
+    """The entry of a recommender that no Evaluator measured in this run."""
+    why = f"it was not built, since it is made of {' and '.join(parts)}, not all of which were blessed"
+    return {"blessed": pushed is not None, "reasons": [] if pushed else [why], "pushed": pushed}
 
 
 def _component(node: NodeRun) -> dict[str, Any]:
@@ -228,16 +243,12 @@ def _pushed(outputs: Outputs, name: str) -> str | None:
 
 def reasons_not_pushed(summary: Mapping[str, Any]) -> dict[str, str]:
     """The models, the recommender among them, that were not pushed, and why."""
-    reasons = {
+    entries = {**summary["models"], RECOMMENDER: summary[RECOMMENDER]}
+    return {
         name: "; ".join(entry["reasons"]) or "it was not pushed"
-        for name, entry in summary["models"].items()
+        for name, entry in entries.items()
         if entry["pushed"] is None
     }
-    if summary[RECOMMENDER]["pushed"] is None:
-        parts = " and ".join(summary["recommender_parts"])
-        why = f"it was not built, since it is made of {parts}, not all of which were blessed"
-        reasons[RECOMMENDER] = "; ".join(summary[RECOMMENDER]["reasons"]) or why
-    return reasons
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:

@@ -31,12 +31,11 @@ def models_table(summary: Mapping[str, Any]) -> Table:
     for name, entry in _entries(summary).items():
         metrics, baseline = entry.get("metrics", {}), entry.get("baseline", {})
         shown = [metric for metric in (_LIST_METRICS if name == RECOMMENDER else _METRICS) if metric in metrics]
-        baselines = [baseline.get(metric) for metric in shown]
         table.add_row(
             name,
             "\n".join(_title(metric) for metric in shown),
-            "\n".join(f"{metrics[metric]:.4f}" for metric in shown),
-            "\n".join("" if value is None else f"{value:.4f}" for value in baselines),
+            "\n".join(_number(metrics[metric], digits=4) for metric in shown),
+            "\n".join(_number(baseline[metric], digits=4) if metric in baseline else "" for metric in shown),
             "yes" if entry["blessed"] else "no",
             Path(entry["pushed"]).name if entry["pushed"] else "-",
             end_section=True,
@@ -53,7 +52,7 @@ def recommender_table(summary: Mapping[str, Any]) -> Table:
     entry = summary[RECOMMENDER]
     for key, title in _LISTS.items():
         if key in entry:
-            table.add_row(title, *(f"{entry[key][metric]:.4f}" for metric in _LIST_METRICS))
+            table.add_row(title, *(_number(entry[key].get(metric), digits=4) for metric in _LIST_METRICS))
     return table
 
 
@@ -70,12 +69,18 @@ def kept_table(summary: Mapping[str, Any]) -> Table:
     for situation in rows[0][2] if rows else ():
         table.add_column(_SITUATIONS.get(situation, _title(situation)), justify="right")
     for name, metric, kept in rows:
-        table.add_row(name, _MAIN_METRICS.get(metric, _title(metric)), *(f"{share:.3f}" for share in kept.values()))
+        table.add_row(
+            name, _MAIN_METRICS.get(metric, _title(metric)), *(_number(share, digits=3) for share in kept.values())
+        )
     return table
 
 
 def _entries(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {**summary["models"], RECOMMENDER: summary[RECOMMENDER]}
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _title(metric: str) -> str:

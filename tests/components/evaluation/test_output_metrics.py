@@ -202,6 +202,11 @@ def test_a_model_without_a_hit_or_an_error_keeps_all(output):
     assert list(found.values()) == [1.0, 1.0]
 
 
+def test_a_model_that_has_hits_in_a_situation_alone_keeps_all():
+    found = measured(SharesKept("hit", ["later"]), hit=np.zeros(5), hit_later=np.ones(5))
+    assert list(found.values()) == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "metric",
     [

@@ -1,5 +1,6 @@
 """TFMA checks the thresholds that `Gate` attaches to metrics of many outputs, of values and of changes."""
 
+import json
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,7 +17,8 @@ from tfx_bsl.tfxio import tensor_adapter, tf_example_record
 from components.evaluation.extractors import custom_extractors
 from pipeline.config import BeamConfig, EvaluationConfig
 from pipeline.gates import eval_config, recommender_eval_config
-from pipeline.local.report import read_evaluation, read_refusals
+from pipeline.local.report import model_summary, read_evaluation, read_refusals
+from pipeline.local.tables import kept_table, models_table, recommender_table
 from trainers.export.situations import ASKED_LATER, SITUATIONS
 from trainers.hyperparameters import DCNHyperparameters
 
@@ -147,6 +149,21 @@ def test_an_earlier_recommender_without_some_outputs_stands_in_nobodys_way(tmp_p
     earlier = {name: values for name, values in recommender().items() if "_after_" not in name and "_new_" not in name}
     output = measure(tmp_path, recommender_eval_config(EVALUATION), recommender(), earlier)
     assert read_refusals(output) == []
+
+
+def test_a_metric_that_is_no_number_is_refused_and_left_open_in_summary_and_tables(tmp_path: Path) -> None:
+    nobody_likes = measure(tmp_path, recommender_eval_config(EVALUATION), recommender(is_liked=(0.0, 0.0)))
+    reasons = read_refusals(nobody_likes)
+    assert "liked_mean of ndcg_at_10_over_retrieval: no value" in reasons
+    entry = model_summary(read_evaluation(nobody_likes), reasons, blessed=False, pushed=None)
+    assert entry["metrics"]["liked_ndcg_at_10"] is None
+    assert entry["metrics"]["ndcg_at_10"] is not None
+    summary = {"models": {"recommender": entry}, "recommender": entry}
+    json.loads(json.dumps(summary), parse_constant=pytest.fail)
+    models, lists, kept = (table(summary) for table in (models_table, recommender_table, kept_table))
+    assert "-" in str(list(models.columns[2].cells))
+    assert list(lists.columns[4].cells) == ["-"] * len(lists.rows)
+    assert kept.rows
 
 
 def test_what_a_model_of_likes_keeps_is_checked_among_decided_rows(tmp_path: Path) -> None:

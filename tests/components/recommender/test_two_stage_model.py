@@ -149,6 +149,10 @@ def test_the_answer_for_a_person_is_the_same_alone_and_in_any_batch(by_rating, s
         ({"history_movie_ids": [[10], [20]], "history_ratings": [[5], [1e38]]}, ["history_ratings", "1 to 5", "1e+38"]),
         ({"user_id": [0] * 5}, ["at most 4 people", "5"]),
         ({"history_movie_ids": [[10] * 7] * 2, "history_ratings": [[1] * 7] * 2}, ["at most 6 movies", "[2 7]"]),
+        (
+            {"user_id": [0] * 3, "history_movie_ids": [[10] * 6] * 3, "history_ratings": [[1] * 6] * 3},
+            ["history_movie_ids", "at most 16 values", "[3 6]"],
+        ),
     ],
 )
 @pytest.mark.parametrize("signature", ["serving_default", "recommend"])
@@ -193,7 +197,7 @@ def test_impossible_values_are_refused(saved, changes, words):
 def saved(tmp_path_factory):
     """A loaded recommender that answers at most 4 people and 6 movies of history."""
     folder = tmp_path_factory.mktemp("limited")
-    save(fake_recommender(limits=Limits(batch=4, history=6)), str(folder))
+    save(fake_recommender(limits=Limits(batch=4, history=6, values=16)), str(folder))
     return tf.saved_model.load(str(folder))
 
 
@@ -203,7 +207,24 @@ def constant(values):
 
 
 def test_limits_are_attributes_of_the_saved_model(saved):
-    assert (int(saved.max_batch), int(saved.max_history)) == (4, 6)
+    assert (int(saved.max_batch), int(saved.max_history), int(saved.max_values)) == (4, 6, 16)
+
+
+@pytest.mark.parametrize("shape", [[2**40, 0], [0, 2**40]])
+@pytest.mark.parametrize("name", ["history_movie_ids", "history_ratings", "history_timestamps", "exclude_movie_ids"])
+def test_a_shape_that_is_too_large_is_refused_by_name(saved, name, shape):
+    inputs = {each: constant(value) for each, value in NEUTRAL.items()}
+    inputs[name] = tf.zeros(shape, inputs[name].dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=name):
+        saved.signatures["recommend"](**inputs)
+
+
+def test_a_long_text_that_is_refused_is_shown_in_part(saved):
+    inputs = {name: constant(value) for name, value in NEUTRAL.items()}
+    inputs["gender"] = tf.constant([b"x" * 1_000_000])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="gender should be M or F") as caught:
+        saved.signatures["recommend"](**inputs)
+    assert len(caught.value.message) < 1000
 
 
 class TestRecommend:
@@ -270,7 +291,7 @@ class TestRecommend:
 
     def test_no_people_get_no_answers(self, by_rating):
         answer = by_rating.recommend(**{name: constant(value[:0]) for name, value in NEUTRAL.items()})
-        assert answer["movie_id"].shape[0] == 0
+        assert all(values.shape.as_list() == [0, 0] for values in answer.values())
 
 
 def test_places_behind_the_last_recommendation_are_empty():
@@ -289,6 +310,22 @@ def test_smoke_test_refuses_a_recommender_that_returns_seen_movies(tmp_path):
     save(fake_recommender(users=forgetful), str(tmp_path / "bad"))
     with pytest.raises(ValueError, match="user 7: should be recommended unseen movies"):
         smoke_test(str(tmp_path / "bad"), USERS, MOVIES)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_smoke_test_asks_for_no_more_people_than_are_allowed(tmp_path, most):
+    # Two people: nobody, and user 7.
+    save(fake_recommender(limits=Limits(batch=most, history=1)), str(tmp_path / "small"))
+    smoke_test(str(tmp_path / "small"), USERS, MOVIES)
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_weights_that_are_no_finite_numbers_are_refused(weighed, place, weight):
+    weights = np.ones(5)
+    weights[place] = weight
+    with pytest.raises(ValueError, match=r"weights of the second stage should be finite; received .*(nan|inf)"):
+        weighed.set_second_stage(RATING_ORDER, weights)
 
 
 class TestUnplannedRequests:
@@ -322,6 +359,22 @@ class TestUnplannedRequests:
         for user in (0, 7):
             unknown = {"history_movie_ids": [[999, 998]], "history_ratings": [[5, 5]]}
             assert ask(by_rating, user_id=[user], **unknown) == ask(by_rating, user_id=[user])
+
+    @pytest.mark.parametrize("user", [0, 7])
+    @pytest.mark.parametrize("movies", [[999, 998], [0, 0], [999, 0]])
+    def test_times_of_what_is_no_movie_tell_nothing(self, by_rating, user, movies):
+        times = [2**40, 900]
+        assert ask(
+            by_rating, user_id=[user], history_movie_ids=[movies], history_timestamps=[times], gender=["M"]
+        ) == ask(by_rating, user_id=[user], gender=["M"])
+        # Beside a movie, they change neither the moment nor the order.
+        known = {"user_id": [user], "history_movie_ids": [[10, 20]], "history_timestamps": [[300, 200]]}
+        beside = {"history_movie_ids": [[10, *movies, 20]], "history_timestamps": [[300, *times, 200]]}
+        assert ask(by_rating, **known | beside) == ask(by_rating, **known)
+
+    def test_a_movie_without_a_time_counts_as_older_than_those_with_one(self, by_rating):
+        untimed = ask(by_rating, history_movie_ids=[[20, 10, 30]], history_timestamps=[[100, 0, 50]])
+        assert untimed == ask(by_rating, history_movie_ids=[[10, 30, 20]], now=[100])
 
     def test_fewer_unseen_movies_than_k(self, by_rating):
         answer = ask(by_rating, exclude_movie_ids=[[10, 20, 30, 40]], k=[3])

@@ -171,10 +171,10 @@ def test_a_recommender_that_was_not_built_names_its_parts(
     del outputs["Evaluator.recommender"]
     del outputs["Pusher.recommender"]
     found = summary(outputs, *overrides)
-    assert found["recommender"] == {"blessed": False, "reasons": [], "pushed": None}
+    reason = f"it was not built, since it is made of {parts}, not all of which were blessed"
+    assert found["recommender"] == {"blessed": False, "reasons": [reason], "pushed": None}
+    assert reasons_not_pushed(found)["recommender"] == reason
     assert list(reasons_not_pushed(found)) == ["joint", "recommender"]
-    reason = reasons_not_pushed(found)["recommender"]
-    assert reason == f"it was not built, since it is made of {parts}, not all of which were blessed"
 
 
 def test_a_summary_is_replaced_whole(tmp_path: Path) -> None:
