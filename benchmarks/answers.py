@@ -72,9 +72,10 @@ def main(
     console.print(table)
     if before:
         console.print(f"One answer takes {ratio(seconds['now', 1], seconds['before', 1]):.2f} of the time before.")
-    peak, kept = _memory(_asker(loaded["now"], _LARGE))
+    large = min(_LARGE, int(loaded["now"].max_batch))
+    peak, kept = _memory(_asker(loaded["now"], large))
     console.print(
-        f"A batch of {_LARGE} takes {peak:.0f} MB at most beside what was held, of which {kept:.0f} MB are kept."
+        f"A batch of {large} takes {peak:.0f} MB at most beside what was held, of which {kept:.0f} MB are kept."
     )
 
 
