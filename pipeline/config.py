@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from components.evaluation.names import LIKED
 from components.ingestion.splits import SplitConfig, Strategy
 from pipeline.config_section import ConfigSection
 from pipeline.model_settings import ModelsConfig, TuningConfig
@@ -104,22 +105,32 @@ class EvaluationConfig(ConfigSection):
     """Thresholds on the test split that a model must meet before it is pushed."""
 
     recall_margin: float = Field(
-        0.0, ge=0, description="Filtered recall@10 that a retriever adds to popularity's, at least."
+        0.005, ge=0, description="Filtered recall@10 that a retriever adds to popularity's, at least."
     )
     mse_margin: float = Field(
-        0.0, ge=0, description="Mean squared error that a rating model takes off the user+item bias model's, at least."
-    )
-    recall_tolerance: float = Field(
-        0.002, ge=0, description="Filtered recall@10 that may be lost against the latest blessed model."
-    )
-    mse_tolerance: float = Field(
-        0.002, ge=0, description="Mean squared error that may be added to the latest blessed model's."
+        0.005,
+        ge=0,
+        description="Mean squared error that a rating model takes off the user+item bias model's, at least.",
     )
     log_loss_margin: float = Field(
-        0.0, ge=0, description="Log-loss that a model of likes takes off the user+item bias model's, at least."
+        0.001, ge=0, description="Log-loss that a model of likes takes off the user+item bias model's, at least."
     )
-    log_loss_tolerance: float = Field(
-        0.002, ge=0, description="Log-loss that may be added to the latest blessed model's."
+    recall_tolerance: float = Field(
+        0.002, ge=0, description="Filtered recall@10 that may be lost against the champion, the latest blessed model."
+    )
+    mse_tolerance: float = Field(0.002, ge=0, description="Mean squared error that may be added to the champion's.")
+    log_loss_tolerance: float = Field(0.002, ge=0, description="Log-loss that may be added to the champion's.")
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="How sure it must be that a model is worse than the champion by more than a tolerance, or that it "
+        "is not: the probability with which the bounds of the difference hold.",
+    )
+    undecided: Literal["bless", "refuse"] = Field(
+        "bless",
+        description="What becomes of a model if there are too few test rows to tell, with the wanted confidence, "
+        "whether it is worse than the champion by more than the tolerance.",
     )
     retrieval_tolerance: float = Field(
         0.002, ge=0, description="Recall@10 that the recommender's list may have less than the retriever's own order."
@@ -159,6 +170,17 @@ class EvaluationConfig(ConfigSection):
         if len(set(combinations)) < len(slices) or any(len(set(each)) < len(each) for each in slices):
             raise ValueError("each combination of features should be there once, and name a feature once")
         return slices
+
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """By how much each metric that is compared with the champion's may be worse, by output."""
+        return {
+            "recall_at_10_filtered": self.recall_tolerance,
+            "squared_error": self.mse_tolerance,
+            "log_loss": self.log_loss_tolerance,
+            "recall_at_10": self.recall_tolerance,
+            f"{LIKED}ndcg_at_10": self.liked_tolerance,
+        }
 
 
 class RecommenderConfig(ConfigSection):

@@ -7,6 +7,8 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
+from components.evaluation.champion_metrics import ChangesOfOutput
+from components.evaluation.names import AT_BEST, AT_WORST, LIKED
 from components.evaluation.output_metrics import (
     HIT_MEAN,
     LIKED_MEAN,
@@ -28,7 +30,8 @@ from components.recommender.evaluation import (
     RATING_ERROR,
 )
 from pipeline.config import EvaluationConfig
-from trainers.export.like_head import LIKED, WEIGHT
+from trainers.export.like_head import LIKED as LIKED_LABEL
+from trainers.export.like_head import WEIGHT
 from trainers.export.metrics import KS
 from trainers.export.situations import ASKED_LATER, SITUATIONS
 from trainers.hyperparameters import Task
@@ -47,8 +50,9 @@ def eval_config(tasks: Sequence[Task], evaluation: EvaluationConfig) -> config_p
     """The Evaluator's configuration for a model.
 
     The value thresholds are on gains: the mean, over the test rows, of how much better the model is than the trivial
-    baseline that is exported beside it; and on the share of its quality that it keeps when it is asked later. The
-    change thresholds compare it with the latest blessed model.
+    baseline that is fitted to the same train rows and exported beside it; and on the share of its quality that it keeps
+    when it is asked later. The change thresholds compare the model itself with the champion, the model that was blessed
+    last, and not their gains: the champion's baseline was fitted to other rows.
 
     For likes, the model's signature `labels` gives the label and the weight of each test row: rows of 3 stars have
     weight 0, so that they count in no figure, not even in the number of rows.
@@ -83,8 +87,8 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
         _threshold("recall_at_10_over_popularity", MEAN, at_least=evaluation.popularity_margin),
         _threshold("ndcg_at_10_over_retrieval", LIKED_MEAN, at_least=evaluation.liked_margin),
         _threshold("ndcg_at_10_over_popularity", LIKED_MEAN, at_least=evaluation.popularity_margin),
-        _threshold("recall_at_10", MEAN, may_fall_by=evaluation.recall_tolerance),
-        _threshold("ndcg_at_10", LIKED_MEAN, may_fall_by=evaluation.liked_tolerance),
+        *_no_worse("recall_at_10", evaluation),
+        *_no_worse("ndcg_at_10", evaluation, weight=IS_LIKED, prefix=LIKED),
         *_kept_when_asked_later("recall_at_10", evaluation),
     ]
     return _eval_config(metrics, evaluation)
@@ -116,7 +120,8 @@ def _retrieval_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsS
     in_situations = [f"{main}_{situation}" for situation in SITUATIONS]
     return [
         _metric(MeanOutputs, outputs=[*_TOP_K_METRICS, *_POPULARITY_METRICS, gain, *in_situations]),
-        _threshold(gain, MEAN, at_least=evaluation.recall_margin, may_fall_by=evaluation.recall_tolerance),
+        _threshold(gain, MEAN, at_least=evaluation.recall_margin),
+        *_no_worse(main, evaluation),
         *_kept_when_asked_later(main, evaluation),
     ]
 
@@ -126,18 +131,19 @@ def _rating_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec
     return [
         _metric(OutputErrors, outputs=["predicted_rating", "bias_predicted_rating"]),
         _metric(MeanOutputs, outputs=[gain, main, *(f"{main}_{situation}" for situation in SITUATIONS)]),
-        _threshold(gain, MEAN, at_least=evaluation.mse_margin, may_fall_by=evaluation.mse_tolerance),
+        _threshold(gain, MEAN, at_least=evaluation.mse_margin),
+        *_no_worse(main, evaluation),
         *_kept_when_asked_later(main, evaluation),
     ]
 
 
 def _like_metrics(evaluation: EvaluationConfig) -> list[config_pb2.MetricsSpec]:
-    gate = _value_and_change(evaluation.log_loss_margin, evaluation.log_loss_tolerance)
     gain = config_pb2.MetricConfig(class_name="MeanPrediction")
-    gain.per_slice_thresholds.append(_overall(gate))
+    gain.per_slice_thresholds.append(_overall(_at_least(evaluation.log_loss_margin)))
     return [
         *(_measured(name, "AUC", "BinaryCrossEntropy") for name in ("like_probability", "bias_like_probability")),
         config_pb2.MetricsSpec(output_names=["log_loss_gain"], metrics=[gain]),
+        *_no_worse("log_loss", evaluation, weight=WEIGHT),
         *_kept_when_asked_later("log_loss", evaluation),
     ]
 
@@ -165,23 +171,41 @@ def _kept_when_asked_later(output: str, evaluation: EvaluationConfig) -> list[co
     ]
 
 
-def _threshold(
-    output: str, metric: str, at_least: float | None = None, may_fall_by: float | None = None
-) -> config_pb2.MetricsSpec:
+def _no_worse(
+    output: str, evaluation: EvaluationConfig, weight: str = "", prefix: str = ""
+) -> list[config_pb2.MetricsSpec]:
+    """By how much an output is better than the champion's, with a threshold: not worse by more than a tolerance.
+
+    The threshold is on a bound of the change and not on the change itself. With `undecided: bless`, a candidate is
+    refused if it is worse with the wanted confidence; with `refuse`, unless it is no worse with that confidence.
+
+    Args:
+      output: name of an output that has one value per row.
+      evaluation: bounds.
+      weight: name of an output that tells which rows count; "" if all do.
+      prefix: goes before the names of the metrics.
+    """
+    settings = {"output": output, "confidence": evaluation.confidence, "weight": weight, "prefix": prefix}
+    bound = _metric(Gate, name=prefix + (AT_BEST if evaluation.undecided == "bless" else AT_WORST))
+    bound.output_names.append(output)
+    threshold = config_pb2.MetricThreshold()
+    threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+    threshold.change_threshold.absolute.value = -evaluation.tolerances[prefix + output]
+    bound.metrics[0].per_slice_thresholds.append(_overall(threshold))
+    return [_metric(ChangesOfOutput, **settings), bound]
+
+
+def _threshold(output: str, metric: str, at_least: float) -> config_pb2.MetricsSpec:
     """A threshold on a metric of ours that is computed elsewhere in the configuration."""
     spec = _metric(Gate, name=metric)
     spec.output_names.append(output)
-    spec.metrics[0].per_slice_thresholds.append(_overall(_value_and_change(at_least, may_fall_by)))
+    spec.metrics[0].per_slice_thresholds.append(_overall(_at_least(at_least)))
     return spec
 
 
-def _value_and_change(at_least: float | None, may_fall_by: float | None) -> config_pb2.MetricThreshold:
+def _at_least(value: float) -> config_pb2.MetricThreshold:
     threshold = config_pb2.MetricThreshold()
-    if at_least is not None:
-        threshold.value_threshold.lower_bound.value = at_least
-    if may_fall_by is not None:
-        threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-        threshold.change_threshold.absolute.value = -may_fall_by
+    threshold.value_threshold.lower_bound.value = value
     return threshold
 
 
@@ -204,6 +228,6 @@ def _like_spec() -> config_pb2.ModelSpec:
     return config_pb2.ModelSpec(
         signature_name="evaluate",
         preprocessing_function_names=["labels"],
-        label_key=LIKED,
+        label_key=LIKED_LABEL,
         example_weight_key=WEIGHT,
     )

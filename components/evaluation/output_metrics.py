@@ -17,6 +17,9 @@ RMSE, MAE = "root_mean_squared_error", "mean_absolute_error"
 # Names of the metrics that TFMA has not.
 LIKED_MEAN, HIT_MEAN, SHARE_KEPT, SHARE_KEPT_AT_MOST = "liked_mean", "hit_mean", "share_kept", "share_kept_at_most"
 
+# Outputs that are better when they are smaller.
+ERRORS = ("squared_error", "log_loss")
+
 
 class MeanOutputs(metric_types.Metric):
     """Means of outputs over rows; NaN for an output that is NaN in any row that counts."""
@@ -171,7 +174,7 @@ class _Shares(_RowSums):
         there = [f"{output}_{situation}" for situation in situations]
         metrics = [(name, each) for name in (SHARE_KEPT, SHARE_KEPT_AT_MOST) for each in there]
         super().__init__(model, [output, *there], 2 * len(there) + 2, metrics)
-        self._is_error = output in ("squared_error", "log_loss")
+        self._is_error = output in ERRORS
         self._is_squared = output == "squared_error"
 
     def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:

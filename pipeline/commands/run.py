@@ -93,7 +93,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         from pipeline.local.recovery import metadata_config
         from pipeline.local.report import read_outputs, summarise, write_summary
         from pipeline.local.runner import run_pipeline
-        from pipeline.local.tables import kept_table, models_table, recommender_table
+        from pipeline.local.tables import champions_table, kept_table, models_table, recommender_table
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -119,7 +119,12 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
             log=consoles.log,
         )
     write_summary(summary, output.summary)
-    for table in (models_table(summary), recommender_table(summary), kept_table(summary)):
+    for table in (
+        models_table(summary),
+        recommender_table(summary),
+        kept_table(summary),
+        champions_table(summary),
+    ):
         if table.rows:
             consoles.out.print(table)
     consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")

@@ -11,6 +11,7 @@ from importlib import metadata as distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED
 from pipeline.config import Config
 from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
@@ -121,16 +122,29 @@ def _refusal(name: str, failure: dict[str, Any]) -> str:
         return f"{name}: {failure.get('message') or 'no value'}"
     threshold = failure.get("metricThreshold", {})
     if "changeThreshold" in threshold:
-        bound = threshold["changeThreshold"].get("absolute")
-        return f"{name} against the latest blessed model changes by {number:.4f}; should be at least {bound:.4f}"
+        bound, (metric, _, output) = threshold["changeThreshold"].get("absolute"), name.partition(" of ")
+        liked, how = ("liked " if metric.startswith(LIKED) else ""), metric.rpartition("_at_")[2]
+        return f"{liked}{output} against the champion's is {number:+.4f} at {how}; should be at least {bound:+.4f}"
     bound = threshold.get("valueThreshold", {}).get("lowerBound")
     return f"{name} is {number:.4f}; should be at least {bound:.4f}" if bound is not None else f"{name} is {number:.4f}"
 
 
 def model_summary(
-    evaluation: Mapping[str, Mapping[str, float | None]], refusals: list[str], blessed: bool, pushed: str | None
+    evaluation: Mapping[str, Mapping[str, float | None]],
+    refusals: list[str],
+    blessed: bool,
+    pushed: str | None,
+    tolerances: Mapping[str, float],
 ) -> dict[str, Any]:
-    """One entry of the summary's `models`."""
+    """One entry of the summary's `models`.
+
+    Args:
+      evaluation: from `read_evaluation`.
+      refusals: from `read_refusals`.
+      blessed: the Evaluator's verdict.
+      pushed: where the model was pushed to; None if it was not.
+      tolerances: from the configuration.
+    """
     entry: dict[str, Any] = {"metrics": {}, "baseline": {}}
     for output, values in evaluation.items():
         if output in _PREDICTIONS:
@@ -143,6 +157,7 @@ def model_summary(
                 metrics[f"liked_{match['metric']}"] = values["liked_mean"]
     return entry | {
         "kept": _kept(evaluation),
+        "champion": _against_champion(evaluation, tolerances),
         "blessed": blessed,
         "reasons": [] if blessed else refusals,
         "pushed": pushed,
@@ -159,6 +174,33 @@ def _kept(evaluation: Mapping[str, Mapping[str, float | None]]) -> dict[str, dic
             )
             kept.setdefault(metric, {})[situation] = values["share_kept"]
     return kept
+
+
+def _against_champion(
+    evaluation: Mapping[str, Mapping[str, float | None]], tolerances: Mapping[str, float]
+) -> dict[str, dict[str, float | str | None]]:
+    """How much better each gated metric is than the champion's; empty without a champion."""
+    compared: dict[str, dict[str, float | str | None]] = {}
+    for metric, tolerance in tolerances.items():
+        prefix = LIKED if metric.startswith(LIKED) else ""
+        values = evaluation.get(metric.removeprefix(LIKED), {})
+        change, worst, best = (values.get(prefix + name) for name in (CHANGE, AT_WORST, AT_BEST))
+        if f"{prefix}{CHANGE}" in values:
+            compared[metric] = {
+                "change": change,
+                "at_worst": worst,
+                "at_best": best,
+                "verdict": _verdict(worst, best, tolerance),
+            }
+    return compared
+
+
+def _verdict(worst: float | None, best: float | None, tolerance: float) -> str:
+    if worst is None or best is None:
+        return "no value"
+    if best < -tolerance:
+        return "worse"
+    return "no worse" if worst >= -tolerance else "undecided"
 
 
 def summarise(
@@ -191,7 +233,11 @@ def summarise(
         uri = evaluator["evaluation"].uri
         blessed = evaluator["blessing"].properties.get("blessed") == 1
         models[name] = model_summary(
-            read_evaluation(uri), [] if blessed else read_refusals(uri), blessed, _pushed(outputs, name)
+            read_evaluation(uri),
+            [] if blessed else read_refusals(uri),
+            blessed,
+            _pushed(outputs, name),
+            config.evaluation.tolerances,
         )
     return {
         "config": config.name,

@@ -75,6 +75,23 @@ def kept_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def champions_table(summary: Mapping[str, Any]) -> Table:
+    """How much better each model is than the champion, the model that was blessed before it; empty without any."""
+    table = Table(title="Against the champion, on the same test rows: by how much better", title_justify="left")
+    for column in ("model", "metric", "change", "at worst", "at best", "verdict"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("model", "metric", "verdict") else "right")
+    for name, entry in _entries(summary).items():
+        for metric, compared in entry.get("champion", {}).items():
+            bounds = (compared[key] for key in ("change", "at_worst", "at_best"))
+            table.add_row(
+                name,
+                _title(metric),
+                *("-" if bound is None else f"{bound:+.4f}" for bound in bounds),
+                compared["verdict"],
+            )
+    return table
+
+
 def _entries(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {**summary["models"], RECOMMENDER: summary[RECOMMENDER]}
 

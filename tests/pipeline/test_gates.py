@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from components.evaluation.names import AT_BEST, AT_WORST
 from components.evaluation.output_metrics import LIKED_MEAN, MEAN, SHARE_KEPT_AT_MOST
 from pipeline.config import EvaluationConfig
 from pipeline.gates import eval_config, recommender_eval_config
@@ -42,8 +43,16 @@ def test_gates_are_on_the_overall_figures_with_the_configured_bounds(model):
     )
     tasks = MODELS[model].hyperparameters().tasks
     expected = {
-        "retrieval": {(MEAN, "recall_at_10_filtered_gain"): (0.25, -0.5), **kept("recall_at_10_filtered", 0.625)},
-        "rating": {(MEAN, "squared_error_gain"): (0.125, -0.75), **kept("squared_error", 0.625)},
+        "retrieval": {
+            (MEAN, "recall_at_10_filtered_gain"): (0.25, None),
+            (AT_BEST, "recall_at_10_filtered"): (None, -0.5),
+            **kept("recall_at_10_filtered", 0.625),
+        },
+        "rating": {
+            (MEAN, "squared_error_gain"): (0.125, None),
+            (AT_BEST, "squared_error"): (None, -0.75),
+            **kept("squared_error", 0.625),
+        },
     }
     assert gates(eval_config(tasks, evaluation)) == {
         key: bounds for task in tasks for key, bounds in expected[task].items()
@@ -54,7 +63,8 @@ def test_the_gates_of_likes():
     tasks = DCNHyperparameters(objective="like").tasks
     evaluation = EvaluationConfig(log_loss_margin=0.25, log_loss_tolerance=0.5, share_kept_later=0.625)
     assert gates(eval_config(tasks, evaluation)) == {
-        (MEAN, "log_loss_gain"): (0.25, -0.5),
+        (MEAN, "log_loss_gain"): (0.25, None),
+        (AT_BEST, "log_loss"): (None, -0.5),
         **kept("log_loss", 0.625),
     }
 
@@ -73,10 +83,22 @@ def test_the_gates_of_the_recommender_are_on_its_final_list():
         (MEAN, "recall_at_10_over_popularity"): (0.25, None),
         (LIKED_MEAN, "ndcg_at_10_over_retrieval"): (0.375, None),
         (LIKED_MEAN, "ndcg_at_10_over_popularity"): (0.25, None),
-        (MEAN, "recall_at_10"): (None, -0.5),
-        (LIKED_MEAN, "ndcg_at_10"): (None, -0.75),
+        (AT_BEST, "recall_at_10"): (None, -0.5),
+        (f"liked_{AT_BEST}", "ndcg_at_10"): (None, -0.75),
         **kept("recall_at_10", 0.625),
     }
+
+
+@pytest.mark.parametrize("task", Task)
+def test_where_nothing_may_be_undecided_the_worst_case_is_what_is_bounded(task):
+    bounds = gates(eval_config([task], EvaluationConfig(undecided="refuse")))
+    compared = {name for name, output in bounds if bounds[name, output][1] is not None}
+    assert compared == {AT_WORST}
+
+
+def test_margins_are_positive_unless_they_are_set():
+    defaults = EvaluationConfig()
+    assert min(defaults.recall_margin, defaults.mse_margin, defaults.log_loss_margin, defaults.popularity_margin) > 0
 
 
 @pytest.mark.parametrize("recommender", [False, True])

@@ -123,7 +123,9 @@ def test_the_evaluator_measures_only_decided_rows(rows, model, answers, tmp_path
         component.exec_properties,
     )
 
-    summary = model_summary(read_evaluation(evaluation.uri), read_refusals(evaluation.uri), False, None)
+    summary = model_summary(
+        read_evaluation(evaluation.uri), read_refusals(evaluation.uri), False, None, EvaluationConfig().tolerances
+    )
     decided = answers["labels"]["is_decided"] > 0
     liked = answers["labels"]["is_liked"][decided] > 0
     for key, output in (("metrics", "like_probability"), ("baseline", "bias_like_probability")):

@@ -10,7 +10,7 @@ from trainers.layers.towers import Tensors
 from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, transformed_name
 
-# Names of the outputs of the signature `labels`.
+# Names of the outputs of the signature `labels`; the signature `evaluate` has the latter, too.
 LIKED, WEIGHT = "is_liked", "is_decided"
 
 
@@ -31,6 +31,7 @@ class LikeHead(tf.Module):
         bias_logits = self.biases(features)
         liked = tf.cast(is_liked(features[transformed_name(LABEL)]), tf.float32)
         return {
+            WEIGHT: tf.cast(is_decided(features[transformed_name(LABEL)]), tf.float32),
             "like_probability": tf.sigmoid(logits),
             "bias_like_probability": tf.sigmoid(bias_logits),
             "log_loss_gain": tf.nn.sigmoid_cross_entropy_with_logits(liked, bias_logits)

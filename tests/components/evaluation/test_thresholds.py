@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import NormalDist
 
 import apache_beam as beam
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.gates import eval_config, recommender_eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from pipeline.local.tables import kept_table, models_table, recommender_table
 from trainers.export.situations import ASKED_LATER, SITUATIONS
-from trainers.hyperparameters import DCNHyperparameters
+from trainers.hyperparameters import DCNHyperparameters, Task
 
 pytestmark = pytest.mark.component
 
@@ -136,13 +137,52 @@ def test_each_threshold_on_a_value_is_checked(tmp_path: Path) -> None:
 
 
 def test_each_threshold_on_a_change_is_checked(tmp_path: Path) -> None:
-    lower = recommender(recall_at_10=(0.4, 0.3), ndcg_at_10=(0.3, 0.9))
+    # All rows change alike, so that the bounds are the change.
+    lower = recommender(recall_at_10=(0.35, 0.35), ndcg_at_10=(0.3, 0.9))
     output = measure(tmp_path, recommender_eval_config(EVALUATION), lower, recommender())
-    change = "against the latest blessed model changes by"
+    against = "against the champion's is"
     assert sorted(read_refusals(output)) == [
-        f"liked_mean of ndcg_at_10 {change} -0.2000; should be at least -0.1000",
-        f"recall_at_10 {change} -0.1500; should be at least -0.1000",
+        f"liked ndcg_at_10 {against} -0.2000 at best; should be at least -0.1000",
+        f"recall_at_10 {against} -0.1500 at best; should be at least -0.1000",
     ]
+
+
+@pytest.mark.parametrize("undecided", ["bless", "refuse"])
+def test_what_the_rows_cannot_tell_is_blessed_or_refused_as_configured(tmp_path: Path, undecided: str) -> None:
+    # Half of the rows are better and half of them worse, so that .1 is within the bounds.
+    torn = recommender(recall_at_10=(1.0, 0.0))
+    evaluation = EVALUATION.model_copy(update={"undecided": undecided})
+    output = measure(tmp_path, recommender_eval_config(evaluation), torn, recommender())
+    worst = -NormalDist().inv_cdf(0.95) * 0.5 / np.sqrt(len(STARS))
+    assert worst < -0.1
+    refusal = f"recall_at_10 against the champion's is {worst:+.4f} at worst; should be at least -0.1000"
+    assert read_refusals(output) == ([] if undecided == "bless" else [refusal])
+    entry = model_summary(read_evaluation(output), [], True, None, evaluation.tolerances)
+    assert entry["champion"]["recall_at_10"]["verdict"] == "undecided"
+    assert entry["champion"]["recall_at_10"]["at_best"] == pytest.approx(-worst)
+    assert entry["champion"]["liked_ndcg_at_10"]["verdict"] == "no worse"
+
+
+def test_a_gain_over_a_baseline_of_its_own_is_not_what_is_compared(tmp_path: Path) -> None:
+    # The champion has a baseline that is worse on these rows, so that it gains more; the candidate is the better one.
+    better = {"predicted_rating": (4.0, 3.0), "bias_predicted_rating": (4.0, 3.0)}
+    situations = {f"squared_error_{situation}": (0.5, 0.5) for situation in SITUATIONS}
+    candidate = better | situations | {"squared_error": (0.5, 0.5), "squared_error_gain": (0.1, 0.1)}
+    champion = better | situations | {"squared_error": (0.7, 0.7), "squared_error_gain": (0.4, 0.4)}
+    config = eval_config([Task.RATING], EVALUATION)
+    assert read_refusals(measure(tmp_path / "better", config, candidate, champion)) == []
+    # Now it is the worse one, though it gains more.
+    worse = candidate | {"squared_error_gain": (0.9, 0.9)}
+    good = champion | {"squared_error": (0.49, 0.49)}
+    assert read_refusals(measure(tmp_path / "worse", config, worse, good)) == [
+        "squared_error against the champion's is -0.0100 at best; should be at least -0.0020"
+    ]
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    output = measure(tmp_path, recommender_eval_config(EVALUATION), recommender())
+    assert read_refusals(output) == []
+    assert model_summary(read_evaluation(output), [], True, None, EVALUATION.tolerances)["champion"] == {}
 
 
 def test_an_earlier_recommender_without_some_outputs_stands_in_nobodys_way(tmp_path: Path) -> None:
@@ -155,7 +195,7 @@ def test_a_metric_that_is_no_number_is_refused_and_left_open_in_summary_and_tabl
     nobody_likes = measure(tmp_path, recommender_eval_config(EVALUATION), recommender(is_liked=(0.0, 0.0)))
     reasons = read_refusals(nobody_likes)
     assert "liked_mean of ndcg_at_10_over_retrieval: no value" in reasons
-    entry = model_summary(read_evaluation(nobody_likes), reasons, blessed=False, pushed=None)
+    entry = model_summary(read_evaluation(nobody_likes), reasons, False, None, EVALUATION.tolerances)
     assert entry["metrics"]["liked_ndcg_at_10"] is None
     assert entry["metrics"]["ndcg_at_10"] is not None
     summary = {"models": {"recommender": entry}, "recommender": entry}

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import EvaluationConfig, load_config
 from pipeline.local import report
 from pipeline.local.report import Artifact, model_summary, reasons_not_pushed, summarise, write_summary
 from pipeline.nodes import NodeRun
 
+TOLERANCES = EvaluationConfig(recall_tolerance=0.002, mse_tolerance=0.003, liked_tolerance=0.004).tolerances
 RANKING = {
     "": {"example_count": 9945.0},
     "predicted_rating": {"root_mean_squared_error": 0.815, "mean_absolute_error": 0.643},
@@ -86,11 +87,12 @@ def summary(outputs: dict[str, dict[str, Artifact]], *overrides: str) -> dict[st
 
 
 def test_rating_metrics_and_their_baseline() -> None:
-    entry = model_summary(RANKING, [], blessed=True, pushed="/serving/ranking/1")
+    entry = model_summary(RANKING, [], blessed=True, pushed="/serving/ranking/1", tolerances=TOLERANCES)
     assert entry == {
         "metrics": {"rmse": 0.815, "mae": 0.643},
         "baseline": {"rmse": 0.872, "mae": 0.690},
         "kept": {},
+        "champion": {},
         "blessed": True,
         "reasons": [],
         "pushed": "/serving/ranking/1",
@@ -98,19 +100,19 @@ def test_rating_metrics_and_their_baseline() -> None:
 
 
 def test_retrieval_metrics_and_their_baseline_without_the_gates_own() -> None:
-    entry = model_summary(RETRIEVAL, [], blessed=True, pushed=None)
+    entry = model_summary(RETRIEVAL, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     assert entry["metrics"] == {"recall_at_10": 0.15, "recall_at_10_filtered": 0.25, "ndcg_at_10_filtered": 0.12}
     assert entry["baseline"] == {"recall_at_10": 0.03, "recall_at_10_filtered": 0.05}
 
 
 def test_the_joint_model_has_both() -> None:
-    entry = model_summary(RANKING | RETRIEVAL, [], blessed=True, pushed=None)
+    entry = model_summary(RANKING | RETRIEVAL, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     assert {"rmse", "mae", "recall_at_10"} <= set(entry["metrics"])
     assert {"rmse", "mae", "recall_at_10"} <= set(entry["baseline"])
 
 
 def test_what_is_kept_in_each_situation_is_there_by_main_metric() -> None:
-    entry = model_summary(RANKING | RETRIEVAL | KEPT, [], blessed=True, pushed=None)
+    entry = model_summary(RANKING | RETRIEVAL | KEPT, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     assert entry["kept"] == {
         "recall_at_10_filtered": {"after_1_year": 0.96},
         "squared_error": {"after_1_year": 0.97, "new_with_history": 0.91},
@@ -118,15 +120,52 @@ def test_what_is_kept_in_each_situation_is_there_by_main_metric() -> None:
 
 
 def test_the_recommender_has_its_list_and_the_lists_that_it_is_compared_with() -> None:
-    entry = model_summary(RECOMMENDER, ["not good enough"], blessed=False, pushed=None)
+    entry = model_summary(RECOMMENDER, ["not good enough"], blessed=False, pushed=None, tolerances=TOLERANCES)
     assert entry == {
         "metrics": {"recall_at_10": 0.27, "liked_recall_at_10": 0.31, "ndcg_at_10": 0.14, "liked_ndcg_at_10": 0.18},
         "retrieval": {"recall_at_10": 0.28, "liked_recall_at_10": 0.30, "ndcg_at_10": 0.13, "liked_ndcg_at_10": 0.15},
         "baseline": {"recall_at_10": 0.06, "liked_recall_at_10": 0.07, "ndcg_at_10": 0.02, "liked_ndcg_at_10": 0.03},
         "kept": {"recall_at_10": {"after_30_days": 0.96, "new_without_history": 0.37}},
+        "champion": {},
         "blessed": False,
         "reasons": ["not good enough"],
         "pushed": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("at_worst", "at_best", "verdict"),
+    [
+        (-0.0019, 0.01, "no worse"),
+        (0.001, 0.01, "no worse"),
+        (-0.002, -0.001, "no worse"),
+        (-0.0021, 0.01, "undecided"),
+        (-0.1, -0.002, "undecided"),
+        (-0.1, -0.0021, "worse"),
+        (None, None, "no value"),
+    ],
+)
+def test_the_verdict_against_the_champion_is_by_both_bounds(
+    at_worst: float | None, at_best: float | None, verdict: str
+) -> None:
+    bounds = {"change": 0.0, "change_at_worst": at_worst, "change_at_best": at_best}
+    compared = {"recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
+    entry = model_summary(RETRIEVAL | compared, [], blessed=True, pushed=None, tolerances=TOLERANCES)
+    expected = {"change": 0.0, "at_worst": at_worst, "at_best": at_best, "verdict": verdict}
+    assert entry["champion"] == {"recall_at_10_filtered": expected}
+
+
+def test_the_recommender_is_compared_over_all_rows_and_over_liked_ones() -> None:
+    all_rows = {"change": 0.01, "change_at_worst": 0.0, "change_at_best": 0.02}
+    liked = {"liked_change": -0.01, "liked_change_at_worst": -0.02, "liked_change_at_best": -0.005}
+    compared = {
+        "recall_at_10": RECOMMENDER["recall_at_10"] | all_rows,
+        "ndcg_at_10": RECOMMENDER["ndcg_at_10"] | liked,
+    }
+    entry = model_summary(RECOMMENDER | compared, ["worse"], blessed=False, pushed=None, tolerances=TOLERANCES)
+    assert {metric: values["verdict"] for metric, values in entry["champion"].items()} == {
+        "recall_at_10": "no worse",
+        "liked_ndcg_at_10": "worse",
     }
 
 
@@ -141,7 +180,7 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert found["models"]["joint"]["blessed"] is False
     assert found["models"]["joint"]["pushed"] is None
     assert found["models"]["joint"]["reasons"] == ["squared_error_gain of joint is too small"]
-    assert found["recommender"] == model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000")
+    assert found["recommender"] == model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000", TOLERANCES)
     assert found["recommender_parts"] == ["retrieval", "ranking"]
     assert (found["seconds"], found["peak_rss_mb"], found["seeds"]["split"]) == (123.5, 2000, 3)
     assert reasons_not_pushed(found) == {"joint": "squared_error_gain of joint is too small"}
@@ -156,7 +195,7 @@ def test_a_refused_recommender_is_measured_and_its_reason_is_told(outputs: dict[
     }
     found = summary(outputs)
     reasons = ["squared_error_gain of recommender is too small"]
-    assert found["recommender"] == model_summary(RECOMMENDER, reasons, False, None)
+    assert found["recommender"] == model_summary(RECOMMENDER, reasons, False, None, TOLERANCES)
     assert "recommender" not in found["models"]
     assert reasons_not_pushed(found)["recommender"] == reasons[0]
 
@@ -204,7 +243,7 @@ def test_refusals_name_output_value_and_bound(tmp_path: Path) -> None:
             metric_value { double_value { value: 0.002 } }
           }
           failures {
-            metric_key { name: "mean_prediction" output_name: "recall_at_10_filtered_gain" is_diff: true }
+            metric_key { name: "change_at_best" output_name: "recall_at_10_filtered" is_diff: true }
             metric_threshold { change_threshold { direction: HIGHER_IS_BETTER absolute { value: -0.002 } } }
             metric_value { double_value { value: -0.05 } }
           }
@@ -230,7 +269,7 @@ def test_refusals_name_output_value_and_bound(tmp_path: Path) -> None:
         writer.write(result.SerializeToString())
     assert report.read_refusals(str(tmp_path)) == [
         "squared_error_gain is 0.0020; should be at least 0.0100",
-        "recall_at_10_filtered_gain against the latest blessed model changes by -0.0500; should be at least -0.0020",
+        "recall_at_10_filtered against the champion's is -0.0500 at best; should be at least -0.0020",
         "ndcg: Metric not found.",
         "liked_mean of ndcg_at_10_over_retrieval is -0.0312; should be at least 0.0000",
         "share_kept of squared_error_after_1_year is 0.9123; should be at least 0.9500",

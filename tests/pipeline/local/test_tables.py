@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.local.tables import kept_table, models_table, recommender_table
+from pipeline.local.tables import champions_table, kept_table, models_table, recommender_table
 
 LISTS = ("recall_at_10", "liked_recall_at_10", "ndcg_at_10", "liked_ndcg_at_10")
 RETRIEVAL = {
@@ -79,6 +79,19 @@ def test_what_each_model_keeps_in_each_situation() -> None:
         ["retrieval", "recall@10", "0.961", "0.882"],
         ["ranking", "rmse", "0.973", "0.914"],
         ["recommender", "recall@10", "0.955", "0.806"],
+    ]
+
+
+def test_a_model_stands_against_its_champion() -> None:
+    assert not champions_table(SUMMARY).rows
+    compared = {"change": 0.012, "at_worst": -0.001, "at_best": 0.025, "verdict": "no worse"}
+    unknown = {"change": None, "at_worst": None, "at_best": None, "verdict": "no value"}
+    ranking = SUMMARY["models"]["ranking"] | {"champion": {"squared_error": compared}}
+    recommender = SUMMARY["recommender"] | {"champion": {"liked_ndcg_at_10": unknown}}
+    summary = SUMMARY | {"models": SUMMARY["models"] | {"ranking": ranking}, "recommender": recommender}
+    assert cells(champions_table(summary))[-2:] == [
+        ["ranking", "squared", "error", "+0.0120", "-0.0010", "+0.0250", "no", "worse"],
+        ["recommender", "liked", "ndcg@10", "-", "-", "-", "no", "value"],
     ]
 
 
