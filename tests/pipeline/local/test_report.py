@@ -149,8 +149,8 @@ def test_the_verdict_against_the_champion_is_by_both_bounds(
     at_worst: float | None, at_best: float | None, verdict: str
 ) -> None:
     bounds = {"change": 0.0, "change_at_worst": at_worst, "change_at_best": at_best}
-    compared = {"recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
-    entry = model_summary(RETRIEVAL | compared, [], blessed=True, pushed=None, tolerances=TOLERANCES)
+    compared = {**RETRIEVAL, "recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
+    entry = model_summary(compared, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     expected = {"change": 0.0, "at_worst": at_worst, "at_best": at_best, "verdict": verdict}
     assert entry["champion"] == {"recall_at_10_filtered": expected}
 

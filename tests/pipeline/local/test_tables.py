@@ -35,7 +35,7 @@ RECOMMENDER = {
     "reasons": [],
     "pushed": "/serving/recommender/1700000002",
 }
-SUMMARY = {"models": {"retrieval": RETRIEVAL, "ranking": RANKING}, "recommender": RECOMMENDER}
+SUMMARY: dict[str, Any] = {"models": {"retrieval": RETRIEVAL, "ranking": RANKING}, "recommender": RECOMMENDER}
 NOT_BUILT = {"blessed": False, "reasons": [], "pushed": None}
 
 
