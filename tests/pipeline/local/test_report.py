@@ -149,7 +149,7 @@ def test_the_verdict_against_the_champion_is_by_both_bounds(
     at_worst: float | None, at_best: float | None, verdict: str
 ) -> None:
     bounds = {"change": 0.0, "change_at_worst": at_worst, "change_at_best": at_best}
-    compared = {**RETRIEVAL, "recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
+    compared: dict[str, dict[str, float | None]] = {"recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
     entry = model_summary(compared, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     expected = {"change": 0.0, "at_worst": at_worst, "at_best": at_best, "verdict": verdict}
     assert entry["champion"] == {"recall_at_10_filtered": expected}
