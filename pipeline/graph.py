@@ -19,7 +19,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import channel_utils
 
-from components.evaluation.latest_blessed_model import LatestOtherBlessedModelStrategy
+from components.evaluation.champion_resolvers import ChampionStrategy
 from components.importance.feature_importance import FeatureImportance
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.span_resolvers import STATISTICS, latest_spans, previous_span
@@ -122,7 +122,7 @@ def create_pipeline(
     serving_dir: str,
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     enable_cache: bool = True,
-    resolver_strategy: type[ResolverStrategy] = LatestOtherBlessedModelStrategy,
+    resolver_strategy: type[ResolverStrategy] = ChampionStrategy,
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline.
 

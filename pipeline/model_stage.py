@@ -11,11 +11,11 @@ from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
 from components.evaluation import extractors as evaluation_extractors
-from components.evaluation.latest_blessed_model import (
+from components.evaluation.champion_resolvers import (
     CANDIDATE,
     MODEL,
     MODEL_BLESSING,
-    LatestOtherBlessedModelStrategy,
+    ChampionStrategy,
     base_model,
 )
 from pipeline.config import Config
@@ -126,7 +126,7 @@ def latest_blessed(name: str, model: tfx.dsl.Channel, strategy: type[ResolverStr
         MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
         MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
     }
-    if issubclass(strategy, LatestOtherBlessedModelStrategy):
+    if issubclass(strategy, ChampionStrategy):
         channels[CANDIDATE] = model
     return Resolver(strategy_class=strategy, **channels).with_id(f"Resolver.{name}")
 

@@ -28,6 +28,7 @@ from components.data.raw_files import RATINGS_FILE, DataError, MovieLens
 from components.ingestion.content_driver import ContentDriver
 from components.ingestion.example_rows import Columns, MovieTable, Shard, encode, make_shards, with_splits
 from components.ingestion.quarantine import QuarantinedRows, write_quarantine
+from components.ingestion.row_keys import write_row_keys
 from components.ingestion.spans import SPAN_PATTERN, VERSION_PATTERN, Source
 from components.ingestion.splits import SPLITS, SplitConfig
 
@@ -149,6 +150,7 @@ class Executor(BaseBeamExecutor):
             tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], name))
         write_quarantine(artifact_utils.get_single_instance(output_dict[QUARANTINE]), data.bad_rows)
         _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", MovieTable(data).all())
+        write_row_keys(examples.uri, with_splits(data.ratings, source.split))
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline

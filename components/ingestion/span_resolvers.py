@@ -3,8 +3,6 @@
 Of a span that was ingested more than once, they take the latest artifact.
 """
 
-import os
-
 import ml_metadata as mlmd
 from tfx import types
 from tfx import v1 as tfx
@@ -13,6 +11,7 @@ from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import standard_artifacts
 
 from components.ingestion.movielens_example_gen import SETTINGS
+from components.metadata.lineage import Lineage
 
 CURRENT = "current"
 EXAMPLES = "examples"
@@ -36,10 +35,10 @@ class LatestSpansStrategy(ResolverStrategy):
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         """Returns the chosen spans as `examples`, and `current` unchanged."""
-        (current,) = input_dict[CURRENT]
+        current = _latest(input_dict[CURRENT])
         settings = current.get_string_custom_property(SETTINGS)
         same_settings = [each for each in input_dict[EXAMPLES] if each.get_string_custom_property(SETTINGS) == settings]
-        earlier = _earlier_spans(current, same_settings)
+        earlier = _earlier_spans(store, current, same_settings)
         first = 0 if self._spans is None else max(0, current.span - self._spans + 1)
         span_range = tfx.proto.RangeConfig(
             static_range=tfx.proto.StaticRange(start_span_number=first, end_span_number=current.span)
@@ -61,20 +60,26 @@ class PreviousSpanStrategy(ResolverStrategy):
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         """Returns the chosen statistics as `statistics`, and `current` unchanged."""
-        del store
-        (current,) = input_dict[CURRENT]
-        *_, previous = [current, *_earlier_spans(current, input_dict[STATISTICS])]
+        current = _latest(input_dict[CURRENT])
+        *_, previous = [current, *_earlier_spans(store, current, input_dict[STATISTICS])]
         return {CURRENT: [current], STATISTICS: [previous]}
 
 
-def _earlier_spans(current: types.Artifact, artifacts: list[types.Artifact]) -> list[types.Artifact]:
+def _latest(artifacts: list[types.Artifact]) -> types.Artifact:
+    """This run's artifact; some runners hand over all that its node ever made, of which it is the latest."""
+    return max(artifacts, key=lambda artifact: artifact.id)
+
+
+def _earlier_spans(
+    store: mlmd.MetadataStore, current: types.Artifact, artifacts: list[types.Artifact]
+) -> list[types.Artifact]:
     """Returns the artifacts of spans before the current one, earliest first; of a span ingested again, the latest."""
-    # A component writes all artifacts of an output into one folder; those in other folders are another component's.
-    folder = os.path.dirname(current.uri)
+    lineage = Lineage(store)
+    producer = lineage.producer(current.id)
     newest = {
         artifact.span: artifact
         for artifact in sorted(artifacts, key=lambda artifact: artifact.id)
-        if os.path.dirname(artifact.uri) == folder and artifact.span < current.span
+        if artifact.span < current.span and lineage.producer(artifact.id) == producer
     }
     return [newest[span] for span in sorted(newest)]
 

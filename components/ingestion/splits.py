@@ -100,8 +100,15 @@ def _leave_last_out(user_id: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
 
 def _uniform_hash(user_id: np.ndarray, movie_id: np.ndarray, seed: int) -> np.ndarray:
     """Hashes each pair of user and movie to a pseudo-random number in [0, 1): float64 [ratings]."""
-    user_hash = _mix(user_id.astype(np.uint64) ^ _mix(np.array([seed % 2**64], np.uint64)))
-    return (_mix(user_hash ^ movie_id.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
+    return (row_hash(np.array([seed % 2**64], np.uint64), user_id, movie_id) >> np.uint64(11)) * 2.0**-53
+
+
+def row_hash(*columns: np.ndarray) -> np.ndarray:
+    """Hashes the values of each row, whole numbers, in the order of the columns: uint64 [rows]."""
+    hashed = np.zeros(1, np.uint64)
+    for values in columns:
+        hashed = _mix(hashed ^ values.astype(np.uint64))
+    return hashed
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

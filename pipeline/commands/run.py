@@ -91,9 +91,9 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
 
         from pipeline.graph import create_pipeline
         from pipeline.local.recovery import metadata_config
-        from pipeline.local.report import read_outputs, summarise, write_summary
+        from pipeline.local.report import read_champions, read_outputs, summarise, write_summary
         from pipeline.local.runner import run_pipeline
-        from pipeline.local.tables import champions_table, kept_table, models_table, recommender_table
+        from pipeline.local.tables import champions_lines, champions_table, kept_table, models_table, recommender_table
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -109,10 +109,13 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
             nodes = run_pipeline(pipeline, runner.value, progress)
         if any(node.state == "failed" for node in nodes):
             recover_after_failure(output)
+        store = mlmd.MetadataStore(connection)
+        outputs = read_outputs(store, nodes)
         summary = summarise(
             config,
             nodes,
-            read_outputs(mlmd.MetadataStore(connection), nodes),
+            outputs,
+            read_champions(store, outputs),
             seconds=time.monotonic() - start,
             peak_rss_mb=memory.megabytes,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -127,6 +130,8 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     ):
         if table.rows:
             consoles.out.print(table)
+    for line in champions_lines(summary):
+        consoles.out.print(line, soft_wrap=True, highlight=False)
     consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
     return summary
 

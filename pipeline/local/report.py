@@ -1,5 +1,6 @@
 """The results of a run: what `summary.json` holds."""
 
+import dataclasses
 import json
 import math
 import os
@@ -41,10 +42,11 @@ _VERSIONS = ("tfx", "tensorflow", "apache-beam", "tensorflow-recommenders", "tf-
 
 @dataclass(frozen=True)
 class Artifact:
-    """An output of a node: where it lies and its custom properties."""
+    """An output of a node: where it lies, its custom properties, and its id in the metadata."""
 
     uri: str
     properties: Mapping[str, int | float | str] = field(default_factory=dict)
+    id: int = 0
 
 
 Outputs = Mapping[str, Mapping[str, Artifact]]
@@ -67,8 +69,50 @@ def read_outputs(store: "MetadataStore", nodes: Iterable[NodeRun]) -> Outputs:
                 name: getattr(value, cast(str, value.WhichOneof("value")))
                 for name, value in artifact.custom_properties.items()
             }
-            outputs.setdefault(node.id, {})[event.path.steps[0].key] = Artifact(artifact.uri, properties)
+            outputs.setdefault(node.id, {})[event.path.steps[0].key] = Artifact(artifact.uri, properties, artifact.id)
     return outputs
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The earlier model that a candidate was compared with.
+
+    Attributes:
+      model: its id in the metadata; None if there was none.
+      uri: where it lies; None if there was none.
+      why: why later models were passed over, or there was none; "" if it is the latest blessed one.
+    """
+
+    model: int | None
+    uri: str | None
+    why: str
+
+
+def read_champions(store: "MetadataStore", outputs: Outputs) -> dict[str, Champion]:
+    """The champion that each model of a run met, as its resolver chose it, and why; by model."""
+    from tfx.types import artifact_utils, standard_artifacts
+
+    from components.evaluation.champions import Champions
+
+    models, blessings = (
+        [
+            artifact_utils.deserialize_artifact(store.get_artifact_type(kind.TYPE_NAME), proto)
+            for proto in store.get_artifacts_by_type(kind.TYPE_NAME)
+        ]
+        for kind in (standard_artifacts.Model, standard_artifacts.ModelBlessing)
+    )
+    champions = Champions(store, models, blessings)
+    made_by = {name: (f"Trainer.{name}", "model") for name in MODELS} | {
+        RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)
+    }
+    met = {}
+    for name, (node, output) in made_by.items():
+        candidate = outputs.get(node, {}).get(output)
+        if candidate is not None:
+            choice = champions.of_candidate([model for model in models if model.id == candidate.id])
+            of_choice = (None, None) if choice.model is None else (choice.model.id, choice.model.uri)
+            met[name] = Champion(*of_choice, choice.why)
+    return met
 
 
 def read_evaluation(uri: str) -> dict[str, dict[str, float | None]]:
@@ -135,6 +179,7 @@ def model_summary(
     blessed: bool,
     pushed: str | None,
     tolerances: Mapping[str, float],
+    champion: Champion | None = None,
 ) -> dict[str, Any]:
     """One entry of the summary's `models`.
 
@@ -144,6 +189,7 @@ def model_summary(
       blessed: the Evaluator's verdict.
       pushed: where the model was pushed to; None if it was not.
       tolerances: from the configuration.
+      champion: the earlier model that it was compared with; None if that is not known.
     """
     entry: dict[str, Any] = {"metrics": {}, "baseline": {}}
     for output, values in evaluation.items():
@@ -157,7 +203,8 @@ def model_summary(
                 metrics[f"liked_{match['metric']}"] = values["liked_mean"]
     return entry | {
         "kept": _kept(evaluation),
-        "champion": _against_champion(evaluation, tolerances),
+        "champion": None if champion is None else dataclasses.asdict(champion),
+        "against_champion": _against_champion(evaluation, tolerances),
         "blessed": blessed,
         "reasons": [] if blessed else refusals,
         "pushed": pushed,
@@ -207,6 +254,7 @@ def summarise(
     config: Config,
     nodes: list[NodeRun],
     outputs: Outputs,
+    champions: Mapping[str, Champion],
     *,
     seconds: float,
     peak_rss_mb: int,
@@ -219,6 +267,7 @@ def summarise(
       config: what was run.
       nodes: what became of the nodes.
       outputs: of the nodes, from `read_outputs`.
+      champions: from `read_champions`.
       seconds: how long the whole run took.
       peak_rss_mb: the most memory that the run's processes held.
       finished: when it ended, as ISO 8601.
@@ -238,6 +287,7 @@ def summarise(
             blessed,
             _pushed(outputs, name),
             config.evaluation.tolerances,
+            champions.get(name),
         )
     return {
         "config": config.name,

@@ -75,13 +75,23 @@ def kept_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def champions_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each model: which champion it met, the latest model that was blessed before it, or why none."""
+    lines = []
+    for name, entry in _entries(summary).items():
+        if champion := entry.get("champion"):
+            met = "none" if champion["model"] is None else f"model {champion['model']}, {champion['uri']}"
+            lines.append(f"Champion of {name}: {met}" + (f", because {champion['why']}" if champion["why"] else ""))
+    return lines
+
+
 def champions_table(summary: Mapping[str, Any]) -> Table:
-    """How much better each model is than the champion, the model that was blessed before it; empty without any."""
-    table = Table(title="Against the champion, on the same test rows: by how much better", title_justify="left")
+    """How much better each model is than its champion; empty if no model met one."""
+    table = Table(title="Better than the champion, on the same test rows, by", title_justify="left")
     for column in ("model", "metric", "change", "at worst", "at best", "verdict"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("model", "metric", "verdict") else "right")
     for name, entry in _entries(summary).items():
-        for metric, compared in entry.get("champion", {}).items():
+        for metric, compared in entry.get("against_champion", {}).items():
             bounds = (compared[key] for key in ("change", "at_worst", "at_best"))
             table.add_row(
                 name,

@@ -7,7 +7,7 @@ from tfx import v1 as tfx
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
 from components.data.sample import generate_sample
-from components.evaluation.latest_blessed_model import LatestOtherBlessedModelStrategy
+from components.evaluation.champion_resolvers import ChampionStrategy
 from pipeline.config import load_config
 from pipeline.graph import create_pipeline, data_stage
 from pipeline.local.runner import run_pipeline
@@ -42,7 +42,7 @@ def run(tmp_path, caplog):
         folder = tmp_path / "data"
         generate_sample(folder, users=200, movies=150, ratings=16_000, seed=seed, force=True)
         data = data_stage(config, str(folder))
-        strategy = LatestOtherBlessedModelStrategy
+        strategy = ChampionStrategy
         stage = model_stage("dcn", config, data.examples, data.gate, data.transform, root, serving, strategy)
         nodes = [*data.nodes, *stage.nodes]
         pipeline = tfx.dsl.Pipeline(

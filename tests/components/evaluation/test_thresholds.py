@@ -158,9 +158,9 @@ def test_what_the_rows_cannot_tell_is_blessed_or_refused_as_configured(tmp_path:
     refusal = f"recall_at_10 against the champion's is {worst:+.4f} at worst; should be at least -0.1000"
     assert read_refusals(output) == ([] if undecided == "bless" else [refusal])
     entry = model_summary(read_evaluation(output), [], True, None, evaluation.tolerances)
-    assert entry["champion"]["recall_at_10"]["verdict"] == "undecided"
-    assert entry["champion"]["recall_at_10"]["at_best"] == pytest.approx(-worst)
-    assert entry["champion"]["liked_ndcg_at_10"]["verdict"] == "no worse"
+    assert entry["against_champion"]["recall_at_10"]["verdict"] == "undecided"
+    assert entry["against_champion"]["recall_at_10"]["at_best"] == pytest.approx(-worst)
+    assert entry["against_champion"]["liked_ndcg_at_10"]["verdict"] == "no worse"
 
 
 def test_a_gain_over_a_baseline_of_its_own_is_not_what_is_compared(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_gain_over_a_baseline_of_its_own_is_not_what_is_compared(tmp_path: Pat
 def test_without_a_champion_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     output = measure(tmp_path, recommender_eval_config(EVALUATION), recommender())
     assert read_refusals(output) == []
-    assert model_summary(read_evaluation(output), [], True, None, EVALUATION.tolerances)["champion"] == {}
+    assert model_summary(read_evaluation(output), [], True, None, EVALUATION.tolerances)["against_champion"] == {}
 
 
 def test_an_earlier_recommender_without_some_outputs_stands_in_nobodys_way(tmp_path: Path) -> None:

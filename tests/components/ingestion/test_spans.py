@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import ml_metadata as mlmd
 import pytest
+from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 
 from components.data.raw_files import DataError
@@ -89,9 +91,34 @@ def examples(number, span, settings="{}", component="MovieLensExampleGen"):
     return artifact
 
 
-def resolve(current, others, spans):
-    inputs = {CURRENT: [current], EXAMPLES: [*others, current]}
-    resolved = LatestSpansStrategy(spans).resolve_artifacts(None, inputs)
+def recorded(artifacts):
+    """A metadata store that knows by which component artifacts were made; a URI ends with COMPONENT/OUTPUT/ID."""
+    config = metadata_store_pb2.ConnectionConfig()
+    config.fake_database.SetInParent()
+    store = mlmd.MetadataStore(config)
+    kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Any"))
+    made = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Any"))
+    node = store.put_context_type(metadata_store_pb2.ContextType(name="node"))
+    for _ in range(max(artifact.id for artifact in artifacts)):
+        store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind)])
+    for artifact in artifacts:
+        component, output, _ = artifact.uri.split("/")[-3:]
+        name = f"nightly.{component}"
+        known = store.get_context_by_type_and_name("node", name)
+        context = known.id if known else store.put_contexts([metadata_store_pb2.Context(type_id=node, name=name)])[0]
+        (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=made)])
+        association = metadata_store_pb2.Association(execution_id=execution, context_id=context)
+        store.put_attributions_and_associations([], [association])
+        event = metadata_store_pb2.Event(type=metadata_store_pb2.Event.OUTPUT, artifact_id=artifact.id)
+        event.execution_id = execution
+        event.path.steps.add().key = output
+        store.put_events([event])
+    return store
+
+
+def resolve(current, others, spans, also_current=()):
+    inputs = {CURRENT: [*also_current, current], EXAMPLES: [*others, current]}
+    resolved = LatestSpansStrategy(spans).resolve_artifacts(recorded(inputs[EXAMPLES]), inputs)
     assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
     return [artifact.id for artifact in resolved[EXAMPLES]]
 
@@ -122,6 +149,17 @@ def test_examples_of_other_split_settings_or_of_another_component_are_left_out()
     assert resolve(examples(3, span=2), others, spans=2) == [3]
 
 
+def test_it_does_not_matter_where_the_artifacts_of_a_span_lie():
+    moved = examples(1, span=1)
+    moved.uri = "gs://bucket/elsewhere/MovieLensExampleGen/examples/1"
+    assert resolve(examples(2, span=2), [moved], spans=2) == [2, 1]
+
+
+def test_of_all_examples_that_were_ever_ingested_the_latest_are_this_runs():
+    earlier = [examples(1, span=1), examples(2, span=2)]
+    assert resolve(examples(3, span=3), earlier, spans=2, also_current=earlier) == [3, 2]
+
+
 def statistics(number, span, component="StatisticsGen"):
     artifact = standard_artifacts.ExampleStatistics()
     artifact.uri, artifact.id, artifact.span = f"artifacts/{component}/statistics/{number}", number, span
@@ -130,7 +168,7 @@ def statistics(number, span, component="StatisticsGen"):
 
 def resolve_previous(current, others):
     inputs = {CURRENT: [current], STATISTICS: [*others, current]}
-    resolved = PreviousSpanStrategy().resolve_artifacts(None, inputs)
+    resolved = PreviousSpanStrategy().resolve_artifacts(recorded(inputs[STATISTICS]), inputs)
     assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
     return [artifact.id for artifact in resolved[STATISTICS]]
 

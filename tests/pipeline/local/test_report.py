@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import EvaluationConfig, load_config
 from pipeline.local import report
-from pipeline.local.report import Artifact, model_summary, reasons_not_pushed, summarise, write_summary
+from pipeline.local.report import Artifact, Champion, model_summary, reasons_not_pushed, summarise, write_summary
 from pipeline.nodes import NodeRun
 
 TOLERANCES = EvaluationConfig(recall_tolerance=0.002, mse_tolerance=0.003, liked_tolerance=0.004).tolerances
@@ -79,6 +79,7 @@ def summary(outputs: dict[str, dict[str, Artifact]], *overrides: str) -> dict[st
         load_config("sample", ["data.split.seed=3", *overrides]),
         [NodeRun("Transform", "complete", 41.234, 5), NodeRun("Resolver.dcn", "resolved", 0.1, 6)],
         outputs,
+        {"ranking": Champion(12, "/model/12", "model 15 was fitted to 3 of this run's 9 test rows")},
         seconds=123.45,
         peak_rss_mb=2000,
         finished="2024-01-01T00:00:00+00:00",
@@ -92,7 +93,8 @@ def test_rating_metrics_and_their_baseline() -> None:
         "metrics": {"rmse": 0.815, "mae": 0.643},
         "baseline": {"rmse": 0.872, "mae": 0.690},
         "kept": {},
-        "champion": {},
+        "champion": None,
+        "against_champion": {},
         "blessed": True,
         "reasons": [],
         "pushed": "/serving/ranking/1",
@@ -126,7 +128,8 @@ def test_the_recommender_has_its_list_and_the_lists_that_it_is_compared_with() -
         "retrieval": {"recall_at_10": 0.28, "liked_recall_at_10": 0.30, "ndcg_at_10": 0.13, "liked_ndcg_at_10": 0.15},
         "baseline": {"recall_at_10": 0.06, "liked_recall_at_10": 0.07, "ndcg_at_10": 0.02, "liked_ndcg_at_10": 0.03},
         "kept": {"recall_at_10": {"after_30_days": 0.96, "new_without_history": 0.37}},
-        "champion": {},
+        "champion": None,
+        "against_champion": {},
         "blessed": False,
         "reasons": ["not good enough"],
         "pushed": None,
@@ -152,7 +155,7 @@ def test_the_verdict_against_the_champion_is_by_both_bounds(
     compared: dict[str, dict[str, float | None]] = {"recall_at_10_filtered": {"mean_prediction": 0.25, **bounds}}
     entry = model_summary(compared, [], blessed=True, pushed=None, tolerances=TOLERANCES)
     expected = {"change": 0.0, "at_worst": at_worst, "at_best": at_best, "verdict": verdict}
-    assert entry["champion"] == {"recall_at_10_filtered": expected}
+    assert entry["against_champion"] == {"recall_at_10_filtered": expected}
 
 
 def test_the_recommender_is_compared_over_all_rows_and_over_liked_ones() -> None:
@@ -163,7 +166,7 @@ def test_the_recommender_is_compared_over_all_rows_and_over_liked_ones() -> None
         "ndcg_at_10": RECOMMENDER["ndcg_at_10"] | liked,
     }
     entry = model_summary(RECOMMENDER | compared, ["worse"], blessed=False, pushed=None, tolerances=TOLERANCES)
-    assert {metric: values["verdict"] for metric, values in entry["champion"].items()} == {
+    assert {metric: values["verdict"] for metric, values in entry["against_champion"].items()} == {
         "recall_at_10": "no worse",
         "liked_ndcg_at_10": "worse",
     }
@@ -182,6 +185,8 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert found["models"]["joint"]["reasons"] == ["squared_error_gain of joint is too small"]
     assert found["recommender"] == model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000", TOLERANCES)
     assert found["recommender_parts"] == ["retrieval", "ranking"]
+    why = "model 15 was fitted to 3 of this run's 9 test rows"
+    assert found["models"]["ranking"]["champion"] == {"model": 12, "uri": "/model/12", "why": why}
     assert (found["seconds"], found["peak_rss_mb"], found["seeds"]["split"]) == (123.5, 2000, 3)
     assert reasons_not_pushed(found) == {"joint": "squared_error_gain of joint is too small"}
     assert json.loads(json.dumps(found)) == found

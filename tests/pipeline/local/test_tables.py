@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.local.tables import champions_table, kept_table, models_table, recommender_table
+from pipeline.local.tables import champions_lines, champions_table, kept_table, models_table, recommender_table
 
 LISTS = ("recall_at_10", "liked_recall_at_10", "ndcg_at_10", "liked_ndcg_at_10")
 RETRIEVAL = {
@@ -82,12 +82,26 @@ def test_what_each_model_keeps_in_each_situation() -> None:
     ]
 
 
+def test_each_model_names_its_champion_or_says_why_there_is_none() -> None:
+    champion = {"model": 12, "uri": "/model/12", "why": ""}
+    passed_over = {"model": 12, "uri": "/model/12", "why": "model 15 was fitted to 3 of this run's 9 test rows"}
+    nobody = {"model": None, "uri": None, "why": "no earlier model was blessed"}
+    models = {name: RETRIEVAL | {"champion": met} for name, met in (("dcn", champion), ("joint", passed_over))}
+    summary = {"models": models, "recommender": RECOMMENDER | {"champion": nobody}}
+    assert champions_lines(summary) == [
+        "Champion of dcn: model 12, /model/12",
+        "Champion of joint: model 12, /model/12, because model 15 was fitted to 3 of this run's 9 test rows",
+        "Champion of recommender: none, because no earlier model was blessed",
+    ]
+    assert champions_lines(SUMMARY) == []
+
+
 def test_a_model_stands_against_its_champion() -> None:
     assert not champions_table(SUMMARY).rows
     compared = {"change": 0.012, "at_worst": -0.001, "at_best": 0.025, "verdict": "no worse"}
     unknown = {"change": None, "at_worst": None, "at_best": None, "verdict": "no value"}
-    ranking = SUMMARY["models"]["ranking"] | {"champion": {"squared_error": compared}}
-    recommender = SUMMARY["recommender"] | {"champion": {"liked_ndcg_at_10": unknown}}
+    ranking = SUMMARY["models"]["ranking"] | {"against_champion": {"squared_error": compared}}
+    recommender = SUMMARY["recommender"] | {"against_champion": {"liked_ndcg_at_10": unknown}}
     summary = SUMMARY | {"models": SUMMARY["models"] | {"ranking": ranking}, "recommender": recommender}
     assert cells(champions_table(summary))[-2:] == [
         ["ranking", "squared", "error", "+0.0120", "-0.0010", "+0.0250", "no", "worse"],

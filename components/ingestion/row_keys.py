@@ -1,0 +1,44 @@
+"""Keys of the ratings in an Examples artifact, by which one tells whether a model has seen another run's test rows.
+
+A key is a hash of user, movie and time. The ratings that models are fitted to are those of train and of eval, which
+decides when training stops and which settings win.
+"""
+
+import io
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from components.ingestion.splits import TEST, row_hash
+
+_FILE = "row_keys.npz"
+_FITTED, _TEST = "fitted", "test"
+
+
+def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
+    """Writes the keys of ratings beside the splits of an artifact.
+
+    Args:
+      uri: of the artifact.
+      ratings: with the columns user_id, movie_id, timestamp and split.
+    """
+    keys = row_hash(*(ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")))
+    is_test = ratings["split"].to_numpy() == TEST
+    content = io.BytesIO()
+    np.savez(content, **{_FITTED: np.sort(keys[~is_test]), _TEST: np.sort(keys[is_test])})
+    with tf.io.gfile.GFile(f"{uri}/{_FILE}", "wb") as file:
+        file.write(content.getvalue())
+
+
+def read_row_keys(uri: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The keys of the ratings that models are fitted to, and of the test ratings: uint64 [ratings] each, rising.
+
+    Returns None for an artifact that has none: it was written by an earlier version, or removed.
+    """
+    path = f"{uri}/{_FILE}"
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = np.load(io.BytesIO(file.read()))
+    return content[_FITTED], content[_TEST]

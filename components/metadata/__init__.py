@@ -1,0 +1,1 @@
+"""What the metadata store says of artifacts, whatever runner recorded them."""

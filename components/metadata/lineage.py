@@ -1,0 +1,61 @@
+"""What the metadata say of where a model comes from: the node that made it, and the data that it was fitted to.
+
+Nothing here depends on where an artifact lies, so that it holds after a folder was moved or mounted elsewhere. Nor does
+it depend on which runner recorded it: some record what a resolver found as an output of the resolver, but none as an
+output like that of the node that made it.
+"""
+
+from collections.abc import Iterable
+
+import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2
+from tfx.types import standard_artifacts
+
+_NODE = "node"  # TFX's type of context for the executions of a node; its name is PIPELINE.NODE.
+_OUTPUT = metadata_store_pb2.Event.OUTPUT
+
+
+class Lineage:
+    """Reads a metadata store."""
+
+    def __init__(self, store: mlmd.MetadataStore):
+        """Takes the store."""
+        self._store = store
+
+    def producer(self, artifact: int) -> tuple[str, str] | None:
+        """The node that made an artifact, as PIPELINE.NODE, and the name of its output; None if it is not known."""
+        events = [event for event in self._store.get_events_by_artifact_ids([artifact]) if event.type == _OUTPUT]
+        for event in events:
+            for context in self._store.get_contexts_by_execution(event.execution_id):
+                if context.type == _NODE:
+                    return context.name, event.path.steps[0].key
+        return None
+
+    def data(self, artifact: int) -> list[metadata_store_pb2.Artifact]:
+        """The Examples artifacts of raw rows that an artifact was made of, whatever was between, by rising id."""
+        ancestors = self._ancestors(artifact)
+        examples = [
+            each
+            for each in self._store.get_artifacts_by_id(sorted(ancestors))
+            if each.type == standard_artifacts.Examples.TYPE_NAME
+        ]
+        # Transformed rows are made of raw ones, which are made of no others.
+        return [each for each in examples if not self._inputs([each.id])]
+
+    def _ancestors(self, artifact: int) -> set[int]:
+        known, new = set[int](), {artifact}
+        while new:
+            known |= new
+            new = self._inputs(new) - known
+        return known - {artifact}
+
+    def _inputs(self, artifacts: Iterable[int]) -> set[int]:
+        """The artifacts that went into those executions of which some artifacts are outputs."""
+        made_by = {
+            event.execution_id
+            for event in self._store.get_events_by_artifact_ids(list(artifacts))
+            if event.type == _OUTPUT
+        }
+        events = self._store.get_events_by_execution_ids(made_by) if made_by else []
+        inputs = (metadata_store_pb2.Event.INPUT, metadata_store_pb2.Event.DECLARED_INPUT)
+        return {event.artifact_id for event in events if event.type in inputs}

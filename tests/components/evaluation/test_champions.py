@@ -1,0 +1,260 @@
+"""A candidate meets the latest blessed model of its own node that has not seen its test rows, wherever it lies."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ml_metadata as mlmd
+import pandas as pd
+import pytest
+from ml_metadata.proto import metadata_store_pb2 as pb
+from tfx.types import Artifact, standard_artifacts
+
+from components.evaluation.champion_resolvers import (
+    CANDIDATE,
+    DATA,
+    MODEL,
+    MODEL_BLESSING,
+    BaseModelStrategy,
+    ChampionStrategy,
+)
+from components.evaluation.champions import Champions, Choice
+from components.ingestion.row_keys import write_row_keys
+from components.ingestion.splits import TEST, TRAIN
+
+
+@dataclass
+class History:
+    """A metadata store in which runs are recorded as TFX does it, and the artifacts that they left."""
+
+    store: mlmd.MetadataStore
+    folder: Path
+    pipeline: str = "nightly"
+    models: list[Artifact] = field(default_factory=list)
+    blessings: list[Artifact] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def put(self, artifact: Artifact, uri: str = "") -> Artifact:
+        type_id = self.store.put_artifact_type(pb.ArtifactType(name=artifact.type_name))
+        artifact.uri = uri or str(self.folder / f"{artifact.type_name}-{next(self.numbers)}")
+        (number,) = self.store.put_artifacts([pb.Artifact(type_id=type_id, uri=artifact.uri)])
+        artifact.id = number
+        return artifact
+
+    def execute(self, node: str, inputs: list[Artifact], outputs: dict[str, Artifact], kind: int = pb.Event.OUTPUT):
+        """Records an execution of a node."""
+        type_id = self.store.put_execution_type(pb.ExecutionType(name=node))
+        (execution,) = self.store.put_executions([pb.Execution(type_id=type_id)])
+        context_type = self.store.put_context_type(pb.ContextType(name="node"))
+        name = f"{self.pipeline}.{node}"
+        context = self.store.get_context_by_type_and_name("node", name)
+        context_id = (
+            context.id if context else self.store.put_contexts([pb.Context(type_id=context_type, name=name)])[0]
+        )
+        self.store.put_attributions_and_associations(
+            [], [pb.Association(execution_id=execution, context_id=context_id)]
+        )
+        events = [pb.Event(type=pb.Event.INPUT, artifact_id=each.id, execution_id=execution) for each in inputs]
+        for key, artifact in outputs.items():
+            event = pb.Event(type=kind, artifact_id=artifact.id, execution_id=execution)
+            event.path.steps.add().key = key
+            events.append(event)
+        self.store.put_events(events)
+
+    def data(self, rows: dict[str, list[int]]) -> Artifact:
+        """Ingests ratings: for each split, the users, who each rated movie 1 at the second 1."""
+        examples = self.put(standard_artifacts.Examples())
+        users = [(user, split) for split, of_split in rows.items() for user in of_split]
+        ratings = pd.DataFrame(
+            {
+                "user_id": [user for user, _ in users],
+                "movie_id": 1,
+                "timestamp": 1,
+                "split": [{"train": TRAIN, "test": TEST}[split] for _, split in users],
+            }
+        )
+        Path(examples.uri).mkdir(parents=True)
+        write_row_keys(examples.uri, ratings)
+        self.execute("ExampleGen", [], {"examples": examples})
+        return examples
+
+    def transform(self, *window: Artifact) -> Artifact:
+        graph, transformed = self.put(standard_artifacts.TransformGraph()), self.put(standard_artifacts.Examples())
+        self.execute("Transform", list(window), {"transform_graph": graph, "transformed_examples": transformed})
+        return graph
+
+    def train(
+        self,
+        *data: Artifact,
+        node: str = "Trainer.ranking",
+        blessed: bool | None = True,
+        start: Artifact | None = None,
+        output: str = "model",
+    ) -> Artifact:
+        """Trains a model, and blesses it or not (None: it was never evaluated)."""
+        inputs = [each for each in data if each.type_name == "TransformGraph"]
+        inputs += [self.transform(*data)] if not inputs else []
+        model = self.put(standard_artifacts.Model())
+        self.execute(node, [*inputs, *([start] if start else [])], {output: model})
+        self.models.append(model)
+        # A resolver finds it later, and hands it on as an output of its own.
+        self.execute("Resolver", self.models, {"model": model}, kind=pb.Event.INTERNAL_OUTPUT)
+        if blessed is not None:
+            blessing = self.put(standard_artifacts.ModelBlessing())
+            blessing.set_int_custom_property("blessed", int(blessed))
+            blessing.set_int_custom_property("current_model_id", model.id)
+            self.blessings.append(blessing)
+        return model
+
+    def champion(self, *candidates: Artifact) -> Choice:
+        return Champions(self.store, self.models, self.blessings).of_candidate(candidates)
+
+    def base(self, *graphs: Artifact, trainer: str = "Trainer.ranking") -> Choice:
+        return Champions(self.store, self.models, self.blessings).to_start_from(trainer, graphs)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    config = pb.ConnectionConfig()
+    config.fake_database.SetInParent()
+    return History(mlmd.MetadataStore(config), tmp_path)
+
+
+@pytest.fixture
+def night(history: History) -> Callable[[int], Artifact]:
+    """Makes the data of a night: other people than those of any other night."""
+    return lambda number: history.data({"train": [10 * number, 10 * number + 1], "test": [10 * number + 2]})
+
+
+def test_the_champion_is_the_latest_blessed_model_of_the_same_node(history: History, night) -> None:
+    history.train(night(1))
+    second = history.train(night(2))
+    history.train(night(3), blessed=False)
+    history.train(night(4), node="Trainer.dcn")
+    candidate = history.train(night(5), blessed=None)
+    assert history.champion(candidate) == Choice(second, history.blessings[1], "")
+
+
+def test_a_candidate_is_not_its_own_champion(history: History, night) -> None:
+    first = history.train(night(1))
+    assert history.champion(first) == Choice(None, None, "no earlier model was blessed")
+    second = history.train(night(2))
+    assert history.champion(second).model is first
+    # Taken from the cache in a later run, the first model meets what it met then.
+    assert history.champion(first).model is None
+
+
+def test_of_all_models_that_the_node_ever_made_the_candidate_is_the_latest(history: History, night) -> None:
+    first, second, third = (history.train(night(number)) for number in (1, 2, 3))
+    assert history.champion(first, third, second).model is second
+
+
+def test_it_does_not_matter_where_artifacts_lie(history: History, night) -> None:
+    first = history.train(night(1))
+    first.uri = "/mnt/elsewhere/model/1"
+    candidate = history.train(night(2), blessed=None)
+    candidate.uri = "gs://bucket/other/root/2"
+    assert history.champion(candidate).model is first
+
+
+def test_a_model_of_another_pipeline_or_output_is_no_champion(history: History, night) -> None:
+    history.pipeline = "other"
+    history.train(night(1))
+    history.pipeline = "nightly"
+    history.train(night(2), output="old_model")
+    candidate = history.train(night(3), blessed=None)
+    assert history.champion(candidate) == Choice(None, None, "no earlier model was blessed")
+
+
+def test_a_model_that_was_fitted_to_test_rows_is_passed_over(history: History) -> None:
+    older = history.train(history.data({"train": [1, 2], "test": [3]}))
+    leaky = history.train(history.data({"train": [3, 4, 5], "test": [1]}))
+    # The split has changed: people 4 and 5 are test rows now.
+    candidate = history.train(history.data({"train": [1, 3], "test": [4, 5, 6]}), blessed=None)
+    why = f"model {leaky.id} was fitted to 2 of this run's 3 test rows"
+    assert history.champion(candidate) == Choice(older, history.blessings[0], why)
+
+
+def test_what_a_model_started_from_counts_as_its_own_data(history: History, night) -> None:
+    leaky = history.train(history.data({"train": [1, 2], "test": [3]}))
+    warm = history.train(night(2), start=leaky)
+    candidate = history.train(history.data({"train": [8], "test": [1]}), blessed=None)
+    choice = history.champion(candidate)
+    assert choice.model is None
+    assert choice.why == "; ".join(
+        f"model {model.id} was fitted to 1 of this run's 1 test rows" for model in (warm, leaky)
+    )
+
+
+def test_every_span_of_a_window_counts(history: History, night) -> None:
+    window = [history.data({"train": [1], "test": [2]}), night(2)]
+    leaky = history.train(*window)
+    candidate = history.train(window[1], history.data({"train": [5], "test": [1, 6]}), blessed=None)
+    assert history.champion(candidate).why == f"model {leaky.id} was fitted to 1 of this run's 2 test rows"
+
+
+@pytest.mark.parametrize("whose", ["champion", "candidate"])
+def test_a_model_is_not_trusted_if_rows_are_not_on_record(history: History, night, whose: str) -> None:
+    earlier, later = night(1), night(2)
+    champion = history.train(earlier)
+    (Path((earlier if whose == "champion" else later).uri) / "row_keys.npz").unlink()
+    choice = history.champion(history.train(later, blessed=None))
+    assert choice.model is None
+    assert choice.why.startswith(f"model {champion.id} may have ")
+    assert "not on record" in choice.why
+
+
+def test_the_resolver_hands_on_the_champion_and_the_candidate(history: History, night) -> None:
+    champion = history.train(night(1))
+    candidate = history.train(night(2), blessed=None)
+    inputs = {CANDIDATE: [candidate], MODEL: history.models, MODEL_BLESSING: history.blessings}
+    resolved = ChampionStrategy().resolve_artifacts(history.store, inputs)
+    assert resolved == {CANDIDATE: [candidate], MODEL: [champion], MODEL_BLESSING: history.blessings}
+    first = {CANDIDATE: [champion], MODEL: history.models, MODEL_BLESSING: history.blessings}
+    assert ChampionStrategy().resolve_artifacts(history.store, first) == {
+        CANDIDATE: [champion],
+        MODEL: [],
+        MODEL_BLESSING: [],
+    }
+
+
+def test_training_starts_from_the_latest_blessed_model_of_other_data(history: History, night) -> None:
+    history.train(night(1))
+    tuesday = history.train(night(2))
+    history.train(night(3), blessed=False)
+    history.train(night(4), node="Trainer.dcn")
+    graph = history.transform(night(5))
+    assert history.base(graph).model is tuesday
+    inputs = {DATA: [graph], MODEL: history.models, MODEL_BLESSING: history.blessings}
+    resolved = BaseModelStrategy("Trainer.ranking").resolve_artifacts(history.store, inputs)
+    assert resolved == {DATA: [graph], MODEL: [tuesday], MODEL_BLESSING: [history.blessings[1]]}
+
+
+def test_training_again_on_the_same_data_starts_from_the_same_model(history: History, night) -> None:
+    monday = history.train(night(1))
+    graph = history.transform(night(2))
+    for _ in range(2):
+        choice = history.base(graph)
+        assert choice.model is monday
+        # The second time as the result of the first, which has Monday's data behind it, too.
+        history.train(graph, start=choice.model)
+    assert history.base(history.transform(night(3))).model is history.models[-1]
+
+
+def test_of_all_graphs_that_there_ever_were_the_latest_tells_the_data(history: History, night) -> None:
+    graphs = [history.transform(night(number)) for number in (1, 2, 3)]
+    first, second, _ = (history.train(graph) for graph in graphs)
+    assert history.base(graphs[2], graphs[0], graphs[1]).model is second
+    assert history.base(graphs[1]).model is not first  # A later model of other data is there.
+
+
+def test_training_does_not_start_from_a_model_that_has_seen_the_test_rows(history: History) -> None:
+    leaky = history.train(history.data({"train": [1, 2], "test": [3]}))
+    graph = history.transform(history.data({"train": [3], "test": [2]}))
+    assert history.base(graph) == Choice(None, None, f"model {leaky.id} was fitted to 1 of this run's 1 test rows")
+
+
+def test_training_starts_from_scratch_without_a_blessed_model(history: History, night) -> None:
+    history.train(night(1), blessed=False)
+    assert history.base(history.transform(night(2))) == Choice(None, None, "no earlier model was blessed")
