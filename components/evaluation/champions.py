@@ -88,7 +88,7 @@ class Champions:
         """The latest of the models that was blessed and has not seen the test rows of the newest data."""
         if producer is None:
             return Choice(None, None, "the metadata do not say which node made the candidate")
-        passed_over = []
+        passed_over: list[str] = []
         for model in models:
             blessing = self._blessings.get(model.id)
             if blessing is None or self._lineage.producer(model.id) != producer:

@@ -13,7 +13,6 @@ import tensorflow as tf
 from components.ingestion.splits import TEST, row_hash
 
 _FILE = "row_keys.npz"
-_FITTED, _TEST = "fitted", "test"
 
 
 def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
@@ -26,7 +25,7 @@ def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
     keys = row_hash(*(ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")))
     is_test = ratings["split"].to_numpy() == TEST
     content = io.BytesIO()
-    np.savez(content, **{_FITTED: np.sort(keys[~is_test]), _TEST: np.sort(keys[is_test])})
+    np.savez(content, fitted=np.sort(keys[~is_test]), test=np.sort(keys[is_test]))
     with tf.io.gfile.GFile(f"{uri}/{_FILE}", "wb") as file:
         file.write(content.getvalue())
 
@@ -41,4 +40,4 @@ def read_row_keys(uri: str) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     with tf.io.gfile.GFile(path, "rb") as file:
         content = np.load(io.BytesIO(file.read()))
-    return content[_FITTED], content[_TEST]
+    return content["fitted"], content["test"]

@@ -110,8 +110,8 @@ def read_champions(store: "MetadataStore", outputs: Outputs) -> dict[str, Champi
         candidate = outputs.get(node, {}).get(output)
         if candidate is not None:
             choice = champions.of_candidate([model for model in models if model.id == candidate.id])
-            of_choice = (None, None) if choice.model is None else (choice.model.id, choice.model.uri)
-            met[name] = Champion(*of_choice, choice.why)
+            model = choice.model
+            met[name] = Champion(model and model.id, model and model.uri, choice.why)
     return met
 
 
