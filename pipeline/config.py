@@ -146,7 +146,7 @@ class EvaluationConfig(ConfigSection):
         description="Recall@10, and NDCG@10 of liked movies, that the recommender adds to popularity's, at least.",
     )
     liked_tolerance: float = Field(
-        0.002, ge=0, description="NDCG@10 of liked movies that may be lost against the latest blessed recommender."
+        0.002, ge=0, description="NDCG@10 of liked movies that may be lost against the champion."
     )
     share_kept_later: float = Field(
         0.95,

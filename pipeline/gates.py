@@ -70,7 +70,7 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
 
     Figures are means over all rows, as the list should have what people watch; and, as `liked_mean`, over the rows of 4
     and 5 stars, as it should rather have what they like. The value thresholds compare the list with the retriever's own
-    order and with popularity, the change thresholds with the latest blessed recommender.
+    order and with popularity, the change thresholds with the champion's list.
 
     Args:
       evaluation: bounds and slices.

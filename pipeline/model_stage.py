@@ -34,7 +34,7 @@ class ModelStage:
       tuner: searches for hyper-parameters; None unless `tuning.models` names the model.
       base: finds the model to start from; None without `warm_start`.
       trainer: trains it.
-      resolver: finds the latest blessed model, which the new one is compared with.
+      resolver: finds the champion, the earlier model that the new one is compared with.
       evaluator: measures it on the test split.
       pusher: pushes it if it passes the gates.
     """
@@ -121,7 +121,7 @@ def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:
 
 
 def latest_blessed(name: str, model: tfx.dsl.Channel, strategy: type[ResolverStrategy]) -> Resolver:
-    """Finds the latest blessed model of a name other than the given one."""
+    """Finds the champion of a model."""
     channels = {
         MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
         MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
@@ -139,7 +139,7 @@ def evaluated(
     gate: BaseNode,
     bounds: config_pb2.EvalConfig,
 ) -> tfx.components.Evaluator:
-    """Measures a model on the test split, beside the latest blessed one."""
+    """Measures a model on the test split, beside its champion."""
     return tfx.components.Evaluator(
         examples=examples.outputs["examples"],
         model=model,

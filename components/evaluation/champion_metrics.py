@@ -51,11 +51,13 @@ def _computations(
     champion = tfma.utils.model_util.get_baseline_model_spec(eval_config) if eval_config else None
     if champion is None or not model_names:
         return []
+    candidate = next(name for name in model_names if name != champion.name)
     names = [f"{prefix}{name}" for name in (CHANGE, AT_WORST, AT_BEST)]
     computations = []
     for model in model_names:
         keys = [metric_types.MetricKey(name, model_name=model, output_name=output) for name in names]
-        combiner = _Changes(keys, output, weight, (model, champion.name), NormalDist().inv_cdf(confidence))
+        models = (candidate, champion.name, model)
+        combiner = _Changes(keys, output, weight, models, NormalDist().inv_cdf(confidence))
         computations.append(metric_types.MetricComputation(keys=keys, preprocessors=None, combiner=combiner))
     return computations
 
@@ -64,7 +66,7 @@ class _Changes(beam.CombineFn):
     """Adds up the rows' differences, their squares, and the number of rows: float64 [3]."""
 
     def __init__(
-        self, keys: list[metric_types.MetricKey], output: str, weight: str, models: tuple[str, str], errors: float
+        self, keys: list[metric_types.MetricKey], output: str, weight: str, models: tuple[str, str, str], errors: float
     ):
         """Makes the combiner.
 
@@ -72,7 +74,7 @@ class _Changes(beam.CombineFn):
           keys: of the change, and of its lower and upper bound.
           output: the output to compare.
           weight: the output that tells which rows count, or "".
-          models: names of the candidate and of the champion; both are the champion's for its own metrics.
+          models: names of the candidate, of the champion, and of that of both which the metrics are of.
           errors: number of standard errors from the change to each bound.
         """
         self._keys, self._output, self._weight, self._models, self._errors = keys, output, weight, models, errors
@@ -82,9 +84,9 @@ class _Changes(beam.CombineFn):
         return np.zeros(3)
 
     def add_input(self, sums: np.ndarray, element: metric_types.StandardMetricInputs) -> np.ndarray:
-        candidate, champion = (element.prediction[name] for name in self._models)
+        candidate, champion, measured = (element.prediction[name] for name in self._models)
         if not self._weight or candidate[self._weight].item():
-            difference = self._sign * (candidate[self._output].item() - champion[self._output].item())
+            difference = self._sign * (measured[self._output].item() - champion[self._output].item())
             sums += (difference, difference**2, 1.0)
         return sums
 
