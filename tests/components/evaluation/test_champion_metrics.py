@@ -21,7 +21,7 @@ def changes(candidate, champion, output="hit", counts=None, confidence=0.95, **s
         eval_config=config_pb2.EvalConfig(model_specs=SPECS), model_names=[CANDIDATE, CHAMPION]
     )
     counts = np.ones(len(candidate)) if counts is None else counts
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for computation in computations:
         # In two parts, as Beam does it.
         parts = []
@@ -77,13 +77,13 @@ def test_two_per_cent_worse_is_seen_and_two_per_cent_better_is_not_taken_for_it(
     rows, tolerance = 10_000, 0.002
     if kind == "recall":
         # A third of the rows is found; the worse model loses 2 % of them, and as many change places by chance.
-        good = rng.random(rows) < 1 / 3
+        good = (rng.random(rows) < 1 / 3).astype(float)
         swapped = rng.permutation(rows)[: rows // 100]
-        worse = good.astype(float)
+        worse = good.copy()
         worse[swapped] = rng.permutation(worse[swapped])
         lost = np.flatnonzero(worse)
         worse[lost[: round(0.02 * good.sum())]] = 0
-        output, good = "hit", good.astype(float)
+        output = "hit"
     else:
         # Residuals of .84 stars; the worse model's are 2 % larger, and those of both differ by chance.
         residuals = rng.normal(0, 0.84, rows)
