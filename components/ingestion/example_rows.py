@@ -115,12 +115,15 @@ def make_shards(
       data: the data set whose ratings are written as rows.
       split: how ratings are divided.
       shard_rows: smallest number of ratings in a shard.
-      earlier: ratings of earlier spans from `with_splits`, oldest span first; histories and seen movies may hold them.
+      earlier: ratings of earlier spans from `with_splits`, oldest span first; histories and seen movies may hold them,
+        unless their movie was rated again.
     """
     ratings = with_splits(data.ratings, split).assign(is_new=True)
     if earlier is not None:
         is_of_user = earlier["user_id"].isin(ratings["user_id"])
         ratings = pd.concat([earlier[is_of_user].assign(is_new=False), ratings], ignore_index=True)
+        # Of a movie that somebody rated again, the later rating counts, in histories and seen movies alike.
+        ratings = ratings.drop_duplicates(["user_id", "movie_id"], keep="last", ignore_index=True)
     by_user = ratings.iloc[np.argsort(ratings["user_id"].to_numpy(), kind="stable")]
     return [
         Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())], split.strategy)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -106,17 +107,21 @@ def read_users(
     ratings, latest_rows = _read_ratings(uris, splits)
     # If the retriever was trained on the latest spans only, its catalogue may lack movies of earlier spans.
     in_catalogue = np.isin(ratings[MOVIE_ID], movies.ids)
-    ratings = {name: values[in_catalogue] for name, values in ratings.items()}
     order = np.lexsort((ratings[TIMESTAMP], ratings[USER_ID]))
+    ratings = {name: values[order][in_catalogue[order]] for name, values in ratings.items()}
+    # Of a movie that somebody rated again, in a later span, the later rating counts.
+    pairs = pd.MultiIndex.from_arrays([ratings[USER_ID], ratings[MOVIE_ID]])
+    is_latest = ~pairs.duplicated(keep="last")
+    ratings = {name: values[is_latest] for name, values in ratings.items()}
     ids, counts = np.unique(ratings[USER_ID], return_counts=True)
-    seen = _positions(movies.ids, ratings[MOVIE_ID][order]).astype(np.int32)
+    seen = _positions(movies.ids, ratings[MOVIE_ID]).astype(np.int32)
     # Row 0, an unknown user, has seen nothing.
     offsets = np.concatenate([[0, 0], np.cumsum(counts)])
 
     features = _transformed([latest_rows[int(user)][1] for user in ids], transform)
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in features.items()}
     length = features[transformed_name(HISTORY_MOVIES)].shape[1]
-    features |= _latest_ratings(seen, ratings[LABEL][order], offsets, length)
+    features |= _latest_ratings(seen, ratings[LABEL], offsets, length)
     latest = np.array([0, *(latest_rows[int(user)][0] for user in ids)], np.int64)
     return Users(np.concatenate([[0], ids]), features, latest, offsets, seen)
 

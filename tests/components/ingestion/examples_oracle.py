@@ -80,6 +80,8 @@ def assert_examples(
     raw = read_raw(folder)
     ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
     written, ratings = ratings, pd.concat([earlier, ratings], ignore_index=True)
+    # Of a movie that somebody rated again, the later rating is the one that anybody knows of.
+    ratings = ratings[~ratings[::-1].duplicated(["user_id", "movie_id"])[::-1]].reset_index(drop=True)
     histories, seen = _expected_lists(ratings, history_length, strategy)
     joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
     for split in RATING_SPLITS:

@@ -1,12 +1,14 @@
 """Shards hold whole users, and each serialized row holds a rating with its user, movie and history."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from components.data.raw_files import MovieLens
-from components.ingestion.example_rows import MovieTable, encode, make_shards
+from components.ingestion.example_rows import MovieTable, encode, make_shards, with_splits
 from components.ingestion.splits import TEST, TRAIN, Fractions, SplitConfig, Strategy
 
 import tensorflow as tf  # isort: skip
@@ -146,6 +148,42 @@ def test_ratings_of_earlier_spans_are_in_histories_but_are_not_written(movielens
         (3, BIG): [],
         (BIG, 20): [],
     }
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_movie_that_was_rated_again_is_known_by_its_latest_rating_alone(movielens, strategy, seed):
+    rng = np.random.default_rng(seed)
+    users, ids = movielens.users["user_id"].to_numpy(), movielens.movies["movie_id"].to_numpy()
+    pairs = pd.MultiIndex.from_product([users, ids]).to_frame(index=False, name=["user_id", "movie_id"])
+    config = SplitConfig(strategy=strategy, fractions=Fractions(train=0.5, eval=0.2, test=0.3), seed=seed)
+    spans = []
+    for span in range(4):
+        rated = pairs.sample(9, random_state=rng.integers(2**31))
+        # Times of a span come after those of the one before; each rating differs from earlier ones of its pair.
+        times = rng.permutation(9) + 100 * span
+        stars = np.full(9, span + 1, np.float32)
+        spans.append(with_splits(rated.assign(rating=stars, timestamp=times).reset_index(drop=True), config))
+    *older, newest = spans
+    data = dataclasses.replace(movielens, ratings=newest.drop(columns="split"))
+    known = pd.concat(spans).drop_duplicates(["user_id", "movie_id"], keep="last")
+    latest = known.set_index(["user_id", "movie_id"])["rating"].to_dict()
+
+    written = 0
+    for shard in make_shards(data, config, shard_rows=100, earlier=pd.concat(older, ignore_index=True)):
+        for columns in shard.columns(MovieTable(data), 50):
+            for row in map(decode, encode(columns)):
+                (user,), (movie,) = row["user_id"], row["movie_id"]
+                history = row.get("history_movie_ids", [])
+                seen = row.get("seen_movie_ids", [])
+                assert movie not in history
+                assert len(set(history)) == len(history)
+                assert len(set(seen)) == len(seen)
+                stars = row.get("history_ratings", [])
+                assert stars == [latest[user, other] for other in history]
+                written += 1
+    assert written == len(newest)
+    assert len(known) < sum(map(len, spans))
 
 
 def test_encoding_keeps_the_order_of_many_rows():
