@@ -179,8 +179,8 @@ def test_a_movie_that_was_rated_again_is_known_by_its_latest_rating_alone(moviel
                 assert movie not in history
                 assert len(set(history)) == len(history)
                 assert len(set(seen)) == len(seen)
-                stars = row.get("history_ratings", [])
-                assert stars == [latest[user, other] for other in history]
+                given = row.get("history_ratings", [])
+                assert given == [latest[user, other] for other in history]
                 written += 1
     assert written == len(newest)
     assert len(known) < sum(map(len, spans))
