@@ -13,6 +13,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
@@ -179,28 +180,38 @@ def _versions(modules: Iterable[str]) -> set[str]:
         if module not in seen:
             seen.add(module)
             left += _BENEATH.get(module.split(".")[0], ())
-    names = {name for module in seen for name in _distributions(module)}
-    return {f"{name}=={metadata.version(name)}" for name in names}
+    # The first two names of a module tell its library, also where several share the first, as with `google`.
+    places = {"/".join(module.split(".")[:2]) for module in seen}
+    names = {name for place in places for name in _distributions(place)}
+    return {f"{name}=={_version(name)}" for name in names}
 
 
 @functools.cache
-def _distributions(module: str) -> tuple[str, ...]:
-    """The installed distributions that a module may come from; none for Python's own modules."""
-    top = module.split(".")[0]
+def _distributions(place: str) -> tuple[str, ...]:
+    """The installed distributions that may hold a package, such as `google/protobuf`; none for Python's own."""
+    top = place.split("/")[0]
     if top in sys.stdlib_module_names or top in _WITHOUT_EFFECT:
         return ()
     names = tuple(dict.fromkeys(_distributions_by_package().get(top, ())))
     if len(names) == 1:
         return names
-    # Several share the top package, as with `google`: those count that have a file of the module's own package.
-    place = "/".join(module.split(".")[:2])
-    places = (f"{place}/", f"{place}.py")
-    return tuple(name for name in names if any(str(file).startswith(places) for file in metadata.files(name) or ()))
+    # Of several, those count that have a file there.
+    return tuple(name for name in names if re.search(rf"^{place}(/|\.py)", _list_of_files(name), re.MULTILINE))
 
 
 @functools.cache
 def _distributions_by_package() -> dict[str, list[str]]:
     return dict(metadata.packages_distributions())
+
+
+@functools.cache
+def _list_of_files(distribution: str) -> str:
+    return metadata.distribution(distribution).read_text("RECORD") or ""
+
+
+@functools.cache
+def _version(distribution: str) -> str:
+    return metadata.version(distribution)
 
 
 if __name__ == "__main__":

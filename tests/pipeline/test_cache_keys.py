@@ -153,7 +153,7 @@ def _install_another(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def version_of(name: str) -> str:
         return "another" if name.replace("_", "-").lower() == library else version(name)
 
-    monkeypatch.setattr(metadata, "version", version_of)
+    monkeypatch.setattr(source, "_version", version_of)
 
 
 @pytest.mark.parametrize(("example", "keys", "again"), CHANGES, ids=[example for example, *_ in CHANGES])

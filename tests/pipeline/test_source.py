@@ -47,7 +47,7 @@ def tree(tmp_path, monkeypatch):
 
 def change_version(monkeypatch, library):
     version = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == library else version(name))
+    monkeypatch.setattr(source, "_version", lambda name: "0" if name == library else version(name))
 
 
 def test_imports_of_every_form_are_followed(tree):
