@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Run
-from pipeline.source import fingerprint
+from pipeline.source import source_key
+from trainers.registry import MODELS
 
-_FINGERPRINTED_PACKAGES = ("benchmarks", "components", "trainers", "transform")
+_MODULES = ("benchmarks.quality", *(model.module for model in MODELS.values()))
 
 
 class Results:
@@ -18,7 +19,8 @@ class Results:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._code_fingerprint = fingerprint(*_FINGERPRINTED_PACKAGES)
+        # Runs take hours, and hardly anything in `pipeline` has a part in them.
+        self._source = source_key(*_MODULES, without=["pipeline"])
 
     def get(self, parts: dict[str, Any], measure: Callable[[], Run]) -> tuple[Run, bool]:
         """Returns the cached run, or measures and caches it.
@@ -30,7 +32,7 @@ class Results:
         Returns:
           The run, and whether it was cached.
         """
-        key = hashlib.sha256(json.dumps([self._code_fingerprint, parts], sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps([self._source, parts], sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{key}.json"
         if path.exists():
             document = json.loads(path.read_text())

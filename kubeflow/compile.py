@@ -3,6 +3,8 @@ r"""Compiles the pipeline to a Kubeflow Pipelines v2 pipeline spec, which `kfp` 
 Example:
     python kubeflow/compile.py --config ml1m --image REGISTRY/movielens-tfx:latest \
         --data gs://BUCKET/ml-1m --root gs://BUCKET/pipeline --serving gs://BUCKET/serving --output movielens.json
+
+The cache goes by the code of this checkout, so the image should be built from it; docs/cache.md says how to check that.
 """
 
 from pathlib import Path

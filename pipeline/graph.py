@@ -8,7 +8,6 @@ ratings.dat users.dat movies.dat [credits.csv]
 """
 
 from dataclasses import dataclass
-from importlib import resources
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
@@ -23,15 +22,16 @@ from components.evaluation.champion_resolvers import ChampionStrategy
 from components.importance.feature_importance import FeatureImportance
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.span_resolvers import STATISTICS, latest_spans, previous_span
-from components.validation.curated_schema import CuratedSchemaGen
+from components.validation.curated_schema import CuratedSchema
 from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
+from pipeline.cache_keys import add_source_keys
 from pipeline.config import Config
 from pipeline.model_stage import model_stage, tuner
 from pipeline.paths import check_no_pattern
 from pipeline.recommender_stage import recommender_stage
-from pipeline.source import fingerprint
 from trainers.registry import MODELS
+from transform.schema import PATH as SCHEMA_PATH
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,6 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         input_base=data_dir,
         split=config.data.split,
         history_length=config.data.history_length,
-        source=fingerprint("components"),
         tolerance=config.data.tolerance,
         spans=config.data.spans is not None,
         versions=config.data.versions,
@@ -74,15 +73,14 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
     # Computes statistics, and compares them with the schema that is kept in the repository, and train with eval. The
     # validators only write down what they find; the gate stops the pipeline if there is anything, and passes on the
     # schema without the optional features that the data lack.
-    schema_file = str(resources.files("transform") / "schema.pbtxt")
-    curated = CuratedSchemaGen(schema_file).with_id("ImportSchemaGen")
+    curated = CuratedSchema().with_id("ImportSchemaGen")
     statistics = tfx.components.StatisticsGen(
         examples=examples.outputs["examples"], schema=curated.outputs["schema"], exclude_splits=["test"]
     )
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=curated.outputs["schema"], exclude_splits=["movies"]
     )
-    schema = tfdv.load_schema_text(schema_file)
+    schema = tfdv.load_schema_text(str(SCHEMA_PATH))
     comparison = train_eval_validator(statistics.outputs["statistics"], schema, config.data.split.strategy)
     spans = None if config.data.spans is None else _span_nodes(examples, statistics, schema, config.data.spans)
     gate = DataGate(
@@ -90,7 +88,6 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         curated_schema=curated.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
         drift=_union(comparison.outputs["anomalies"], spans and spans.comparison.outputs["anomalies"]),
-        source=fingerprint("components"),
     )
 
     # Makes the features for training. Its graph is part of every exported model, so test rows need no Transform here:
@@ -106,7 +103,7 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         # Traces and loads the same graph in half the time, which saves seconds for any data.
         force_tf_compat_v1=True,
         splits_config=tfx.proto.SplitsConfig(analyze=["train", "movies"], transform=["train", "eval", "movies"]),
-        custom_config={"history_length": config.data.history_length, "source": fingerprint("transform")},
+        custom_config={"history_length": config.data.history_length},
     )
 
     nodes: list[BaseNode] = [examples, curated, statistics, validator, comparison]
@@ -161,7 +158,6 @@ def create_pipeline(
         model=stages["dcn"].trainer.outputs["model"],
         examples=data.transform.outputs["transformed_examples"],
         transform_graph=data.transform.outputs["transform_graph"],
-        source=fingerprint("components", "trainers"),
     )
     nodes.append(importance)
 
@@ -222,6 +218,7 @@ def _pipeline(
     enable_cache: bool,
 ) -> tfx.dsl.Pipeline:
     check_no_pattern("pipeline_root", pipeline_root)
+    add_source_keys(nodes)
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,

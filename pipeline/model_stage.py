@@ -20,7 +20,7 @@ from components.evaluation.champion_resolvers import (
 )
 from pipeline.config import Config
 from pipeline.gates import eval_config
-from pipeline.source import fingerprint
+from pipeline.source import source_key
 from trainers.loop.training import HYPERPARAMETERS
 from trainers.loop.tuning import FOLDER, SEED, SPACE, TRIALS
 from trainers.registry import MODELS
@@ -97,16 +97,15 @@ def tuner_settings(name: str, config: Config, pipeline_root: str) -> dict[str, A
         SPACE: config.tuning.space[name],
         TRIALS: config.tuning.max_trials,
         SEED: config.tuning.seed,
+        # A search goes on from the trials of the same code only.
+        "source": source_key(MODELS[name].module),
         # Not one of the Tuner's outputs, which are removed after a run that was killed: a search goes on from here.
         FOLDER: os.path.join(pipeline_root, f"Tuner.{name}", "trials"),
     }
 
 
 def _settings(name: str, config: Config) -> dict[str, Any]:
-    return {
-        HYPERPARAMETERS: config.models[name].model_dump(mode="json"),
-        "source": fingerprint("transform", "trainers"),
-    }
+    return {HYPERPARAMETERS: config.models[name].model_dump(mode="json")}
 
 
 def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from components.recommender.recommender_builder import RecommenderBuilder
 from pipeline.config import Config
 from pipeline.gates import recommender_eval_config
 from pipeline.model_stage import ModelStage, evaluated, latest_blessed, pusher
-from pipeline.source import fingerprint
 from trainers.registry import RECOMMENDER
 
 
@@ -48,7 +47,6 @@ def recommender_stage(
             tolerance=config.evaluation.retrieval_tolerance,
             max_batch=config.recommender.max_batch,
             max_history=config.recommender.max_history,
-            source=fingerprint("components", "trainers", "transform"),
         )
         model = builder.outputs["recommender"]
         resolver = latest_blessed(RECOMMENDER, model, resolver_strategy)

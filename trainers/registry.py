@@ -45,18 +45,23 @@ class RegisteredModel:
     search_space: Space
 
     @property
+    def module(self) -> str:
+        """Name of its module."""
+        return f"trainers.{self.name}"
+
+    @property
     def run_fn(self) -> str:
         """Import path of the Trainer's user function."""
-        return f"trainers.{self.name}.run_fn"
+        return f"{self.module}.run_fn"
 
     @property
     def tuner_fn(self) -> str:
         """Import path of the Tuner's user function."""
-        return f"trainers.{self.name}.tuner_fn"
+        return f"{self.module}.tuner_fn"
 
     def spec(self, hparams: Hyperparameters) -> "ModelSpec[Any]":
         """What training and tuning need to know of the model; imports TensorFlow."""
-        spec: ModelSpec[Any] = importlib.import_module(f"trainers.{self.name}").spec(hparams)
+        spec: ModelSpec[Any] = importlib.import_module(self.module).spec(hparams)
         return spec
 
 

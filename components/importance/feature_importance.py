@@ -45,7 +45,6 @@ def FeatureImportance(
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
     importance: tfx.dsl.components.OutputArtifact[FeatureImportanceReport],
     seed: tfx.dsl.components.Parameter[int] = 0,
-    source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Writes how much each feature and each pair of features matters: JSON, a picture, and HTML with the picture in it.
 
@@ -56,9 +55,7 @@ def FeatureImportance(
       transform_graph: the Transform output that belongs to the examples.
       importance: receives the report.
       seed: seed of the shuffling, and of the choice of rows if there are more than 20,000.
-      source: fingerprint of the code, so that changed code runs again.
     """
-    del source
     exported = tf.saved_model.load(path_utils.serving_model_path(model.uri))
     uris = [artifact_utils.get_split_uri([artifact], "eval") for artifact in examples]
     files = sorted(file for uri in uris for file in tf.io.gfile.glob(os.path.join(uri, "*")))

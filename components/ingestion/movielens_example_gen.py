@@ -62,7 +62,6 @@ class MovieLensExampleGen(FileBasedExampleGen):
         input_base: str,
         split: SplitConfig,
         history_length: int,
-        source: str = "",
         tolerance: float = 0.0,
         spans: bool = False,
         versions: bool = False,
@@ -74,7 +73,6 @@ class MovieLensExampleGen(FileBasedExampleGen):
           split: how ratings are divided.
           history_length: largest number of the user's earlier ratings that a row carries, of those that
             `histories.is_known` marks; the most recent are kept.
-          source: fingerprint of the code; as part of the cache key, it makes changed code run again.
           tolerance: share of a file's rows that may be bad; these rows are left out.
           spans: whether `input_base` holds folders span-1, span-2 and so on. The latest is read and becomes an artifact
             beside those of earlier runs; histories draw on the train ratings of all spans up to it.
@@ -83,7 +81,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
         settings = {"split": split.model_dump(mode="json"), "history_length": history_length, "tolerance": tolerance}
         packed = struct_pb2.Struct()
         # As text, because a Struct holds numbers in floating point, and a long seed would lose its last digits.
-        packed.update({SETTINGS: json.dumps(settings), "source": source})
+        packed.update({SETTINGS: json.dumps(settings)})
         custom_config = example_gen_pb2.CustomConfig()
         custom_config.custom_config.Pack(packed)
         folders = [*([SPAN_PATTERN] if spans else []), *([VERSION_PATTERN] if versions else [])]

@@ -41,7 +41,6 @@ def RecommenderBuilder(
     tolerance: tfx.dsl.components.Parameter[float] = 0.0,
     max_batch: tfx.dsl.components.Parameter[int] = Limits.batch,
     max_history: tfx.dsl.components.Parameter[int] = Limits.history,
-    source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Builds, saves and smoke-tests the recommender.
 
@@ -58,12 +57,10 @@ def RecommenderBuilder(
       tolerance: recall@10 that `blend` may lose against the retriever's own order.
       max_batch: largest number of people in a request.
       max_history: largest number of movies in a history.
-      source: fingerprint of the code; as part of the cache key, it makes changed code run again.
 
     Raises:
       ValueError: the smoke test fails.
     """
-    del source
     transform = tft.TFTransformOutput(transform_graph.uri)
     retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
     is_one_model = retrieval_model.uri == ranking_model.uri

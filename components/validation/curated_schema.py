@@ -1,34 +1,23 @@
-"""TFX's ImportSchemaGen, with a cache key that depends on the file's content and not only on its path."""
+"""TFX component: the curated schema as an artifact.
 
-import hashlib
-from pathlib import Path
-from typing import Any, ClassVar
+TFX's own ImportSchemaGen is given a path. This would make the place of the sources part of its cache key, and need the
+same path in every container.
+"""
 
-from tfx import types
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
-from tfx.types import component_spec, standard_artifacts
-from tfx.types.standard_component_specs import ImportSchemaGenSpec
+import os
 
+from tfx import v1 as tfx
+from tfx.types import standard_artifacts
+from tfx.utils import io_utils
 
-class CuratedSchemaSpec(ImportSchemaGenSpec):
-    """The spec of ImportSchemaGen, with a hash of the file as an additional parameter."""
-
-    PARAMETERS: ClassVar[dict[str, Any]] = {
-        **ImportSchemaGenSpec.PARAMETERS,
-        "schema_sha256": component_spec.ExecutionParameter(type=str),
-    }
+from transform.schema import PATH
 
 
-class CuratedSchemaGen(ImportSchemaGen):
-    """Imports a schema file, and imports it again when its content has changed."""
+@tfx.dsl.components.component
+def CuratedSchema(schema: tfx.dsl.components.OutputArtifact[standard_artifacts.Schema]) -> None:
+    """Copies the curated schema, which is kept beside the features, from the sources that run.
 
-    SPEC_CLASS = CuratedSchemaSpec
-
-    def __init__(self, schema_file: str):
-        """Takes the file's path."""
-        digest = hashlib.sha256(Path(schema_file).read_bytes()).hexdigest()
-        spec = CuratedSchemaSpec(
-            schema_file=schema_file, schema_sha256=digest, schema=types.Channel(type=standard_artifacts.Schema)
-        )
-        # The __init__ of ImportSchemaGen is skipped, because it would make a spec without the hash.
-        super(ImportSchemaGen, self).__init__(spec=spec)
+    Args:
+      schema: receives the schema.
+    """
+    io_utils.copy_file(str(PATH), os.path.join(schema.uri, PATH.name))

@@ -78,7 +78,6 @@ def DataGate(
     anomalies: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
     drift: tfx.dsl.components.InputArtifact[list[standard_artifacts.ExampleAnomalies]],
     schema: tfx.dsl.components.OutputArtifact[standard_artifacts.Schema],
-    source: tfx.dsl.components.Parameter[str] = "",
 ) -> None:
     """Fails if there is any anomaly; otherwise writes the schema, without the optional features that no row has.
 
@@ -89,12 +88,10 @@ def DataGate(
       anomalies: anomalies that ExampleValidator found in train and eval.
       drift: anomalies that DistributionValidator found between train and eval, and between spans.
       schema: receives the schema of the features that the data have.
-      source: fingerprint of the code; as part of the cache key, it makes changed code run again.
 
     Raises:
       AnomalyError: there are anomalies.
     """
-    del source
     # TFX passes the artifacts in no particular order; the current span has the highest number.
     *earlier, current = sorted(statistics, key=lambda artifact: artifact.span)
     by_split = _by_split(current)

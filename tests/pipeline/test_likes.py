@@ -190,7 +190,7 @@ def importance_of(splits, model, rows, folder):
     FeatureImportance.EXECUTOR_SPEC.executor_class().Do(
         {"model": [model], "examples": [examples], "transform_graph": [graph]},
         {"importance": [importance]},
-        {"seed": 0, "source": ""},
+        {"seed": 0},
     )
     return json.loads((folder / "importance" / "importance.json").read_text())
 

@@ -1,85 +1,132 @@
-"""The fingerprint of code follows the whole tree of a package."""
+"""The key of code follows what modules import, and nothing else."""
 
-import importlib
 import shutil
+import subprocess
 import sys
-from pathlib import Path
+from importlib import metadata
 
 import pytest
 
-from pipeline.source import fingerprint
+from pipeline import source
+from pipeline.source import ROOT, files_reached, source_key
+
+FILES = {
+    "house/__init__.py": "",
+    "house/hall.py": "import house.kitchen.stove\nfrom house import cellar\n",
+    "house/kitchen/__init__.py": "from house.kitchen import sink\n",
+    "house/kitchen/stove.py": "def heat():\n    from .pan import fry\n    return fry\n",
+    "house/kitchen/pan.py": "from garden.herbs import thyme\n",
+    "house/kitchen/sink.py": "from . import tap\n",
+    "house/kitchen/tap.py": "",
+    "house/cellar.py": "import numpy as np\nSTOCK = 'wine.txt'\n",
+    "house/wine.txt": "red",
+    "house/beer.txt": "dark",
+    "house/attic.py": (
+        "import typing\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import house.hall\n"
+        "if typing.TYPE_CHECKING:\n    import scipy\nelse:\n    import garden\n"
+    ),
+    "garden/__init__.py": "",
+    "garden/herbs.py": "from google.protobuf import text_format\nimport os.path\n\ndef thyme(): ...\n",
+    "garden/shed.py": "import house.attic\n",
+}
+# What house.hall runs: its packages, and what it and they import, one after the other.
+OF_HALL = {name for name in FILES if name not in ("house/attic.py", "house/beer.txt", "garden/shed.py")}
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package with a sub-package, and in that one another."""
-    root = tmp_path / "fingerprinted"
-    inner = root / "room" / "corner"
-    inner.mkdir(parents=True)
-    for folder in (root, root / "room", inner):
-        (folder / "__init__.py").touch()
-        (folder / "module.py").write_text("VALUE = 1\n")
-    (root / "room" / "notes.txt").write_text("not code")
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    yield root
-    for name in [name for name in sys.modules if name.split(".")[0] == "fingerprinted"]:
-        del sys.modules[name]
+def tree(tmp_path, monkeypatch):
+    """Two packages in place of the project's."""
+    folder = tmp_path / "tree"
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr(source, "ROOT", folder)
+    monkeypatch.setattr(source, "PACKAGES", ("garden", "house"))
+    return folder
 
 
-@pytest.mark.parametrize("place", ["module.py", "room/module.py", "room/corner/module.py"])
-def test_a_change_anywhere_in_the_tree_changes_it(package, place):
-    before = fingerprint("fingerprinted")
-    assert fingerprint("fingerprinted") == before
-    (package / place).write_text("VALUE = 2\n")
-    assert fingerprint("fingerprinted") != before
+def change_version(monkeypatch, library):
+    version = metadata.version
+    monkeypatch.setattr(source, "_version", lambda name: "0" if name == library else version(name))
 
 
-def test_a_new_a_renamed_and_a_moved_file_change_it(package):
-    seen = {fingerprint("fingerprinted")}
-    (package / "room" / "new.py").write_text("VALUE = 3\n")
-    seen.add(fingerprint("fingerprinted"))
-    (package / "room" / "new.py").rename(package / "room" / "renamed.py")
-    seen.add(fingerprint("fingerprinted"))
-    (package / "room" / "renamed.py").rename(package / "room" / "corner" / "renamed.py")
-    seen.add(fingerprint("fingerprinted"))
-    assert len(seen) == 4
+def test_imports_of_every_form_are_followed(tree):
+    assert set(files_reached("house.hall")) == OF_HALL
 
 
-def test_what_is_not_code_does_not_count(package):
-    before = fingerprint("fingerprinted")
-    (package / "room" / "notes.txt").write_text("other text")
-    cache = package / "room" / "__pycache__"
-    cache.mkdir(exist_ok=True)
-    (cache / "module.cpython-311.pyc").write_bytes(b"")
-    assert fingerprint("fingerprinted") == before
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_reached_changes_the_key_and_no_other_does(name, tree):
+    before = source_key("house.hall")
+    assert source_key("house.hall") == before
+    with (tree / name).open("a") as file:
+        file.write("# Changed.\n")
+    assert (source_key("house.hall") != before) == (name in OF_HALL)
 
 
-def test_a_sub_package_counts_for_itself_alone(package):
-    room, corner = fingerprint("fingerprinted.room"), fingerprint("fingerprinted.room.corner")
-    (package / "module.py").write_text("VALUE = 2\n")
-    assert fingerprint("fingerprinted.room") == room
-    (package / "room" / "module.py").write_text("VALUE = 2\n")
-    assert fingerprint("fingerprinted.room") != room
-    assert fingerprint("fingerprinted.room.corner") == corner
+def test_what_is_for_type_checkers_alone_does_not_count(tree, monkeypatch):
+    assert files_reached("house.attic") == ["garden/__init__.py", "house/__init__.py", "house/attic.py"]
+    before = source_key("house.attic")
+    change_version(monkeypatch, "scipy")
+    assert source_key("house.attic") == before
 
 
-@pytest.mark.parametrize("package_name", ["components", "trainers", "transform", "pipeline"])
-def test_every_module_of_the_project_counts(package_name, tmp_path, monkeypatch):
-    """Of a copy of each real package, any file that is changed changes the fingerprint."""
-    source = Path(importlib.import_module(package_name).__file__ or "").parent
-    copy = tmp_path / "copied"
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    # The copy's own __init__ would import what is in place of it.
-    (copy / "__init__.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    try:
-        seen = {fingerprint("copied")}
-        modules = sorted(copy.rglob("*.py"))
-        for module in modules:
-            module.write_text(module.read_text() + "\n# changed\n")
-            seen.add(fingerprint("copied"))
-        assert len(seen) == len(modules) + 1
-    finally:
-        sys.modules.pop("copied", None)
+def test_the_place_of_the_sources_does_not_count(tree, monkeypatch):
+    before = source_key("house.hall")
+    shutil.copytree(tree, tree.parent / "elsewhere")
+    monkeypatch.setattr(source, "ROOT", tree.parent / "elsewhere")
+    assert source_key("house.hall") == before
+
+
+def test_a_renamed_file_changes_the_key(tree):
+    before = source_key("house")
+    (tree / "house" / "attic.py").rename(tree / "house" / "loft.py")
+    assert source_key("house") != before
+
+
+@pytest.mark.parametrize(("library", "counts"), [("numpy", True), ("protobuf", True), ("pandas", False)])
+def test_versions_of_imported_libraries_count(library, counts, tree, monkeypatch):
+    before = source_key("house.hall")
+    change_version(monkeypatch, library)
+    assert (source_key("house.hall") != before) == counts
+
+
+def test_of_libraries_that_share_a_package_the_imported_one_counts():
+    assert source._versions(["google.protobuf.text_format"]) == {f"protobuf=={metadata.version('protobuf')}"}
+
+
+def test_keras_counts_where_tensorflow_is_imported():
+    names = {version.split("==")[0] for version in source._versions(["tensorflow"])}
+    assert names == {"tensorflow", "tf_keras"}
+
+
+def test_of_a_librarys_module_its_imports_count(monkeypatch):
+    module = "tfx.components.evaluator.executor"
+    before = source_key(module)
+    assert not files_reached(module)
+    change_version(monkeypatch, "tensorflow_model_analysis")
+    assert source_key(module) != before
+
+
+def test_a_package_stands_for_all_its_modules(tree):
+    assert {name for name in files_reached("house") if name.startswith("house/")} == {
+        name for name in FILES if name.startswith("house/") and name != "house/beer.txt"
+    }
+
+
+def test_a_package_can_be_left_out(tree):
+    assert set(files_reached("house.hall", without=["garden"])) == {
+        name for name in OF_HALL if name.startswith("house/")
+    }
+
+
+@pytest.mark.parametrize("module", ["house.garage", "no_such_library", "house.cellar.door"])
+def test_a_module_that_is_missing_is_an_error(module, tree):
+    with pytest.raises(ModuleNotFoundError, match=module):
+        source_key(module)
+
+
+def test_the_command_prints_the_key_of_what_components_run():
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.source"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == source_key("components", "trainers", "transform") + "\n"

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.model_settings import ModelsConfig, SpacesConfig
 from tests.pipeline.command_line import run_code
+from tests.pipeline.copied_sources import copy_sources
 from tests.trainers.specs import spec_of
 from trainers.hyperparameters import DCNHyperparameters, Hyperparameters, Task
 from trainers.registry import MODELS
@@ -52,8 +53,9 @@ def test_hyper_parameters_without_tasks_cannot_be_forgotten():
 
 
 FIFTH = """
-import json, sys, types
+import json, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from trainers import registry
 from trainers.hyperparameters import RankingHyperparameters
 
@@ -61,10 +63,8 @@ from trainers.hyperparameters import RankingHyperparameters
 registry.MODELS["fifth"] = registry.RegisteredModel(
     name="fifth", description="One more.", hyperparameters=RankingHyperparameters, search_space={"dropout": [0.1, 0.2]}
 )
-import trainers.ranking
-module = types.ModuleType("trainers.fifth")
-module.spec, module.run_fn, module.tuner_fn = trainers.ranking.spec, trainers.ranking.run_fn, trainers.ranking.tuner_fn
-sys.modules["trainers.fifth"] = module
+module = Path(sys.argv[2]) / "trainers" / "fifth.py"
+module.write_text("from trainers.ranking import run_fn, spec, tuner_fn\\n")
 
 from pipeline.commands.tune import Model
 from pipeline.config import load_config
@@ -104,7 +104,7 @@ print("RESULT" + json.dumps({
 
 @pytest.mark.component
 def test_a_fifth_model_is_one_entry_and_its_module(tmp_path):
-    done = run_code(FIFTH, str(tmp_path))
+    done = run_code(FIFTH, str(tmp_path), str(copy_sources(tmp_path / "sources")))
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.rsplit("RESULT", 1)[1])
     stages = ("Evaluator", "Pusher", "Resolver", "Trainer", "Tuner")

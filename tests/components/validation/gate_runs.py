@@ -78,7 +78,7 @@ class Gate:
             # TFX unites channels in any order, so the current statistics need not come first.
             inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
         executor = DataGate.EXECUTOR_SPEC.executor_class()
-        executor.Do(inputs, {"schema": [written]}, {"source": ""})
+        executor.Do(inputs, {"schema": [written]}, {})
         return [feature.name for feature in tfdv.load_schema_text(f"{written.uri}/schema.pbtxt").feature]
 
     def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
