@@ -11,6 +11,8 @@ from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.types import standard_artifacts
 
+from components.pushing.pushed_models import withdrawals
+
 CANDIDATE = "candidate"
 DATA = "transform_graph"
 MODEL = "model"
@@ -18,7 +20,7 @@ MODEL_BLESSING = "model_blessing"
 
 
 class LatestOtherBlessedModelStrategy(ResolverStrategy):
-    """The latest blessed model other than the candidate.
+    """The latest blessed model other than the candidate that was not withdrawn.
 
     If a pipeline is run again and the Trainer's model comes from the cache, TFX's own strategy would return that same
     model. The Evaluator would then run again and compare the model with itself, and the model would be pushed again.
@@ -41,7 +43,7 @@ class LatestOtherBlessedModelStrategy(ResolverStrategy):
 
 
 class BaseModelStrategy(ResolverStrategy):
-    """The latest blessed model of a Trainer that was trained on other data than this run's.
+    """The latest blessed model of a Trainer that was trained on other data than this run's, and not withdrawn.
 
     Models of the same data are left out so that a repeated run finds the same base model, and its Trainer still comes
     from the cache. Besides, a model that starts from another of the same data would only be trained for longer.
@@ -92,5 +94,8 @@ def _is_output(event: metadata_store_pb2.Event) -> bool:
 def _latest_blessed(
     store: mlmd.MetadataStore, models: list[types.Artifact], blessings: list[types.Artifact]
 ) -> dict[str, list[types.Artifact]]:
-    chosen = LatestBlessedModelStrategy().resolve_artifacts(store, {MODEL: models, MODEL_BLESSING: blessings}) or {}
+    """Returns the latest blessed model that was not withdrawn, and its blessing; no artifacts if there is none."""
+    withdrawn = withdrawals(store, [model.id for model in models])
+    standing = [model for model in models if model.id not in withdrawn]
+    chosen = LatestBlessedModelStrategy().resolve_artifacts(store, {MODEL: standing, MODEL_BLESSING: blessings}) or {}
     return {name: chosen.get(name, []) for name in (MODEL, MODEL_BLESSING)}

@@ -1,6 +1,7 @@
 """A candidate's baseline and the model that a warm start takes are the latest blessed ones of the same trainer."""
 
-import ml_metadata as mlmd
+from datetime import UTC, datetime
+
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
@@ -13,6 +14,8 @@ from components.evaluation.latest_blessed_model import (
     BaseModelStrategy,
     LatestOtherBlessedModelStrategy,
 )
+from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
+from tests.components.pushing.recorded import Recorded
 
 
 def model(number, trainer="Trainer.ranking"):
@@ -29,10 +32,21 @@ def blessing(number, blessed=True):
 
 
 @pytest.fixture
-def resolve_baseline():
+def recorded():
+    return Recorded()
+
+
+def withdraw(recorded, number, folder):
+    """Withdraws a model that was pushed."""
+    recorded.push(number, folder / "ranking" / "17")
+    mark_withdrawn(recorded.store, pushes(recorded.store)[-1], Withdrawal(datetime.now(UTC), "too bad"))
+
+
+@pytest.fixture
+def resolve_baseline(recorded):
     def ids(candidate, models, blessings):
         inputs = {CANDIDATE: [candidate], MODEL: models, MODEL_BLESSING: blessings}
-        resolved = LatestOtherBlessedModelStrategy().resolve_artifacts(None, inputs)
+        resolved = LatestOtherBlessedModelStrategy().resolve_artifacts(recorded.store, inputs)
         return [artifact.id for artifact in resolved[MODEL]]
 
     return ids
@@ -53,6 +67,25 @@ def test_there_is_no_baseline_without_a_blessed_model(resolve_baseline):
     assert resolve_baseline(model(2), [model(1), model(2)], []) == []
 
 
+def test_a_withdrawn_model_is_no_baseline(resolve_baseline, recorded, tmp_path):
+    numbers = [recorded.model() for _ in range(3)]
+    older, withdrawn, candidate = (model(number) for number in numbers)
+    blessings = [blessing(number) for number in numbers]
+    assert resolve_baseline(candidate, [older, withdrawn, candidate], blessings) == [withdrawn.id]
+    withdraw(recorded, withdrawn.id, tmp_path)
+    assert resolve_baseline(candidate, [older, withdrawn, candidate], blessings) == [older.id]
+    assert resolve_baseline(candidate, [withdrawn, candidate], blessings) == []
+
+
+def test_a_recommender_that_is_made_of_a_withdrawn_model_is_no_baseline(resolve_baseline, recorded, tmp_path):
+    retrieval, ranking, other = (recorded.model() for _ in range(3))
+    numbers = [recorded.model(retrieval_model=retrieval, ranking_model=part) for part in (other, ranking, other)]
+    recommenders = [model(number, "RecommenderBuilder") for number in numbers]
+    blessings = [blessing(number) for number in numbers]
+    withdraw(recorded, ranking, tmp_path)
+    assert resolve_baseline(recommenders[2], recommenders, blessings) == [numbers[0]]
+
+
 def graph(number):
     artifact = standard_artifacts.TransformGraph()
     artifact.id = number
@@ -60,14 +93,12 @@ def graph(number):
 
 
 @pytest.fixture
-def resolve_base_model():
+def resolve_base_model(recorded, tmp_path):
     """A function from the transform graph that each model was trained on to the models that training starts from.
 
     Models are numbered from 1 in the order of `graphs`; the result holds no number or one.
     """
-    config = metadata_store_pb2.ConnectionConfig()
-    config.fake_database.SetInParent()
-    store = mlmd.MetadataStore(config)
+    store = recorded.store
     kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Any"))
     training = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Trainer"))
 
@@ -79,7 +110,7 @@ def resolve_base_model():
         event = metadata_store_pb2.Event(type=event, artifact_id=artifact, execution_id=execution)
         store.put_events([event])
 
-    def ids(graphs, current, blessed, trainers=None):
+    def ids(graphs, current, blessed, trainers=None, withdrawn=()):
         nodes = {name: new_artifact() for name in sorted({*graphs, current})}
         models = []
         for place, name in enumerate(graphs):
@@ -90,6 +121,8 @@ def resolve_base_model():
                 (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=training)])
                 record(metadata_store_pb2.Event.INPUT, nodes[name], execution)
                 record(metadata_store_pb2.Event.OUTPUT, artifact.id, execution)
+        for place in withdrawn:
+            withdraw(recorded, models[place - 1].id, tmp_path)
         blessings = [blessing(models[place - 1].id) for place in blessed]
         inputs = {DATA: [graph(nodes[current])], MODEL: models, MODEL_BLESSING: blessings}
         resolved = BaseModelStrategy("Trainer.ranking").resolve_artifacts(store, inputs)
@@ -115,3 +148,9 @@ def test_training_starts_from_a_model_of_its_own_trainer(resolve_base_model):
 
 def test_training_starts_from_scratch_without_a_blessed_model(resolve_base_model):
     assert resolve_base_model(["monday"], current="tuesday", blessed=[]) == []
+
+
+def test_training_does_not_start_from_a_withdrawn_model(resolve_base_model):
+    days = ["monday", "tuesday"]
+    assert resolve_base_model(days, current="wednesday", blessed=[1, 2], withdrawn=[2]) == [1]
+    assert resolve_base_model(["monday"], current="tuesday", blessed=[1], withdrawn=[1]) == []
