@@ -1,7 +1,7 @@
 """What the metadata store knows of pushed models: which model each version was made of, and which were withdrawn.
 
-A withdrawal is written on the PushedModel artifact and not on the model, although it is the model that is withdrawn: TFX
-takes any change of an artifact for other data, and would measure the model anew, and build a recommender of it anew.
+A withdrawal is written on the PushedModel artifact and not on the model, although it is the model that is withdrawn:
+TFX takes any change of an artifact for other data, and would measure the model, and build a recommender of it, anew.
 """
 
 from collections import defaultdict

@@ -1,10 +1,9 @@
 """TFX's Pusher, which refuses models that were withdrawn, and whose versions appear whole.
 
-TFX's own Pusher copies a model file by file to where it is served. Killed half-way, it leaves a folder that looks like a
-version, and nothing that tells it from one that somebody put there.
+TFX's own Pusher copies a model file by file to where it is served. Killed half-way, it leaves a folder that looks like
+a version, and nothing that tells it from one that somebody put there.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ class Executor(executor.Executor):
         """Pushes a blessed model that is not refused.
 
         The artifact `pushed_model` has TFX's custom properties and, for a blessed model that was refused, `refused`
-        with the reason.
+        with the reason. It holds a copy of the model, from which the version can be put back.
 
         Raises:
           OSError: the model could not be copied.
@@ -93,4 +92,4 @@ class Pusher(tfx.components.Pusher):
 def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -32,7 +32,7 @@ class Recorded:
 
     def push(self, model: int, version: Path, archive: Path | None = None) -> int:
         """A push of a model, whose version is there if its folder is."""
-        properties = {"pushed": 1, "pushed_destination": str(version)}
+        properties: dict[str, int | str] = {"pushed": 1, "pushed_destination": str(version)}
         return self._pushed(model, properties, archive or version.with_name("archive"))
 
     def refused(self, model: int) -> int:

@@ -110,4 +110,4 @@ def test_of_a_model_that_was_pushed_twice_the_last_version_counts(recorded, tmp_
     assert refusal(recorded.store, model) is None
     shutil.rmtree(last)
     write_version(tmp_path / "ranking" / "17")
-    assert "version 19 of ranking" in refusal(recorded.store, model)
+    assert "version 19 of ranking" in str(refusal(recorded.store, model))

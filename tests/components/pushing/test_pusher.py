@@ -13,7 +13,7 @@ import pytest
 from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
-from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
+from components.pushing.pushed_models import Withdrawal, mark_withdrawn, parts, pushes
 from components.pushing.versions import unfinished
 from pipeline.launcher import compile_pipeline, launch_node, new_run_id, node_ids
 from pipeline.local.output import OutputFolder
@@ -137,6 +137,37 @@ def test_a_version_that_was_deleted_by_hand_is_reported_and_not_pushed_under_ano
     shutil.copytree(archive, version)
     assert run_pusher(tmp_path) == ("cached", 1, "")
     assert served(tmp_path) == ["first"]
+
+
+@tfx.dsl.components.component
+def Join(
+    retrieval_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    ranking_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    recommender: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
+) -> None:
+    """Writes a recommender where RecommenderBuilder does."""
+    shutil.copytree(retrieval_model.uri, recommender.uri, dirs_exist_ok=True)
+    del ranking_model
+
+
+def test_a_recommender_of_one_model_is_known_to_be_made_of_it(tmp_path):
+    train = Train(content="joint").with_id("Trainer.joint")
+    model = train.outputs["model"]
+    join = Join(retrieval_model=model, ranking_model=model)
+    connection = metadata_config(tmp_path / "metadata.sqlite")
+    ir = compile_pipeline(
+        tfx.dsl.Pipeline(
+            pipeline_name="test",
+            pipeline_root=str(tmp_path / "pipeline"),
+            components=[train, join],
+            metadata_connection_config=connection,
+        )
+    )
+    for node_id in node_ids(ir):
+        launch_node(ir, node_id, "run")
+    store = mlmd.MetadataStore(connection)
+    joint, recommender = (artifact.id for artifact in store.get_artifacts_by_type("Model"))
+    assert parts(store, [recommender, joint]) == {recommender: {joint}, joint: set()}
 
 
 # Runs the pipeline and dies in its Pusher: in the midst of the copy, or after the version got its name.

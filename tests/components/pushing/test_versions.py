@@ -1,6 +1,5 @@
 """Versions of models appear and vanish whole."""
 
-import os
 import threading
 import time
 
@@ -32,7 +31,7 @@ def test_whoever_looks_sees_a_version_whole_or_not_at_all(tmp_path):
 
     def look():
         while not stop.is_set():
-            numbers = [name for name in os.listdir(version.parent) if name.isdigit()]
+            numbers = [path for path in version.parent.iterdir() if path.name.isdigit()]
             if numbers:
                 seen.append(sorted(path.relative_to(version) for path in version.rglob("*")))
 

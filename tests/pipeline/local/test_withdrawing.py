@@ -191,7 +191,7 @@ def test_a_folder_whose_runs_pushed_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_moved_is_refused(runs: Runs, tmp_path: Path) -> None:
-    moved = shutil.move(runs.root, tmp_path / "moved")
+    moved = runs.root.rename(tmp_path / "moved")
     code, _, err = withdraw(moved, "ranking", 21)
     assert code == 2
     assert f"it was moved, since its models were pushed to {runs.output.serving}." in err
