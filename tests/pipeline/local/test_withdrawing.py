@@ -1,6 +1,8 @@
 """`movielens withdraw` takes a model back, and says what is served then."""
 
+import logging
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +44,14 @@ class Runs(Recorded):
 
     def served(self) -> list[str]:
         return sorted(str(path.relative_to(self.output.serving)) for path in self.output.serving.glob("*/*"))
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keeps logs from the output: once a test has imported Airflow, they go there in the whole process."""
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
