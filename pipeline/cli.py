@@ -47,6 +47,11 @@ COMMANDS = {
         "tune",
         "Search for better hyper-parameters of a model, measured on the eval split.",
     ),
+    "withdraw": Command(
+        "pipeline.commands.withdraw",
+        "withdraw",
+        "Take a version of a model out of serving, and have no later run push that model again.",
+    ),
     "serve": Command(
         "pipeline.commands.serve",
         "serve",

@@ -18,6 +18,7 @@ from components.evaluation.champion_resolvers import (
     ChampionStrategy,
     base_model,
 )
+from components.pushing.pusher import Pusher
 from pipeline.config import Config
 from pipeline.gates import eval_config
 from pipeline.source import source_key
@@ -36,7 +37,7 @@ class ModelStage:
       trainer: trains it.
       resolver: finds the champion, the earlier model that the new one is compared with.
       evaluator: measures it on the test split.
-      pusher: pushes it if it passes the gates.
+      pusher: pushes it if it passes the gates, unless it was withdrawn.
     """
 
     tuner: tfx.components.Tuner | None
@@ -44,7 +45,7 @@ class ModelStage:
     trainer: tfx.components.Trainer
     resolver: Resolver
     evaluator: tfx.components.Evaluator
-    pusher: tfx.components.Pusher
+    pusher: Pusher
 
     @property
     def nodes(self) -> list[BaseNode]:
@@ -150,9 +151,9 @@ def evaluated(
     ).with_id(f"Evaluator.{name}")
 
 
-def pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel, serving_dir: str) -> tfx.components.Pusher:
-    """Pushes a model to NAME/VERSION if it was blessed."""
-    return tfx.components.Pusher(
+def pusher(name: str, model: tfx.dsl.Channel, blessing: tfx.dsl.Channel | None, serving_dir: str) -> Pusher:
+    """Pushes a model to NAME/VERSION if it was blessed, or needs no blessing, and was not withdrawn."""
+    return Pusher(
         model=model,
         model_blessing=blessing,
         push_destination=tfx.proto.PushDestination(

@@ -1,8 +1,8 @@
 """Which earlier model a candidate is compared with, or training starts from, and why there is none.
 
-The champion of a candidate is the latest model that the same node made before it, that was blessed, and that is known
-not to have been fitted to the candidate's test rows. It is looked up in the metadata alone, by the same code on every
-runner; see `components.metadata.lineage`.
+The champion of a candidate is the latest model that the same node made before it, that was blessed and not withdrawn,
+and that is known not to have been fitted to the candidate's test rows. It is looked up in the metadata alone, by the
+same code on every runner; see `components.metadata.lineage`.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from tfx.types import Artifact
 
 from components.ingestion.row_keys import read_row_keys
 from components.metadata.lineage import Lineage
+from components.pushing.pushed_models import withdrawals
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Champions:
 
     def __init__(self, store: mlmd.MetadataStore, models: Iterable[Artifact], blessings: Iterable[Artifact]):
         """Takes all models and blessings, of whatever node and pipeline."""
-        self._lineage = Lineage(store)
+        self._store, self._lineage = store, Lineage(store)
         self._models = sorted(models, key=lambda model: model.id, reverse=True)
         self._blessings = {
             blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
@@ -93,7 +94,8 @@ class Champions:
             blessing = self._blessings.get(model.id)
             if blessing is None or self._lineage.producer(model.id) != producer:
                 continue
-            problem = self._has_seen(model, tested)
+            withdrawal = withdrawals(self._store, [model.id]).get(model.id)
+            problem = f"was not taken: {withdrawal.reason}" if withdrawal else self._has_seen(model, tested)
             if not problem:
                 return Choice(model, blessing, "; ".join(passed_over))
             passed_over.append(f"model {model.id} {problem}")

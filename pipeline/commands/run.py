@@ -55,8 +55,9 @@ def run(
     (artifacts), metadata.sqlite and, for generated data, data/.
 
     Exits with 0 if all models were pushed, 1 if something failed, 2 if the configuration or the data are invalid, and 3
-    if the run finished but a model did not pass its gate and was not pushed. If nothing but a report failed, such as
-    FeatureImportance, everything else is done and pushed before the run exits with 1.
+    if the run finished but a model was not pushed: it did not pass its gate, it was withdrawn, or the version that it
+    was pushed as was deleted by hand. If nothing but a report failed, such as FeatureImportance, everything else is
+    done and pushed before the run exits with 1.
     """
     start = time.monotonic()
     with prepared_job(config, overrides, data, output) as job:
@@ -160,7 +161,7 @@ def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:
     console = Console(stderr=True)
     reasons = reasons_not_pushed(summary)
     for name, reason in reasons.items():
-        message = f"[red]{name} was not blessed, so it was not pushed:[/red] {escape(reason)}."
+        message = f"[red]{name}[/red] {escape(reason)}."
         console.print(message, soft_wrap=True, highlight=False)
     return bool(reasons)
 

@@ -80,8 +80,11 @@ class OutputFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, advice: str = "wait for it, or choose another --output") -> Iterator[None]:
         """Locks the folder for one run; the operating system frees the lock even if the process is killed.
+
+        Args:
+          advice: what to do if another run has locked it.
 
         Raises:
           RunError: another run has locked the folder.
@@ -92,10 +95,7 @@ class OutputFolder:
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                raise RunError(
-                    f"{self.root}: another run (process {holder}) is writing here; wait for it, "
-                    "or choose another --output."
-                ) from error
+                raise RunError(f"{self.root}: another run (process {holder}) is writing here; {advice}.") from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

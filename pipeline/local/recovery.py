@@ -2,20 +2,18 @@
 
 import logging
 import shutil
-import sys
 from pathlib import Path
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
+from components.pushing.versions import VERSION_FILE, take_out
 from pipeline.local.output import OutputFolder
 
 _logger = logging.getLogger(__name__)
 
 _UNFINISHED = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
 _FAILED = metadata_store_pb2.Execution.FAILED
-_PUSHER = "tfx.components.pusher.component.Pusher"
-_SAVED_MODEL = "saved_model.pb"
 
 
 def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
@@ -42,14 +40,27 @@ def recover(output: OutputFolder) -> int:
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}
     failed_ids.update(execution.id for execution in unfinished)
+    _remove_versions(output, failed_ids)
     _remove_artifacts(output.artifacts, failed_ids)
-    _remove_unpublished_models(output.serving, store, failed_ids)
     for execution in unfinished:
         execution.last_known_state = _FAILED
     if unfinished:
         store.put_executions(unfinished)
         _logger.warning("Executions left open by an earlier run: %s.", [execution.id for execution in unfinished])
     return len(unfinished)
+
+
+def _remove_versions(output: OutputFolder, execution_ids: set[int]) -> None:
+    """Removes the versions that the given executions wrote to the serving folder, in part or to the end.
+
+    Each wrote down which one this is, in a folder of its own, which is removed next. So another version with the same
+    number, which somebody puts there later, is not touched.
+    """
+    for execution_id in execution_ids:
+        for record in output.artifacts.glob(f"*/.system/executor_execution/{execution_id}/{VERSION_FILE}"):
+            version = output.serving / record.read_text(encoding="utf-8")
+            _logger.warning("Removing %s, whose push did not come to its end.", version)
+            take_out(version)
 
 
 def _remove_artifacts(root: Path, execution_ids: set[int]) -> None:
@@ -65,36 +76,3 @@ def _remove_artifacts(root: Path, execution_ids: set[int]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     for folder in root.glob("*/.system/stateful_working_dir/*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_unpublished_models(serving: Path, store: mlmd.MetadataStore, execution_ids: set[int]) -> None:
-    """Removes the model versions that a failed or unfinished Pusher may have copied, completely or in part.
-
-    Where the version of an earlier, successful push is missing from the serving folder, the archived copy of that push
-    is removed too, so that its Pusher runs again instead of coming from the cache.
-
-    Args:
-      serving: the folder of pushed models, as NAME/VERSION.
-      store: the metadata store.
-      execution_ids: the executions that failed or did not finish.
-    """
-    pushed: set[tuple[str, ...]] = set()  # (NAME, VERSION)
-    for artifact in store.get_artifacts_by_type("PushedModel"):
-        if not artifact.custom_properties["pushed"].int_value:
-            continue
-        version = Path(artifact.custom_properties["pushed_destination"].string_value)
-        pushed.add(version.parts[-2:])
-        if not (version / _SAVED_MODEL).is_file():
-            shutil.rmtree(artifact.uri, ignore_errors=True)
-    starts = [
-        execution.create_time_since_epoch // 1000
-        for execution in store.get_executions_by_type(_PUSHER)
-        if execution.id in execution_ids
-    ]
-    for version in serving.glob("*/*"):
-        # A Pusher names a version by the Unix time of the push in seconds, so that a version older than all of these
-        # executions cannot be theirs.
-        may_be_partial = version.name.isdigit() and int(version.name) >= min(starts, default=sys.maxsize)
-        if may_be_partial and version.parts[-2:] not in pushed:
-            _logger.warning("Removing %s, which was not pushed to the end.", version)
-            shutil.rmtree(version, ignore_errors=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED
+from components.pushing.pushed_models import REFUSED
 from pipeline.config import Config
 from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
@@ -175,7 +176,7 @@ def _refusal(name: str, failure: dict[str, Any]) -> str:
 
 def model_summary(
     evaluation: Mapping[str, Mapping[str, float | None]],
-    refusals: list[str],
+    reasons: list[str],
     blessed: bool,
     pushed: str | None,
     tolerances: Mapping[str, float],
@@ -185,9 +186,9 @@ def model_summary(
 
     Args:
       evaluation: from `read_evaluation`.
-      refusals: from `read_refusals`.
-      blessed: the Evaluator's verdict.
-      pushed: where the model was pushed to; None if it was not.
+      reasons: why the model was not blessed or, if it was, why it was not pushed; empty if it was pushed.
+      blessed: whether it passed its gates.
+      pushed: the folder that it was pushed to; None if it was not.
       tolerances: from the configuration.
       champion: the earlier model that it was compared with; None if that is not known.
     """
@@ -206,7 +207,7 @@ def model_summary(
         "champion": None if champion is None else dataclasses.asdict(champion),
         "against_champion": _against_champion(evaluation, tolerances),
         "blessed": blessed,
-        "reasons": [] if blessed else refusals,
+        "reasons": reasons,
         "pushed": pushed,
     }
 
@@ -281,9 +282,10 @@ def summarise(
             continue
         uri = evaluator["evaluation"].uri
         blessed = evaluator["blessing"].properties.get("blessed") == 1
+        reasons = _refused(outputs, name) if blessed else read_refusals(uri)
         models[name] = model_summary(
             read_evaluation(uri),
-            [] if blessed else read_refusals(uri),
+            reasons,
             blessed,
             _pushed(outputs, name),
             config.evaluation.tolerances,
@@ -300,7 +302,7 @@ def summarise(
         },
         "components": [_component(node) for node in nodes],
         "recommender_parts": parts,
-        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(_pushed(outputs, RECOMMENDER), parts),
+        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(outputs, parts),
         "models": models,
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
@@ -314,10 +316,12 @@ def summarise(
     }
 
 
-def _unmeasured(pushed: str | None, parts: list[str]) -> dict[str, Any]:
+def _unmeasured(outputs: Outputs, parts: list[str]) -> dict[str, Any]:
     """The entry of a recommender that no Evaluator measured in this run."""
+    pushed, refused = _pushed(outputs, RECOMMENDER), _refused(outputs, RECOMMENDER)
     why = f"it was not built, since it is made of {' and '.join(parts)}, not all of which were blessed"
-    return {"blessed": pushed is not None, "reasons": [] if pushed else [why], "pushed": pushed}
+    blessed = pushed is not None or bool(refused)
+    return {"blessed": blessed, "reasons": refused if blessed else [why], "pushed": pushed}
 
 
 def _component(node: NodeRun) -> dict[str, Any]:
@@ -337,14 +341,21 @@ def _pushed(outputs: Outputs, name: str) -> str | None:
     return str(model.properties["pushed_destination"])
 
 
+def _refused(outputs: Outputs, name: str) -> list[str]:
+    """Why the Pusher refused a model that was blessed; empty if it did not."""
+    model = outputs.get(f"Pusher.{name}", {}).get("pushed_model")
+    return [str(model.properties[REFUSED])] if model is not None and REFUSED in model.properties else []
+
+
 def reasons_not_pushed(summary: Mapping[str, Any]) -> dict[str, str]:
     """The models, the recommender among them, that were not pushed, and why."""
     entries = {**summary["models"], RECOMMENDER: summary[RECOMMENDER]}
-    return {
-        name: "; ".join(entry["reasons"]) or "it was not pushed"
-        for name, entry in entries.items()
-        if entry["pushed"] is None
-    }
+    return {name: _why_not_pushed(entry) for name, entry in entries.items() if entry["pushed"] is None}
+
+
+def _why_not_pushed(entry: Mapping[str, Any]) -> str:
+    verdict = "was blessed, but it was not pushed" if entry["blessed"] else "was not blessed, so it was not pushed"
+    return f"{verdict}: {'; '.join(entry['reasons'])}"
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import ml_metadata as mlmd
@@ -22,6 +23,8 @@ from components.evaluation.champion_resolvers import (
 from components.evaluation.champions import Champions, Choice
 from components.ingestion.row_keys import write_row_keys
 from components.ingestion.splits import TEST, TRAIN
+from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
+from tests.components.pushing.recorded import Recorded
 
 
 @dataclass
@@ -203,6 +206,37 @@ def test_a_model_is_not_trusted_if_rows_are_not_on_record(history: History, nigh
     assert choice.model is None
     assert choice.why.startswith(f"model {champion.id} may have ")
     assert "not on record" in choice.why
+
+
+def withdraw(history: History, model: Artifact) -> None:
+    recorded = Recorded(history.store)
+    recorded.push(model.id, history.folder / "ranking" / "17")
+    mark_withdrawn(history.store, pushes(history.store)[-1], Withdrawal(datetime(2030, 1, 2, tzinfo=UTC), "too bad"))
+
+
+def test_a_withdrawn_model_is_no_champion_and_no_training_starts_from_it(history: History, night) -> None:
+    older, withdrawn = history.train(night(1)), history.train(night(2))
+    data = night(3)
+    candidate, graph = history.train(data, blessed=None), history.transform(data)
+    assert history.champion(candidate).model is history.base(graph).model is withdrawn
+    withdraw(history, withdrawn)
+    why = f"model {withdrawn.id} was not taken: withdrawn on 2030-01-02: too bad"
+    assert history.champion(candidate) == history.base(graph) == Choice(older, history.blessings[0], why)
+
+
+def test_a_recommender_that_is_made_of_a_withdrawn_model_is_no_champion(history: History, night) -> None:
+    recorded = Recorded(history.store)
+    part = history.train(night(1))
+    data = night(2)
+    first = history.train(data, node="RecommenderBuilder", output="recommender")
+    made_of = history.train(data, node="RecommenderBuilder", output="recommender")
+    recorded._write(recorded.execution("RecommenderBuilder"), {"ranking_model": part.id}, "recommender", made_of.id)
+    candidate = history.train(night(3), node="RecommenderBuilder", output="recommender", blessed=None)
+    assert history.champion(candidate).model is made_of
+    withdraw(history, part)
+    choice = history.champion(candidate)
+    assert choice.model is first
+    assert choice.why == f"model {made_of.id} was not taken: it is made of ranking 17, withdrawn on 2030-01-02: too bad"
 
 
 def test_the_resolver_hands_on_the_champion_and_the_candidate(history: History, night) -> None:

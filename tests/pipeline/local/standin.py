@@ -8,9 +8,11 @@ from pathlib import Path
 from tfx import v1 as tfx
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.types import standard_artifacts
+from tfx.utils import path_utils
 
 from components.data.raw_files import DataError
 from components.validation.data_gate import Anomaly, AnomalyError
+from pipeline.model_stage import pusher
 
 TROUBLE = "STANDIN_TROUBLE"
 
@@ -56,6 +58,9 @@ def Worker(
             while True:
                 file.write(bytes(1 << 20))
     result.write_text(text * factor)
+    served = Path(path_utils.serving_model_path(model.uri))
+    served.mkdir()
+    (served / "saved_model.pb").write_text(text * factor)
 
 
 @tfx.dsl.components.component
@@ -71,20 +76,6 @@ def Report(
         raise DataError(Path("ratings.dat"), 17, "rating should be 1 to 5; received '7'.")
 
 
-@tfx.dsl.components.component
-def Push(
-    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    serving_dir: tfx.dsl.components.Parameter[str],
-    pushed_model: tfx.dsl.components.OutputArtifact[standard_artifacts.PushedModel],
-) -> None:
-    """Copies the result into the folder that models are served from."""
-    version = Path(serving_dir, "recommender", str(time.time_ns() // 10**9))
-    version.mkdir(parents=True)
-    (version / "saved_model.pb").write_bytes(Path(model.uri, "result").read_bytes())
-    pushed_model.set_int_custom_property("pushed", 1)
-    pushed_model.set_string_custom_property("pushed_destination", str(version))
-
-
 def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_connection_config, enable_cache):
     """Makes Source, Worker, report, Resolver and Pusher; the Worker's factor is `models.ranking.epochs`."""
     source = Source(text="ab").with_id("Source")
@@ -95,7 +86,7 @@ def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_co
         model=tfx.dsl.Channel(type=standard_artifacts.Model),
     ).with_id("Latest")
     latest.add_upstream_node(worker)
-    push = Push(model=worker.outputs["model"], serving_dir=serving_dir).with_id("Pusher.recommender")
+    push = pusher("recommender", worker.outputs["model"], None, serving_dir)
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,

@@ -1,49 +1,44 @@
-"""Before a new run, recovery removes what an interrupted run left unfinished, and keeps everything finished."""
+"""Before a new run, recovery removes what an interrupted run left unfinished, and keeps everything else."""
 
+import shutil
 import time
 from pathlib import Path
 
 import ml_metadata as mlmd
 import pytest
-from ml_metadata.proto import metadata_store_pb2
+from ml_metadata.proto.metadata_store_pb2 import Execution
 
+from components.pushing.versions import VERSION_FILE, unfinished
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config, recover
+from tests.components.pushing.recorded import Recorded, write_version
 
-Execution = metadata_store_pb2.Execution
-PUSHER = "tfx.components.pusher.component.Pusher"
+UNFINISHED = [Execution.NEW, Execution.RUNNING, Execution.FAILED]
 
 
-class Store:
+class Store(Recorded):
     """An output folder with a metadata store; its methods add single records and files."""
 
     def __init__(self, root: Path):
         self.output = OutputFolder(root)
-        self.mlmd = mlmd.MetadataStore(metadata_config(self.output.metadata))
+        super().__init__(mlmd.MetadataStore(metadata_config(self.output.metadata)))
 
-    def execution(self, kind: str, state: int) -> int:
-        type_id = self.mlmd.put_execution_type(metadata_store_pb2.ExecutionType(name=kind))
-        (execution_id,) = self.mlmd.put_executions([Execution(type_id=type_id, last_known_state=state)])
-        return execution_id
-
-    def artifact(self, node: str, execution_id: int) -> Path:
-        folder = self.output.artifacts / node / "model" / str(execution_id)
+    def artifact(self, node: str, execution: int) -> Path:
+        folder = self.output.artifacts / node / "model" / str(execution)
         folder.mkdir(parents=True)
         (folder / "file").write_text("content")
         return folder
 
-    def version(self, name: str, number: int) -> Path:
-        folder = self.output.serving / name / str(number)
-        folder.mkdir(parents=True)
-        (folder / "saved_model.pb").write_text("content")
-        return folder
+    def version(self, number: int) -> Path:
+        return write_version(self.output.serving / "dcn" / str(number))
 
-    def pushed(self, version: Path, archive: Path) -> None:
-        type_id = self.mlmd.put_artifact_type(metadata_store_pb2.ArtifactType(name="PushedModel"))
-        artifact = metadata_store_pb2.Artifact(type_id=type_id, uri=str(archive))
-        artifact.custom_properties["pushed"].int_value = 1
-        artifact.custom_properties["pushed_destination"].string_value = str(version)
-        self.mlmd.put_artifacts([artifact])
+    def pusher(self, state: int, version: Path) -> int:
+        """A Pusher that has written down which version it adds."""
+        execution = self.execution("Pusher", state)
+        record = self.output.artifacts / "Pusher.dcn" / ".system" / "executor_execution" / str(execution) / VERSION_FILE
+        record.parent.mkdir(parents=True)
+        record.write_text(f"{version.parent.name}/{version.name}")
+        return execution
 
 
 @pytest.fixture
@@ -57,42 +52,61 @@ def test_a_new_folder_needs_no_recovery(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", [Execution.NEW, Execution.RUNNING])
 def test_open_executions_are_marked_failed_and_their_files_removed(store: Store, state: int) -> None:
-    done = store.execution("Trainer", Execution.COMPLETE)
+    done = store.execution("Trainer")
     interrupted = store.execution("Trainer", state)
-    kept, unfinished = store.artifact("Trainer.dcn", done), store.artifact("Trainer.dcn", interrupted)
+    kept, unfinished_one = store.artifact("Trainer.dcn", done), store.artifact("Trainer.dcn", interrupted)
     assert recover(store.output) == 1
     assert kept.is_dir()
-    assert not unfinished.exists()
-    states = {execution.id: execution.last_known_state for execution in store.mlmd.get_executions()}
+    assert not unfinished_one.exists()
+    states = {execution.id: execution.last_known_state for execution in store.store.get_executions()}
     assert states == {done: Execution.COMPLETE, interrupted: Execution.FAILED}
     assert recover(store.output) == 0
 
 
-def test_the_version_of_an_unfinished_push_is_removed(store: Store) -> None:
-    now = int(time.time())
-    older = store.version("dcn", now - 1000)
-    copied_by_hand = store.version("dcn", 1)
-    store.pushed(older, store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE)))
-    store.execution(PUSHER, Execution.RUNNING)
-    unfinished = store.version("dcn", now + 1)
+@pytest.mark.parametrize("state", UNFINISHED)
+def test_what_a_push_that_did_not_end_has_written_is_removed(store: Store, state: int) -> None:
+    # One was killed while it copied; the other after that, before it was written down that it had succeeded.
+    half, whole = store.output.serving / "dcn" / "1700000000", store.version(1700000001)
+    write_version(unfinished(half))
+    store.pusher(state, half)
+    store.pusher(state, whole)
     recover(store.output)
-    assert older.is_dir()
-    assert copied_by_hand.is_dir()
-    assert not unfinished.exists()
+    assert list((store.output.serving / "dcn").iterdir()) == []
 
 
-def test_a_version_whose_push_is_recorded_stays_although_another_push_failed(store: Store) -> None:
-    store.execution(PUSHER, Execution.FAILED)
-    version = store.version("dcn", int(time.time()) + 1)
-    archive = store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE))
-    store.pushed(version, archive)
+@pytest.mark.parametrize("state", UNFINISHED)
+def test_versions_that_no_failed_push_wrote_survive_every_start(store: Store, state: int) -> None:
+    pushed = store.version(1700000000)
+    store.push(store.model(), pushed)
+    store.pusher(Execution.COMPLETE, pushed)
+    store.pusher(state, store.version(1700000001))
+    # A Pusher of an earlier version of this project, and one that failed before it chose a version.
+    store.execution("tfx.components.pusher.component.Pusher", state)
+    # Made by hand, and a rollback to a version whose number is higher than any.
+    by_hand = [store.version(number) for number in (1, int(time.time()) + 1, 9_999_999_999)]
+    other = write_version(store.output.serving / "own_model" / "4000000000")
+    for _ in range(3):
+        recover(store.output)
+        assert sorted((store.output.serving / "dcn").iterdir()) == sorted([pushed, *by_hand])
+        assert other.is_dir()
+
+
+def test_a_version_that_takes_the_place_of_a_removed_one_survives(store: Store) -> None:
+    version = store.version(1700000000)
+    store.pusher(Execution.FAILED, version)
+    recover(store.output)
+    assert not version.exists()
+    store.version(1700000000)
     recover(store.output)
     assert version.is_dir()
-    assert archive.is_dir()
 
 
-def test_the_artifact_of_a_push_is_removed_if_its_version_is_gone(store: Store) -> None:
-    archive = store.artifact("Pusher.dcn", store.execution(PUSHER, Execution.COMPLETE))
-    store.pushed(store.output.serving / "dcn" / "1700000000", archive)
+def test_the_archive_of_a_version_that_was_deleted_by_hand_stays(store: Store) -> None:
+    version = store.version(1700000000)
+    execution = store.pusher(Execution.COMPLETE, version)
+    archive = store.artifact("Pusher.dcn", execution)
+    store.push(store.model(), version, archive)
+    store.execution("Pusher", Execution.FAILED)
+    shutil.rmtree(version)
     recover(store.output)
-    assert not archive.exists()
+    assert archive.is_dir()

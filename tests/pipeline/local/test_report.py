@@ -188,7 +188,9 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     why = "model 15 was fitted to 3 of this run's 9 test rows"
     assert found["models"]["ranking"]["champion"] == {"model": 12, "uri": "/model/12", "why": why}
     assert (found["seconds"], found["peak_rss_mb"], found["seeds"]["split"]) == (123.5, 2000, 3)
-    assert reasons_not_pushed(found) == {"joint": "squared_error_gain of joint is too small"}
+    assert reasons_not_pushed(found) == {
+        "joint": "was not blessed, so it was not pushed: squared_error_gain of joint is too small"
+    }
     assert json.loads(json.dumps(found)) == found
 
 
@@ -202,7 +204,19 @@ def test_a_refused_recommender_is_measured_and_its_reason_is_told(outputs: dict[
     reasons = ["squared_error_gain of recommender is too small"]
     assert found["recommender"] == model_summary(RECOMMENDER, reasons, False, None, TOLERANCES)
     assert "recommender" not in found["models"]
-    assert reasons_not_pushed(found)["recommender"] == reasons[0]
+    assert reasons_not_pushed(found)["recommender"] == f"was not blessed, so it was not pushed: {reasons[0]}"
+
+
+@pytest.mark.parametrize("name", ["dcn", "recommender"])
+def test_a_blessed_model_that_the_pusher_refused_has_its_reason(
+    outputs: dict[str, dict[str, Artifact]], name: str
+) -> None:
+    reason = "withdrawn on 2026-03-01: it loves sequels"
+    outputs[f"Pusher.{name}"] = {"pushed_model": Artifact("/pushed", {"pushed": 0, "refused": reason})}
+    found = summary(outputs)
+    entry = {**found["models"], "recommender": found["recommender"]}[name]
+    assert (entry["blessed"], entry["reasons"], entry["pushed"]) == (True, [reason], None)
+    assert reasons_not_pushed(found)[name] == f"was blessed, but it was not pushed: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +231,7 @@ def test_a_recommender_that_was_not_built_names_its_parts(
     found = summary(outputs, *overrides)
     reason = f"it was not built, since it is made of {parts}, not all of which were blessed"
     assert found["recommender"] == {"blessed": False, "reasons": [reason], "pushed": None}
-    assert reasons_not_pushed(found)["recommender"] == reason
+    assert reasons_not_pushed(found)["recommender"] == f"was not blessed, so it was not pushed: {reason}"
     assert list(reasons_not_pushed(found)) == ["joint", "recommender"]
 
 

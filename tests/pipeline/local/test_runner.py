@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,13 +76,46 @@ def test_runs_then_reuses_then_reruns_what_depends_on_a_change(tmp_path: Path) -
     assert states(tmp_path) == dict(zip(IDS, ["cached", "complete", "complete", "resolved", "complete"], strict=True))
     assert pushed(tmp_path)[-1] == "abab"
 
-    # A version that somebody removed is pushed again, and not taken for pushed.
-    newest = max(tmp_path.glob("serving/recommender/*"))
-    shutil.rmtree(newest)
+
+def test_a_version_that_was_deleted_by_hand_is_reported_and_not_pushed_again(tmp_path: Path) -> None:
+    assert run(tmp_path, trouble="error").returncode == 1
+    assert run(tmp_path).returncode == 0
+    (version,) = tmp_path.glob("serving/recommender/*")
+    by_hand = version.with_name("9999999999")
+    version.rename(by_hand)
+    again = run(tmp_path)
+    assert again.returncode == 3
+    (reason,) = json.loads((tmp_path / "summary.json").read_text())["recommender"]["reasons"]
+    assert f"version {version.name} of recommender was pushed on " in reason
+    assert f"recommender was blessed, but it was not pushed: {reason}." in again.stderr
+    assert list(tmp_path.glob("serving/recommender/*")) == [by_hand]
+
+
+def test_a_withdrawn_model_is_not_pushed_again_and_the_next_one_is(tmp_path: Path) -> None:
+    assert run(tmp_path, "--set", "models.ranking.epochs=1").returncode == 0
+    assert run(tmp_path, "--set", "models.ranking.epochs=2").returncode == 0
+    older, version = sorted(tmp_path.glob("serving/recommender/*"))
+    withdrawal = [sys.executable, "-m", "tests.pipeline.local.standin_movielens", "withdraw"]
+    withdrawal += ["recommender", version.name, "--output", str(tmp_path), "--why", "it loves sequels"]
+    withdrawn = subprocess.run(withdrawal, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert (withdrawn.returncode, withdrawn.stdout.splitlines()) == (
+        0,
+        [
+            f"recommender {version.name} is withdrawn; no later run pushes it again.",
+            f"Taken out of serving: recommender {version.name}.",
+            f"Served as recommender from now on: {older.name}.",
+        ],
+    ), withdrawn.stderr
     again = run(tmp_path, "--set", "models.ranking.epochs=2")
-    assert again.returncode == 0, again.stderr
-    assert states(tmp_path)["Pusher.recommender"] == "complete"
-    assert pushed(tmp_path)[-1] == "abab"
+    assert again.returncode == 3
+    assert states(tmp_path)["Worker"] == "cached"
+    entry = json.loads((tmp_path / "summary.json").read_text())["recommender"]
+    reason = f"withdrawn on {datetime.now(UTC):%Y-%m-%d}: it loves sequels"
+    assert entry == {"blessed": True, "reasons": [reason], "pushed": None}
+    assert f"recommender was blessed, but it was not pushed: {reason}." in again.stderr
+    assert pushed(tmp_path) == ["ab"]
+    assert run(tmp_path, "--set", "models.ranking.epochs=3").returncode == 0
+    assert pushed(tmp_path) == ["ab", "ababab"]
 
 
 def test_beam_runs_and_reuses_the_same_pipeline(tmp_path: Path) -> None:
