@@ -31,10 +31,25 @@ class Task(StrEnum):
     LIKE = "like"
 
 
-class Hyperparameters(BaseModel):
-    """Hyper-parameters that every model has."""
+class HiddenShares(BaseModel):
+    """How often parts of what is known of a person are hidden in training, so that a model learns to do without."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    id_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows in which the model is not told who the person is."
+    )
+    demographics_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
+    )
+    moment_dropout: float = Field(0.1, ge=0, lt=1, description="Share of train rows without the time of the rating.")
+    history_dropout: float = Field(
+        0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
+    )
+
+
+class Hyperparameters(HiddenShares):
+    """Hyper-parameters that every model has."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of initial weights, shuffling and dropout.")
     epochs: int = Field(5, ge=1, le=_MAX_EPOCHS, description="Maximum number of passes over the train split.")
@@ -47,16 +62,6 @@ class Hyperparameters(BaseModel):
         False,
         description="Start from the weights of the latest blessed model that was trained on other data, instead of "
         "newly initialised ones. A Tuner's trials never start from another model.",
-    )
-    id_dropout: float = Field(
-        0.02, ge=0, lt=1, description="Share of train rows in which the model is not told who the person is."
-    )
-    demographics_dropout: float = Field(
-        0.02, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
-    )
-    moment_dropout: float = Field(0.1, ge=0, lt=1, description="Share of train rows without the time of the rating.")
-    history_dropout: float = Field(
-        0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
     )
     distribution: Distribution = Field(
         "none",
@@ -229,11 +234,15 @@ class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
         return (Task.RATING,)
 
 
+class JointRatingHyperparameters(RatingTowerHyperparameters, HiddenShares):
+    """Hyper-parameters of the rating tower of the joint model, from which less is hidden than from the query tower."""
+
+
 class JointHyperparameters(RetrievalHyperparameters):
     """Hyper-parameters of the joint model for retrieval and rating."""
 
-    rating: RatingTowerHyperparameters = Field(
-        default_factory=RatingTowerHyperparameters, description="Hyper-parameters of the rating tower."
+    rating: JointRatingHyperparameters = Field(
+        default_factory=JointRatingHyperparameters, description="Hyper-parameters of the rating tower."
     )
     shared: bool = Field(
         True, description="Whether the rating tower also reads the dot product of the query's and the movie's vector."

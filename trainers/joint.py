@@ -12,6 +12,7 @@ from trainers.datasets import Splits
 from trainers.export.signatures import RatingHead, RetrievalHead
 from trainers.hyperparameters import JointHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
+from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.rating_tower import RatingTower
 from trainers.layers.towers import FeatureEncoder, QueryTower, Tensors
 from trainers.layers.two_tower import Encoded, TwoTowerModel
@@ -67,6 +68,7 @@ class MovielensModel(TwoTowerModel):
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
         self.user_model = UserModel(splits, hparams.rating)
+        self._rating_dropout = PersonDropout(hparams.rating)
         self.weighting = UncertaintyWeighting() if hparams.weighting == "uncertainty" else None
 
     def encode_movies(self, movies: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
@@ -103,11 +105,11 @@ class MovielensModel(TwoTowerModel):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
-        inputs = self.person_dropout(inputs, training)
-        encoded = self.encode(inputs, training)
-        retrieval = self.retrieval_loss(inputs, encoded)
+        of_query = self.person_dropout(inputs, training)
+        encoded = self.encode(of_query, training)
+        retrieval = self.retrieval_loss(of_query, encoded)
         affinity = _affinity(encoded) if self._hparams.shared else None
-        rating = self.user_model.loss(inputs, affinity, training)
+        rating = self.user_model.loss(self._rating_dropout(inputs, training), affinity, training)
         if self.weighting is not None:
             return self.weighting(retrieval, rating)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating

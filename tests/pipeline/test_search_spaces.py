@@ -46,7 +46,7 @@ def test_values_may_need_others_of_the_space():
     ("override", "expected"),
     [
         ("tuning.space.ranking.learning_rat=[1]", "tuning.space.ranking: unknown hyper-parameter 'learning_rat'"),
-        ("tuning.space.ranking.temperature=[1]", "expected one of: seed, epochs"),
+        ("tuning.space.ranking.temperature=[1]", "expected one of: id_dropout"),
         ("tuning.space.ranking.dropout=[0.1, 1.5]", "dropout: Input should be less than 1; received 1.5"),
         ("tuning.space.ranking.epochs=[2.5]", "epochs: Input should be a valid integer"),
         ("tuning.space.ranking.hidden_units=[[64], 32]", "hidden_units: Input should be a valid array; received 32"),

@@ -12,13 +12,13 @@ from tests.trainers.planted_splits import planted_splits, with_history
 from tests.trainers.specs import spec_of
 from trainers import joint
 from trainers.export import signatures
-from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters
+from trainers.hyperparameters import JointHyperparameters, JointRatingHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.loop import training
 from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
-RATING = RatingTowerHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
+RATING = JointRatingHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
 SETTINGS = [
     {},
     {"loss": "in_batch", "shared": False},
@@ -72,6 +72,25 @@ class TestUncertainty:
         retrieval, rating = model.retrieval_loss(rows, encoded), model.user_model.loss(rows, joint._affinity(encoded))
         assert float(model.compute_loss(rows)) == pytest.approx(0.25 * float(retrieval) + 3 * float(rating), rel=1e-5)
         assert not [weight for weight in model.trainable_variables if "log_variance" in weight.name]
+
+
+@pytest.mark.parametrize("hidden", ["query", "rating"])
+def test_each_tower_has_its_own_share_of_hidden_people(splits, hidden):
+    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history")}
+    most = nothing | {"history_dropout": 0.9}
+    rating = RATING.model_copy(update={"dropout": 0.0, **(most if hidden == "rating" else nothing)})
+    of_query = most if hidden == "query" else nothing
+    losses = {}
+    for task in ("retrieval", "rating"):
+        weights = {"retrieval_weight": float(task == "retrieval"), "rating_weight": float(task == "rating")}
+        tf.keras.utils.set_random_seed(0)
+        model = joint.SPEC.build(splits, settings(rating=rating, shared=False, dropout=0.0, **of_query, **weights))
+        rows = batch(splits.train)
+        losses[task] = [float(model.compute_loss(rows, training=training)) for training in (False, True)]
+    same = "rating" if hidden == "query" else "retrieval"
+    other = "retrieval" if hidden == "query" else "rating"
+    assert losses[same][0] == pytest.approx(losses[same][1], rel=1e-6)
+    assert losses[other][0] != pytest.approx(losses[other][1], rel=1e-5)
 
 
 def trained(splits, tmp_path, **changes):

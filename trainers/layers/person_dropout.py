@@ -7,7 +7,7 @@ taught.
 
 import tensorflow as tf
 
-from trainers.hyperparameters import Hyperparameters
+from trainers.hyperparameters import HiddenShares
 from transform.features import USER_ID, Role, columns
 
 Tensors = dict[str, tf.Tensor]
@@ -20,7 +20,7 @@ class PersonDropout(tf.Module):
     the history. Who hides demographics or history also hides the id, since only people without an id lack these.
     """
 
-    def __init__(self, hparams: Hyperparameters):
+    def __init__(self, hparams: HiddenShares):
         """Takes the shares of the four parts from the hyper-parameters."""
         super().__init__()
         self._shares = {

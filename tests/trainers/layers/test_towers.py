@@ -5,7 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits, with_history
-from trainers.hyperparameters import JointHyperparameters, RatingTowerHyperparameters, RetrievalHyperparameters
+from trainers.hyperparameters import (
+    JointHyperparameters,
+    JointRatingHyperparameters,
+    RatingTowerHyperparameters,
+    RetrievalHyperparameters,
+)
 from trainers.joint import MovielensModel
 from trainers.layers.rating_tower import RatingTower
 from trainers.layers.towers import HistoryEncoder, QueryTower, embedding, table_penalty
@@ -121,7 +126,7 @@ def test_the_prediction_is_the_mean_of_the_experts_and_each_has_its_own_loss(spl
 
 def joint(splits, **settings):
     tf.keras.utils.set_random_seed(3)
-    rating = RatingTowerHyperparameters(embedding_dim=4, hidden_units=[8], dropout=0.0)
+    rating = JointRatingHyperparameters(embedding_dim=4, hidden_units=[8], dropout=0.0)
     return MovielensModel(splits, JointHyperparameters(embedding_dim=8, rating=rating, **settings))
 
 
