@@ -76,8 +76,13 @@ class DataConfig(ConfigSection):
         None,
         ge=1,
         le=_MAX_SPANS,
-        description="Number of latest spans to train on; the data folder then holds span-1/, span-2/ and so on, of "
-        "which each run ingests the latest. null: the data folder holds the files.",
+        description="Number of newest spans to train on; the data folder then holds span-1/, span-2/ and so on. Each "
+        "run reads whatever spans are there, and is measured on the newest. null: the data folder holds the files.",
+    )
+    missing_spans: Literal["stop", "skip"] = Field(
+        "stop",
+        description="stop: a number that is missing among the newest spans ends the run, since their data may be late. "
+        "skip: the run does without them, and says so.",
     )
     versions: bool = Field(
         False,
@@ -90,6 +95,8 @@ class DataConfig(ConfigSection):
     def _spans_are_possible(self) -> Self:
         if self.versions and self.spans is None:
             raise ValueError("versions should go with spans; spans is null")
+        if self.missing_spans == "skip" and self.spans is None:
+            raise ValueError("missing_spans: skip should go with spans; spans is null")
         if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:
             # A user's last rating of one span would be held out, and be an ordinary one once the next span is there.
             raise ValueError("spans should go with a split strategy other than leave_last_out")

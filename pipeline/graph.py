@@ -11,17 +11,15 @@ from dataclasses import dataclass
 
 import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
-from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import v1 as tfx
-from tfx.components import DistributionValidator
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import channel_utils
 
 from components.evaluation.champion_resolvers import ChampionStrategy
 from components.importance.feature_importance import FeatureImportance
+from components.ingestion.example_rows import NEWEST, PAST, PREVIOUS
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
-from components.ingestion.span_resolvers import STATISTICS, latest_spans, previous_span
 from components.validation.curated_schema import CuratedSchema
 from components.validation.data_gate import DataGate
 from components.validation.distributions import span_validator, train_eval_validator
@@ -40,15 +38,13 @@ class DataStage:
 
     Attributes:
       nodes: all nodes of the stage, in order.
-      examples: MovieLensExampleGen, whose output is the newest span where data come in spans.
-      every: the node whose output is the examples of all spans.
+      examples: MovieLensExampleGen.
       gate: the data gate, whose output is the schema without the features that the data lack.
       transform: Transform, whose output is the examples that models are trained on.
     """
 
     nodes: list[BaseNode]
     examples: BaseNode
-    every: BaseNode
     gate: BaseNode
     transform: BaseNode
 
@@ -66,8 +62,9 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         split=config.data.split,
         history_length=config.data.history_length,
         tolerance=config.data.tolerance,
-        spans=config.data.spans is not None,
+        spans=config.data.spans,
         versions=config.data.versions,
+        skip_missing=config.data.missing_spans == "skip",
     )
 
     # Computes statistics, and compares them with the schema that is kept in the repository, and train with eval. The
@@ -75,25 +72,29 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
     # schema without the optional features that the data lack.
     curated = CuratedSchema().with_id("ImportSchemaGen")
     statistics = tfx.components.StatisticsGen(
-        examples=examples.outputs["examples"], schema=curated.outputs["schema"], exclude_splits=["test"]
+        examples=examples.outputs["examples"], schema=curated.outputs["schema"], exclude_splits=["test", PAST.name]
     )
     validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=curated.outputs["schema"], exclude_splits=["movies"]
+        statistics=statistics.outputs["statistics"],
+        schema=curated.outputs["schema"],
+        exclude_splits=["movies", NEWEST.name, PREVIOUS.name],
     )
     schema = tfdv.load_schema_text(str(SCHEMA_PATH))
     comparison = train_eval_validator(statistics.outputs["statistics"], schema, config.data.split.strategy)
-    spans = None if config.data.spans is None else _span_nodes(examples, statistics, schema, config.data.spans)
+    comparisons = [comparison]
+    if config.data.spans is not None:
+        comparisons.append(span_validator(statistics.outputs["statistics"], schema))
     gate = DataGate(
-        statistics=_union(statistics.outputs["statistics"], spans and spans.previous.outputs[STATISTICS]),
+        statistics=statistics.outputs["statistics"],
         curated_schema=curated.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
-        drift=_union(comparison.outputs["anomalies"], spans and spans.comparison.outputs["anomalies"]),
+        drift=channel_utils.union([each.outputs["anomalies"] for each in comparisons]),
     )
 
     # Makes the features for training. Its graph is part of every exported model, so test rows need no Transform here:
     # the Evaluator gives raw ones to the model.
     transform = tfx.components.Transform(
-        examples=(spans.window if spans else examples).outputs["examples"],
+        examples=examples.outputs["examples"],
         schema=gate.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         # Statistics of the transformed features would take longer than Transform itself, and nothing reads them.
@@ -106,9 +107,8 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         custom_config={"history_length": config.data.history_length},
     )
 
-    nodes: list[BaseNode] = [examples, curated, statistics, validator, comparison]
-    nodes += [*(spans.nodes if spans else []), gate, transform]
-    return DataStage(nodes, examples, spans.every if spans else examples, gate, transform)
+    nodes: list[BaseNode] = [examples, curated, statistics, validator, *comparisons, gate, transform]
+    return DataStage(nodes, examples, gate, transform)
 
 
 def create_pipeline(
@@ -162,9 +162,7 @@ def create_pipeline(
     nodes.append(importance)
 
     # One model that retrieves, drops seen movies and orders the rest; built if its parts are blessed.
-    nodes += recommender_stage(
-        config, data.examples, data.every, data.gate, data.transform, stages, serving_dir, resolver_strategy
-    )
+    nodes += recommender_stage(config, data.examples, data.gate, data.transform, stages, serving_dir, resolver_strategy)
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
 
@@ -226,40 +224,4 @@ def _pipeline(
         enable_cache=enable_cache,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=config.beam.args(),
-    )
-
-
-def _union(first: tfx.dsl.Channel, second: tfx.dsl.Channel | None) -> tfx.dsl.Channel:
-    return channel_utils.union([first, second]) if second else first
-
-
-@dataclass(frozen=True)
-class _SpanNodes:
-    """The additional nodes for data that come in spans.
-
-    Attributes:
-      window: finds the examples of the latest spans, on which models are trained. They are measured on the newest span
-        alone.
-      every: finds the examples of all spans, from which the recommender knows everything that a person has rated.
-      previous: finds the statistics of the span before; for the first span, its own.
-      comparison: writes down as anomalies where the newest span differs from the one before.
-    """
-
-    window: Resolver
-    every: Resolver
-    previous: Resolver
-    comparison: DistributionValidator
-
-    @property
-    def nodes(self) -> list[BaseNode]:
-        return [self.window, self.every, self.previous, self.comparison]
-
-
-def _span_nodes(examples: BaseNode, statistics: BaseNode, schema: schema_pb2.Schema, spans: int) -> _SpanNodes:
-    previous = previous_span(statistics)
-    return _SpanNodes(
-        window=latest_spans(examples, spans),
-        every=latest_spans(examples, None),
-        previous=previous,
-        comparison=span_validator(statistics.outputs["statistics"], previous.outputs[STATISTICS], schema),
     )

@@ -18,7 +18,6 @@ from trainers.registry import RECOMMENDER
 def recommender_stage(
     config: Config,
     examples: BaseNode,
-    every: BaseNode,
     gate: BaseNode,
     transform: BaseNode,
     stages: Mapping[str, ModelStage],
@@ -37,8 +36,7 @@ def recommender_stage(
             is_blessed = blessing.custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
             conditions.enter_context(tfx.dsl.Cond(is_blessed))
         builder = RecommenderBuilder(
-            examples=every.outputs["examples"],
-            newest_examples=examples.outputs["examples"],
+            examples=examples.outputs["examples"],
             transform_graph=transform.outputs["transform_graph"],
             retrieval_model=retrieval.trainer.outputs["model"],
             ranking_model=ranking.trainer.outputs["model"],

@@ -2,7 +2,7 @@
 
 TFX's own driver looks for files with a pattern that begins with the folder's path, so that it finds none in a folder
 with a name like `data[1]`. It then takes them for unchanged if their sizes and times, in whole seconds, are the same.
-And it looks at the latest span only, although histories draw on the earlier ones.
+And it looks at the latest span only, although what is written depends on all of them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from tfx.components.example_gen.input_processor import FileBasedInputProcessor
 from tfx.proto import example_gen_pb2, range_config_pb2
 
 from components.data.contents import content_hash
-from components.ingestion.spans import latest_span
+from components.ingestion.spans import find_window
 
 
 class ContentDriver(FileBasedDriver):
@@ -42,9 +42,10 @@ class _ContentProcessor(FileBasedInputProcessor):
         if not self._is_match_span:
             self._fingerprint = _fingerprint(base, [base])
             return 0, None
-        span, version, folders = latest_span(base, versions=bool(self._is_match_version))
-        self._fingerprint = _fingerprint(base, folders)
-        return span, version
+        # Whether spans are missing inside the window, is for the executor to say; nothing is cached if it fails.
+        window = find_window(base, 1, versions=bool(self._is_match_version))
+        self._fingerprint = _fingerprint(base, window.folders.values())
+        return window.newest, window.version
 
 
 def _fingerprint(base: Path, folders: Iterable[Path]) -> str:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from components.data.raw_files import MovieLens
 from components.ingestion.histories import Ragged, Timeline, is_known
-from components.ingestion.splits import EVAL, TEST, TRAIN, SplitConfig, Strategy, assign_splits
+from components.ingestion.spans import Window
+from components.ingestion.splits import EVAL, TEST, TRAIN, Strategy
 
 SHARD_ROWS = 32_768
 _BATCH_ROWS = 1024
@@ -28,9 +28,8 @@ Columns = dict[str, pa.LargeListArray]
 class MovieTable:
     """The features of all movies, for lookup by movie_id."""
 
-    def __init__(self, data: MovieLens):
-        """Takes the movies and, if there are credits, their directors and stars."""
-        movies = data.movies
+    def __init__(self, movies: pd.DataFrame, credits_: pd.DataFrame | None):
+        """Takes movies and, if there are any, the credits with their directors and stars, as in `MovieLens`."""
         self._rows = pd.Index(movies["movie_id"])
         self._columns: Columns = {
             "movie_id": _single_values(movies["movie_id"]),
@@ -38,21 +37,66 @@ class MovieTable:
             "release_year": _single_values(movies["release_year"]),
             "genres": _text_lists(movies["genres"].tolist()),
         }
-        if data.credits is not None:
-            credits_ = data.credits.set_index("movie_id").reindex(movies["movie_id"])
+        if credits_ is not None:
+            of_movies = credits_.set_index("movie_id").reindex(movies["movie_id"])
             for name in ("director", "star"):
                 self._columns[name] = _text_lists(
-                    [[text] if isinstance(text, str) else None for text in credits_[name]]
+                    [[text] if isinstance(text, str) else None for text in of_movies[name]]
                 )
 
-    def all(self) -> Columns:
-        """Returns the features of every movie, in file order."""
-        return self._columns
-
-    def of(self, movie_id: pd.Series) -> Columns:
+    def of(self, movie_id: pd.Series | np.ndarray) -> Columns:
         """Features of these movies: movie_id, title, release_year, genres and, with credits, director and star."""
         rows = pa.array(self._rows.get_indexer(pd.Index(movie_id)))
         return {name: column.take(rows) for name, column in self._columns.items()}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts into which ratings are written as rows, a split of the artifact.
+
+    Attributes:
+      name: its name.
+      code: which ratings a row's history and seen movies may hold, as `histories.is_known` has it.
+      has_history: whether its rows have a history.
+      has_seen: whether they have the movies that the user had seen.
+    """
+
+    name: str
+    code: int
+    has_history: bool = True
+    has_seen: bool = False
+
+
+TRAIN_PART = Part("train", TRAIN)
+EVAL_PART = Part("eval", EVAL, has_seen=True)
+TEST_PART = Part("test", TEST, has_seen=True)
+# Ratings that no model is trained or measured on, but the recommender knows: those of spans before the window, and the
+# test ratings of its earlier spans.
+PAST = Part("past", TRAIN, has_history=False)
+# Train ratings of the newest span and of the one before, once more, so that their statistics can be compared.
+NEWEST, PREVIOUS = Part("newest", TRAIN), Part("previous", TRAIN)
+
+WITHOUT_SPANS = (TRAIN_PART, EVAL_PART, TEST_PART)
+WITH_SPANS = (*WITHOUT_SPANS, PAST, NEWEST, PREVIOUS)
+
+
+def is_in(part: Part, split: np.ndarray, span: np.ndarray, window: Window) -> np.ndarray:
+    """Whether ratings belong to a part: bool [ratings].
+
+    Args:
+      part: the part.
+      split: int8 [ratings].
+      span: int64 [ratings].
+      window: the spans.
+    """
+    in_window, is_newest = span >= window.first, span == window.newest
+    if part is PAST:
+        return ~in_window | (~is_newest & (split == TEST))
+    if part is TEST_PART:
+        return is_newest & (split == TEST)
+    if part is NEWEST or part is PREVIOUS:
+        return (span == (window.newest if part is NEWEST else window.previous)) & (split == TRAIN)
+    return in_window & (split == part.code)
 
 
 @dataclass(frozen=True)
@@ -60,73 +104,62 @@ class Shard:
     """A group of users with all their ratings.
 
     Attributes:
-      ratings: the columns of `MovieLens.ratings` with `split` (int8) and `is_new` (bool; False for ratings of earlier
-        spans, which are used for histories but not written as rows); each user's ratings are in file order.
+      ratings: the columns of `spans.Ratings.table`; each user's ratings are in its order.
       users: as in `MovieLens.users`.
       strategy: how ratings were split.
+      window: the spans.
     """
 
     ratings: pd.DataFrame
     users: pd.DataFrame
     strategy: Strategy
+    window: Window
 
-    def columns(self, movies: MovieTable, history_length: int) -> Iterator[Columns]:
-        """Yields the features of the train, the eval and the test ratings, each sorted by user and time.
+    def columns(self, part: Part, movies: MovieTable, history_length: int) -> Columns:
+        """The features of the ratings of a part, sorted by user and time.
 
         Args:
-          movies: the catalogue.
+          part: the part.
+          movies: the features of all movies.
           history_length: largest number of movies in a history.
         """
-        codes, is_new = self.ratings["split"].to_numpy(), self.ratings["is_new"].to_numpy()
+        codes, span = self.ratings["split"].to_numpy(), self.ratings["span"].to_numpy()
         user_id, timestamp = self.ratings["user_id"].to_numpy(), self.ratings["timestamp"].to_numpy()
         movie_id, stars = self.ratings["movie_id"].to_numpy(), self.ratings["rating"].to_numpy()
-        user_rows = pd.Index(self.users["user_id"])
-        for code in (TRAIN, EVAL, TEST):
-            timeline = Timeline.of(user_id, timestamp, is_known(codes, code, self.strategy))
-            places = np.flatnonzero((is_new & (codes == code))[timeline.order])
-            ratings = self.ratings.iloc[timeline.order[places]]
-            users = self.users.iloc[user_rows.get_indexer(pd.Index(ratings["user_id"]))]
+        timeline = Timeline.of(user_id, timestamp, is_known(codes, part.code, self.strategy))
+        places = np.flatnonzero(is_in(part, codes, span, self.window)[timeline.order])
+        ratings = self.ratings.iloc[timeline.order[places]]
+        users = self.users.iloc[pd.Index(self.users["user_id"]).get_indexer(pd.Index(ratings["user_id"]))]
+        columns = {
+            **{name: _single_values(users[name]) for name in users.columns},
+            **movies.of(ratings["movie_id"]),
+            "rating": _single_values(ratings["rating"]),
+            "timestamp": _single_values(ratings["timestamp"]),
+        }
+        if part.has_history:
             history = timeline.histories(history_length, places)
-            columns = {
-                **{name: _single_values(users[name]) for name in users.columns},
-                **movies.of(ratings["movie_id"]),
-                "rating": _single_values(ratings["rating"]),
-                "timestamp": _single_values(ratings["timestamp"]),
-                "history_movie_ids": _gather_lists(history, movie_id),
-                "history_ratings": _gather_lists(history, stars),
-            }
-            if code != TRAIN:
-                columns["seen_movie_ids"] = _gather_lists(timeline.seen(places, self.strategy), movie_id)
-            yield columns
-
-
-def with_splits(ratings: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
-    """Adds the int8 column `split` to ratings in file order."""
-    user_id, movie_id, timestamp = (ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
-    return ratings.assign(split=assign_splits(user_id, movie_id, timestamp, split))
+            columns["history_movie_ids"] = _gather_lists(history, movie_id)
+            columns["history_ratings"] = _gather_lists(history, stars)
+        if part.has_seen:
+            columns["seen_movie_ids"] = _gather_lists(timeline.seen(places, self.strategy), movie_id)
+        return columns
 
 
 def make_shards(
-    data: MovieLens, split: SplitConfig, shard_rows: int = SHARD_ROWS, earlier: pd.DataFrame | None = None
+    ratings: pd.DataFrame, users: pd.DataFrame, strategy: Strategy, window: Window, shard_rows: int = SHARD_ROWS
 ) -> list[Shard]:
-    """Divides ratings into splits, and users into shards of at least `shard_rows` ratings (except the last shard).
+    """Divides users into shards of at least `shard_rows` ratings (except the last shard).
 
     Args:
-      data: the data set whose ratings are written as rows.
-      split: how ratings are divided.
+      ratings: as in `spans.Ratings.table`.
+      users: as in `MovieLens.users`.
+      strategy: how ratings were split.
+      window: the spans.
       shard_rows: smallest number of ratings in a shard.
-      earlier: ratings of earlier spans from `with_splits`, oldest span first; histories and seen movies may hold them,
-        unless their movie was rated again.
     """
-    ratings = with_splits(data.ratings, split).assign(is_new=True)
-    if earlier is not None:
-        is_of_user = earlier["user_id"].isin(ratings["user_id"])
-        ratings = pd.concat([earlier[is_of_user].assign(is_new=False), ratings], ignore_index=True)
-        # Of a movie that somebody rated again, the later rating counts, in histories and seen movies alike.
-        ratings = ratings.drop_duplicates(["user_id", "movie_id"], keep="last", ignore_index=True)
     by_user = ratings.iloc[np.argsort(ratings["user_id"].to_numpy(), kind="stable")]
     return [
-        Shard(rows, data.users[data.users["user_id"].isin(rows["user_id"].unique())], split.strategy)
+        Shard(rows, users[users["user_id"].isin(rows["user_id"].unique())], strategy, window)
         for rows in _cut_between_users(by_user, by_user["user_id"].to_numpy(), shard_rows)
     ]
 

@@ -5,13 +5,13 @@ and Beam workers write one file per shard and split. Rows come out sorted by use
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import apache_beam as beam
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from google.protobuf import json_format, struct_pb2
 from tfx import types
@@ -21,15 +21,24 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
-from tfx.utils import proto_utils
 
 from components.data.contents import content_hash
-from components.data.raw_files import RATINGS_FILE, DataError, MovieLens
+from components.data.raw_files import RATINGS_FILE, DataError
 from components.ingestion.content_driver import ContentDriver
-from components.ingestion.example_rows import Columns, MovieTable, Shard, encode, make_shards, with_splits
+from components.ingestion.example_rows import (
+    WITH_SPANS,
+    WITHOUT_SPANS,
+    Columns,
+    MovieTable,
+    Part,
+    Shard,
+    encode,
+    is_in,
+    make_shards,
+)
 from components.ingestion.quarantine import QuarantinedRows, write_quarantine
 from components.ingestion.row_keys import write_row_keys
-from components.ingestion.spans import SPAN_PATTERN, VERSION_PATTERN, Source
+from components.ingestion.spans import SPAN_PATTERN, VERSION_PATTERN, Ratings, Source, find_window
 from components.ingestion.splits import SPLITS, SplitConfig
 
 MOVIES = "movies"
@@ -51,7 +60,7 @@ class MovieLensExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
 
 
 class MovieLensExampleGen(FileBasedExampleGen):
-    """Writes the splits train, eval, test and movies as gzipped TFRecords of tf.Examples; lists the rows left out."""
+    """Writes train, eval, test and movies as gzipped TFRecords of tf.Examples; lists the rows left out."""
 
     SPEC_CLASS = MovieLensExampleGenSpec
     EXECUTOR_SPEC: BeamExecutorSpec
@@ -63,8 +72,9 @@ class MovieLensExampleGen(FileBasedExampleGen):
         split: SplitConfig,
         history_length: int,
         tolerance: float = 0.0,
-        spans: bool = False,
+        spans: int | None = None,
         versions: bool = False,
+        skip_missing: bool = False,
     ):
         """Makes the component.
 
@@ -74,17 +84,25 @@ class MovieLensExampleGen(FileBasedExampleGen):
           history_length: largest number of the user's earlier ratings that a row carries, of those that
             `histories.is_known` marks; the most recent are kept.
           tolerance: share of a file's rows that may be bad; these rows are left out.
-          spans: whether `input_base` holds folders span-1, span-2 and so on. The latest is read and becomes an artifact
-            beside those of earlier runs; histories draw on the train ratings of all spans up to it.
+          spans: if `input_base` holds folders span-1, span-2 and so on, the number of the newest that train and eval
+            are made of; test is made of the newest alone. None if it holds the files.
           versions: whether each span holds folders version-1, version-2 and so on; the latest is read.
+          skip_missing: whether spans may be missing among the newest.
         """
-        settings = {"split": split.model_dump(mode="json"), "history_length": history_length, "tolerance": tolerance}
+        settings = {
+            "split": split.model_dump(mode="json"),
+            "history_length": history_length,
+            "tolerance": tolerance,
+            "spans": spans,
+            "versions": versions,
+            "skip_missing": skip_missing,
+        }
         packed = struct_pb2.Struct()
         # As text, because a Struct holds numbers in floating point, and a long seed would lose its last digits.
         packed.update({SETTINGS: json.dumps(settings)})
         custom_config = example_gen_pb2.CustomConfig()
         custom_config.custom_config.Pack(packed)
-        folders = [*([SPAN_PATTERN] if spans else []), *([VERSION_PATTERN] if versions else [])]
+        folders = [*([SPAN_PATTERN] if spans is not None else []), *([VERSION_PATTERN] if versions else [])]
         pattern = "/".join([*folders, _FILE_PATTERN])
         # Made here, because the __init__ of FileBasedExampleGen would make a spec without the second output.
         spec = MovieLensExampleGenSpec(
@@ -94,7 +112,10 @@ class MovieLensExampleGen(FileBasedExampleGen):
             output_config=example_gen_pb2.Output(
                 split_config=example_gen_pb2.SplitConfig(
                     # TFX requires hash buckets, but the executor ignores them and splits rows itself.
-                    splits=[example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in (*SPLITS, MOVIES)]
+                    splits=[
+                        example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1)
+                        for name in (*(part.name for part in _parts(spans)), MOVIES)
+                    ]
                 )
             ),
             output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
@@ -115,48 +136,58 @@ class Executor(BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the artifacts `examples` and `quarantine` from the files in `input_base`, or in its latest span.
+        """Writes the artifacts `examples` and `quarantine` from the files in `input_base`, or from its spans.
 
-        Custom properties of `examples`: `rows_train`, `rows_eval`, `rows_test`, `rows_movies` and `rows_quarantined`
-        count rows; `data_sha256` is a hash of the files' names and contents; `settings` holds the split's
-        configuration, the length of histories and the tolerance as JSON; `span` and `version` are the numbers of the
-        span and of its version, 0 where there are none.
+        The splits of `examples` are train, eval, test and movies; with spans also past, newest and previous, see
+        `example_rows.Part`. Its custom properties: `rows_SPLIT` and `rows_quarantined` count rows; `data_sha256` is a
+        hash of the names and contents of the files, of the newest span where there are several; `settings` holds the
+        split's configuration, the length of histories and so on as JSON; `span` and `version` are the numbers of the
+        newest span and of its version, 0 where there are none; `spans` lists the spans of the window, and
+        `missing_spans` those that it lacks.
 
         Raises:
-          DataError: a file is missing or has more bad rows than tolerated, or a split would have no ratings; nothing is
-            written then.
+          DataError: a file or a span is missing, a file has more bad rows than tolerated, or a split would have no
+            ratings; nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = _unpack_settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         source = _find_source(exec_properties, settings)
+        parts = _parts(json.loads(settings)["spans"])
         # Read here first, because Beam would wrap a DataError that a worker raises. A worker reads the files again,
         # which takes a second: passed to beam.Create, the data would become part of the pipeline's definition.
-        data = source.read()
-        source.read_earlier()
-        rows = _count_rows(data, source)
+        ratings = source.read()
+        rows = _count_rows(ratings, source, parts)
         examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names(list(rows))
         examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         # TFX sets them as custom properties only, but StatisticsGen takes them from these properties.
         examples.span, examples.version = (examples.get_int_custom_property(name) for name in ("span", "version"))
-        examples.set_string_custom_property("data_sha256", content_hash(source.folder))
+        examples.set_string_custom_property("data_sha256", content_hash(source.window.folders[source.window.newest]))
         examples.set_string_custom_property(SETTINGS, settings)
-        for name, count in {**rows, "quarantined": len(data.bad_rows)}.items():
+        in_window = [number for number in source.window.folders if number >= source.window.first]
+        for name, numbers in {"spans": in_window, "missing_spans": source.window.lacking}.items():
+            examples.set_string_custom_property(name, ", ".join(map(str, numbers)))
+        for name, count in {**rows, "quarantined": len(ratings.bad_rows)}.items():
             examples.set_int_custom_property(f"rows_{name}", count)
         for name in rows:
             tf.io.gfile.makedirs(artifact_utils.get_split_uri([examples], name))
-        write_quarantine(artifact_utils.get_single_instance(output_dict[QUARANTINE]), data.bad_rows)
-        _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", MovieTable(data).all())
-        write_row_keys(examples.uri, with_splits(data.ratings, source.split))
+        write_quarantine(artifact_utils.get_single_instance(output_dict[QUARANTINE]), ratings.bad_rows, source.base)
+        movies = MovieTable(ratings.movies, ratings.credits)
+        _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", movies.of(ratings.catalogue))
+        write_row_keys(examples.uri, _fitted_and_tested(ratings, source))
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline
                 | "Source" >> beam.Create([source])
                 | "ReadShards" >> beam.FlatMap(_read_shards)
                 | "Reshuffle" >> beam.Reshuffle()
-                | "WriteShard" >> beam.Map(_write_shard, json.loads(settings)["history_length"], examples.uri)
+                | "WriteShard" >> beam.Map(_write_shard, parts, json.loads(settings)["history_length"], examples.uri)
             )
+
+
+def _parts(spans: int | None) -> tuple[Part, ...]:
+    return WITHOUT_SPANS if spans is None else WITH_SPANS
 
 
 def _unpack_settings(custom_config: str) -> str:
@@ -168,44 +199,49 @@ def _unpack_settings(custom_config: str) -> str:
 
 
 def _find_source(exec_properties: dict[str, Any], settings: str) -> Source:
-    """Returns what to read; the driver has put the numbers of the latest span and version into the pattern."""
-    inputs = example_gen_pb2.Input()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], inputs)
-    values = json.loads(settings)
-    return Source.of(
-        Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]),
-        os.path.dirname(inputs.splits[0].pattern),
+    base, values = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), json.loads(settings)
+    return Source(
+        base,
+        find_window(base, values["spans"], values["versions"], values["skip_missing"]),
         SplitConfig.model_validate_json(json.dumps(values["split"])),
         values["tolerance"],
     )
 
 
-def _count_rows(data: MovieLens, source: Source) -> dict[str, int]:
-    split = source.split
-    counts = np.bincount(with_splits(data.ratings, split)["split"], minlength=len(SPLITS)).tolist()
-    rows = dict(zip(SPLITS, counts, strict=True))
-    for name, count in rows.items():
-        if not count:
+def _count_rows(ratings: Ratings, source: Source, parts: tuple[Part, ...]) -> dict[str, int]:
+    split, span = ratings.table["split"].to_numpy(), ratings.table["span"].to_numpy()
+    rows = {part.name: int(is_in(part, split, span, source.window).sum()) for part in parts}
+    for name in SPLITS:
+        if not rows[name]:
+            of = "" if len(source.window.folders) == 1 else f" of span {source.window.newest}"
             problem = (
-                f"should hold enough ratings for {', '.join(SPLITS)}; the strategy {split.strategy} "
-                f"leaves none of {len(data.ratings)} for {name}"
+                f"should hold enough ratings for {', '.join(SPLITS)}; the strategy {source.split.strategy} leaves none "
+                f"of {int((span == source.window.newest).sum())}{of} for {name}"
             )
-            raise DataError(source.folder / RATINGS_FILE, None, problem)
-    return {**rows, MOVIES: len(data.movies)}
+            raise DataError(source.window.folders[source.window.newest] / RATINGS_FILE, None, problem)
+    return {**rows, MOVIES: len(ratings.catalogue)}
+
+
+def _fitted_and_tested(ratings: Ratings, source: Source) -> pd.DataFrame:
+    """The ratings that models are fitted to, and the test ratings."""
+    split, span = ratings.table["split"].to_numpy(), ratings.table["span"].to_numpy()
+    return ratings.table[np.any([is_in(part, split, span, source.window) for part in WITHOUT_SPANS], axis=0)]
 
 
 def _read_shards(source: Source) -> Iterator[tuple[str, Shard, MovieTable]]:
-    data = source.read()
-    movies = MovieTable(data)
-    shards = make_shards(data, source.split, earlier=source.read_earlier())
+    ratings = source.read()
+    movies = MovieTable(ratings.movies, ratings.credits)
+    shards = make_shards(ratings.table, ratings.users, source.split.strategy, source.window)
     for index, shard in enumerate(shards):
         yield _file_name(index, len(shards)), shard, movies
 
 
-def _write_shard(element: tuple[str, Shard, MovieTable], history_length: int, uri: str) -> None:
+def _write_shard(
+    element: tuple[str, Shard, MovieTable], parts: tuple[Part, ...], history_length: int, uri: str
+) -> None:
     file_name, shard, movies = element
-    for split, columns in zip(SPLITS, shard.columns(movies, history_length), strict=True):
-        _write(f"{uri}/Split-{split}/{file_name}", columns)
+    for part in parts:
+        _write(f"{uri}/Split-{part.name}/{file_name}", shard.columns(part, movies, history_length))
 
 
 def _file_name(index: int, count: int) -> str:

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import tensorflow as tf
 from tfx import types
@@ -24,13 +25,19 @@ class QuarantinedRows(types.Artifact):
     TYPE_NAME = "movielens.QuarantinedRows"
 
 
-def write_quarantine(artifact: QuarantinedRows, rows: Sequence[BadRow]) -> None:
-    """Writes rows.csv, which has only its header if there are no rows, and sets the custom properties."""
+def write_quarantine(artifact: QuarantinedRows, rows: Sequence[BadRow], base: Path) -> None:
+    """Writes rows.csv, which has only its header if there are no rows, and sets the custom properties.
+
+    Args:
+      artifact: where to write.
+      rows: the rows that were left out.
+      base: the input folder, against which files are named.
+    """
     tf.io.gfile.makedirs(artifact.uri)
     with tf.io.gfile.GFile(os.path.join(artifact.uri, QUARANTINE_FILE), "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
-        writer.writerows((row.file.name, row.line, row.kind, row.expected, row.text) for row in rows)
+        writer.writerows((str(row.file.relative_to(base)), row.line, row.kind, row.expected, row.text) for row in rows)
     artifact.set_int_custom_property("rows", len(rows))
     for kind, count in count_by_kind(rows).items():
         artifact.set_int_custom_property(f"rows_{kind.replace(' ', '_')}", count)

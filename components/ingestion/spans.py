@@ -2,18 +2,22 @@
 
 If spans may be delivered again with corrections, each span holds one folder per delivery: version-1, version-2 and so
 on. The latest version counts.
+
+The folders are the ledger. A run reads whatever spans are there when it begins, so that one that arrived late, or was
+delivered anew, counts from then on, and no run depends on what earlier runs have read. Models are trained on a window
+of the newest spans; of older ones, histories and the recommender's memory hold the ratings.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from components.data.bad_rows import BadRow
 from components.data.raw_files import DataError, MovieLens, read_movielens
-from components.ingestion.example_rows import with_splits
-from components.ingestion.splits import SplitConfig
+from components.ingestion.splits import SplitConfig, with_splits
 
 # In TFX's notation for input patterns.
 SPAN_PATTERN = "span-{SPAN}"
@@ -38,26 +42,63 @@ def span_folders(base: Path, versions: bool) -> dict[int, Path]:
     return spans
 
 
-class LatestSpan(NamedTuple):
-    """The span that a run ingests.
+@dataclass(frozen=True)
+class Window:
+    """The spans that a run reads.
 
     Attributes:
-      number: its number.
-      version: the number of its latest version; None without versions.
-      folders: all folders that its rows depend on, the earliest span first and its own last: histories draw on the
-        train ratings of the earlier ones.
+      folders: the folders of all spans up to the newest by number, earliest first; {0: the input folder} without spans.
+      first: number of the earliest span that models are trained on.
+      lacking: numbers between the first and the newest of which there is no span.
     """
 
-    number: int
-    version: int | None
-    folders: list[Path]
+    folders: dict[int, Path]
+    first: int
+    lacking: tuple[int, ...]
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest span, on whose test ratings models are measured."""
+        return max(self.folders)
+
+    @property
+    def previous(self) -> int:
+        """Number of the span before the newest, with which it is compared; of the only span, its own."""
+        return sorted(self.folders)[max(0, len(self.folders) - 2)]
+
+    @property
+    def version(self) -> int | None:
+        """Number of the newest span's version; None without versions."""
+        name = self.folders[self.newest].name
+        return _number(self.folders[self.newest]) if name.startswith("version-") else None
 
 
-def latest_span(base: Path, versions: bool) -> LatestSpan:
-    """Finds the latest span; the arguments and the errors are those of `span_folders`."""
+def find_window(base: Path, spans: int | None, versions: bool, skip_missing: bool = False) -> Window:
+    """Finds the spans that a run reads.
+
+    Args:
+      base: the input folder, which holds either the files or all spans.
+      spans: number of the newest spans that models are trained on, missing ones included; None if `base` holds the
+        files.
+      versions: whether each span holds versions.
+      skip_missing: whether spans may be missing inside the window.
+
+    Raises:
+      DataError: as `span_folders`; or a span of the window is missing.
+    """
+    if spans is None:
+        return Window({0: base}, 0, ())
     folders = span_folders(base, versions)
-    number = max(folders)
-    return LatestSpan(number, _number(folders[number]) if versions else None, list(folders.values()))
+    first = max(min(folders), max(folders) - spans + 1)
+    lacking = tuple(number for number in range(first, max(folders)) if number not in folders)
+    if lacking and not skip_missing:
+        numbers = ", ".join(map(str, lacking))
+        problem = (
+            f"should hold every span from {first} to {max(folders)}; there is no span {numbers}. A run does without it "
+            "if data.missing_spans is skip"
+        )
+        raise DataError(base, None, problem)
+    return Window(folders, first, lacking)
 
 
 def _number(folder: Path) -> int:
@@ -96,63 +137,68 @@ def read_span(base: Path, folder: Path, tolerance: float) -> MovieLens:
 
 
 @dataclass(frozen=True)
-class Source:
-    """The folders that MovieLensExampleGen reads, and how it reads them.
+class Ratings:
+    """The ratings of all spans, joined.
 
     Attributes:
-      base: the input folder, which holds either the files or all spans.
-      folder: the folder of the files whose ratings are written as rows.
-      earlier: folders of the earlier spans, oldest first; histories draw on their train ratings.
-      split: how ratings are divided. Each span is divided on its own, so that a rating stays in the split that it had
-        when its span was the latest.
+      table: columns as in `MovieLens.ratings`, with `split` (int8, how the rating's own span was divided, so that it
+        stays in the split that it had when its span was the newest) and `span` (int64); earliest span first. Of a movie
+        that somebody rated again, the later rating counts, and is the only one.
+      users: as in `MovieLens.users`; of a user that several spans have, as in the newest of them.
+      movies, credits: likewise, of all spans' movies.
+      catalogue: int64 [movies of the newest span], their ids; what is not among them is no candidate.
+      bad_rows: the rows of all spans that were left out.
+    """
+
+    table: pd.DataFrame
+    users: pd.DataFrame
+    movies: pd.DataFrame
+    credits: pd.DataFrame | None
+    catalogue: np.ndarray
+    bad_rows: tuple[BadRow, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What MovieLensExampleGen reads, and how.
+
+    Attributes:
+      base: the input folder.
+      window: the spans.
+      split: how ratings are divided. Each span is divided on its own.
       tolerance: share of a file's rows that may be bad.
     """
 
     base: Path
-    folder: Path
-    earlier: tuple[Path, ...]
+    window: Window
     split: SplitConfig
     tolerance: float
 
-    @classmethod
-    def of(cls, base: Path, name: str, split: SplitConfig, tolerance: float) -> "Source":
-        """Makes the source for the files in `base` itself, or in one of its spans together with the spans before.
-
-        Args:
-          base: the input folder.
-          name: path of the span's folder, or of its version's, relative to `base`; empty for `base` itself.
-          split: how ratings are divided.
-          tolerance: share of a file's rows that may be bad.
-
-        Raises:
-          DataError: as `span_folders`, or `base` holds no span with this name.
-        """
-        if not name:
-            return cls(base, base, (), split, tolerance)
-        folders = span_folders(base, versions="/" in name)
-        number = next((number for number, folder in folders.items() if folder == base / name), None)
-        if number is None:
-            raise DataError(base / name, None, f"should be in {base}; no such folder")
-        earlier = tuple(folder for other, folder in folders.items() if other < number)
-        return cls(base, folders[number], earlier, split, tolerance)
-
-    def read(self) -> MovieLens:
-        """Reads the files in `folder`.
-
-        Raises:
-          DataError: as `read_movielens`, or as `read_span`.
-        """
-        if self.folder == self.base:
-            return read_movielens(self.folder, self.tolerance)
-        return read_span(self.base, self.folder, self.tolerance)
-
-    def read_earlier(self) -> pd.DataFrame | None:
-        """Reads the ratings of the earlier spans, with their splits; returns None if there are no earlier spans.
+    def read(self) -> Ratings:
+        """Reads and joins all spans.
 
         Raises:
           DataError: as `read_span`.
         """
-        parts = [
-            with_splits(read_span(self.base, folder, self.tolerance).ratings, self.split) for folder in self.earlier
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else None
+        spans = {
+            number: read_movielens(folder, self.tolerance)
+            if folder == self.base
+            else read_span(self.base, folder, self.tolerance)
+            for number, folder in self.window.folders.items()
+        }
+        tables = [with_splits(data.ratings, self.split).assign(span=number) for number, data in spans.items()]
+        ratings = pd.concat(tables, ignore_index=True).drop_duplicates(["user_id", "movie_id"], keep="last")
+        credits_ = [data.credits for data in spans.values() if data.credits is not None]
+        return Ratings(
+            table=ratings.reset_index(drop=True),
+            users=_newest([data.users for data in spans.values()], "user_id"),
+            movies=_newest([data.movies for data in spans.values()], "movie_id"),
+            credits=_newest(credits_, "movie_id") if credits_ else None,
+            catalogue=spans[self.window.newest].movies["movie_id"].to_numpy(),
+            bad_rows=tuple(row for data in spans.values() for row in data.bad_rows),
+        )
+
+
+def _newest(tables: list[pd.DataFrame], key: str) -> pd.DataFrame:
+    """Joins tables, the earliest first; of rows with one key, the last counts."""
+    return pd.concat(tables, ignore_index=True).drop_duplicates(key, keep="last").reset_index(drop=True)

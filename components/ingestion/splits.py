@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TRAIN, EVAL, TEST = 0, 1, 2
@@ -84,6 +85,12 @@ def assign_splits(user_id: np.ndarray, movie_id: np.ndarray, timestamp: np.ndarr
         position = np.empty(len(user_id))
         position[np.argsort(timestamp, kind="stable")] = (np.arange(len(user_id)) + 0.5) / len(user_id)
     return np.searchsorted(cuts, position, side="right").astype(np.int8)
+
+
+def with_splits(ratings: pd.DataFrame, split: SplitConfig) -> pd.DataFrame:
+    """Adds the int8 column `split` to ratings in file order."""
+    user_id, movie_id, timestamp = (ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
+    return ratings.assign(split=assign_splits(user_id, movie_id, timestamp, split))
 
 
 def _leave_last_out(user_id: np.ndarray, timestamp: np.ndarray) -> np.ndarray:

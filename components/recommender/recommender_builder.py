@@ -30,8 +30,7 @@ _BATCH_ROWS = 256
 
 @tfx.dsl.components.component
 def RecommenderBuilder(
-    examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]],
-    newest_examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
+    examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
     transform_graph: tfx.dsl.components.InputArtifact[standard_artifacts.TransformGraph],
     retrieval_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     ranking_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
@@ -45,9 +44,8 @@ def RecommenderBuilder(
     """Builds, saves and smoke-tests the recommender.
 
     Args:
-      examples: raw examples, of several spans if data come in spans; every rating in them, whatever its split, counts
-        as seen and as history.
-      newest_examples: raw examples of the newest span, to whose eval split the second stage is fitted.
+      examples: raw examples; every rating in them, whatever its split, counts as seen and as history. The second stage
+        is fitted to the eval split.
       transform_graph: the Transform output.
       retrieval_model: an exported model with the function `scores`.
       ranking_model: an exported model with the function `ratings_of`; may be the same one.
@@ -65,10 +63,8 @@ def RecommenderBuilder(
     retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
     is_one_model = retrieval_model.uri == ranking_model.uri
     ranking = retrieval if is_one_model else tf.saved_model.load(path_utils.serving_model_path(ranking_model.uri))
-    # Earliest span first, so that the latest span counts for a movie or a user that several spans have.
-    uris = [artifact.uri for artifact in sorted(examples, key=lambda artifact: artifact.span)]
-    movies = read_movies(uris, retrieval.heads[0].raw_ids.numpy())
-    users = read_users(uris, transform, movies)
+    movies = read_movies([examples.uri], retrieval.heads[0].raw_ids.numpy())
+    users = read_users([examples.uri], transform, movies)
     graph = Recommender(
         retrieval=retrieval,
         ranking=ranking,
@@ -79,7 +75,7 @@ def RecommenderBuilder(
         limits=Limits(max_batch, max_history),
     )
     if order == BLEND:
-        rows_of_people = eval_rows(graph, newest_examples.uri)
+        rows_of_people = eval_rows(graph, examples.uri)
         weights = {people: second_stage.fit(rows, tolerance, people) for people, rows in rows_of_people}
     else:
         weights = dict.fromkeys(PEOPLE, ORDERS[order])

@@ -24,7 +24,7 @@ from transform.features import (
 
 Arrays = dict[str, np.ndarray]
 
-RATING_SPLITS = ("train", "eval", "test")
+RATING_SPLITS = ("train", "eval", "test", "past")  # Without spans there are no ratings of the past.
 _BATCH_ROWS = 4096
 
 
@@ -74,7 +74,9 @@ def records(uris: Sequence[str], split: str, batch_rows: int = _BATCH_ROWS) -> t
     """Serialized raw examples of a split, string [up to batch_rows], of folders of examples."""
     files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
     return without_autotuning(
-        tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=1).batch(batch_rows)
+        tf.data.TFRecordDataset(tf.constant(files, tf.string), compression_type="GZIP", num_parallel_reads=1).batch(
+            batch_rows
+        )
     )
 
 

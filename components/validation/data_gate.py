@@ -41,8 +41,8 @@ class Anomaly:
     """A deviation of the data from the schema.
 
     Attributes:
-      split: name of the split. For distributions, the two that were compared: `train_eval`, or `train_train` for train
-        and the train split of the span before.
+      split: name of the split. For distributions, the two that were compared: `train_eval`, or `newest_previous` for
+        the train ratings of the newest span and of the one before.
       feature: name of the feature; "all features" if the split as a whole is at fault.
       short: what is wrong, in a few words.
       long: the same, with values and bounds.
@@ -73,7 +73,7 @@ class AnomalyError(ValueError):
 
 @tfx.dsl.components.component
 def DataGate(
-    statistics: tfx.dsl.components.InputArtifact[list[standard_artifacts.ExampleStatistics]],
+    statistics: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleStatistics],
     curated_schema: tfx.dsl.components.InputArtifact[standard_artifacts.Schema],
     anomalies: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
     drift: tfx.dsl.components.InputArtifact[list[standard_artifacts.ExampleAnomalies]],
@@ -82,8 +82,8 @@ def DataGate(
     """Fails if there is any anomaly; otherwise writes the schema, without the optional features that no row has.
 
     Args:
-      statistics: statistics of train, eval and movies, computed with the schema; also those of the span before, if
-        there is one.
+      statistics: statistics of train, eval and movies, computed with the schema; with spans also those of the newest
+        one and of the one before.
       curated_schema: the schema that the data should fit.
       anomalies: anomalies that ExampleValidator found in train and eval.
       drift: anomalies that DistributionValidator found between train and eval, and between spans.
@@ -92,18 +92,13 @@ def DataGate(
     Raises:
       AnomalyError: there are anomalies.
     """
-    # TFX passes the artifacts in no particular order; the current span has the highest number.
-    *earlier, current = sorted(statistics, key=lambda artifact: artifact.span)
-    by_split = _by_split(current)
-    before = _by_split(earlier[-1]) if earlier else {}
+    by_split = _by_split(statistics)
     full = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(curated_schema.uri))
     found = [
         *read_anomalies(anomalies, "Split"),
         *movie_anomalies(by_split[_MOVIES], full),
         *code_anomalies(by_split),
-        *without_small_sample_drift(
-            [each for pairs in drift for each in read_anomalies(pairs, "SplitPair")], by_split, before
-        ),
+        *without_small_sample_drift([each for pairs in drift for each in read_anomalies(pairs, "SplitPair")], by_split),
     ]
     if found:
         raise AnomalyError(found)
@@ -177,18 +172,16 @@ def code_anomalies(statistics: Statistics) -> list[Anomaly]:
     return found
 
 
-def without_small_sample_drift(drift: list[Anomaly], statistics: Statistics, before: Statistics) -> list[Anomaly]:
+def without_small_sample_drift(drift: list[Anomaly], statistics: Statistics) -> list[Anomaly]:
     """Drops the anomalies for which either side has fewer than FEWEST_COMPARED_ROWS rows, as they could be chance.
 
     Args:
-      drift: anomalies found between two splits, or between a split and the same split of the span before.
-      statistics: statistics of this span.
-      before: statistics of the span before; may be empty if `drift` has no anomaly between spans.
+      drift: anomalies found between two splits.
+      statistics: statistics of the splits.
     """
     kept = []
     for anomaly in drift:
-        split, other = anomaly.split.split("_")
-        pair = (statistics[split], before[other] if split == other else statistics[other])
+        pair = [statistics[split] for split in anomaly.split.split("_")]
         if min(datasets.datasets[0].num_examples for datasets in pair) < FEWEST_COMPARED_ROWS:
             _logger.warning(
                 "Ignored, since with fewer than %d rows it may be chance: %s", FEWEST_COMPARED_ROWS, anomaly

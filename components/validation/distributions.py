@@ -29,6 +29,7 @@ from tfx import types
 from tfx.components import DistributionValidator
 from tfx.proto.distribution_validator_pb2 import DistributionValidatorConfig
 
+from components.ingestion.example_rows import NEWEST, PREVIOUS
 from components.ingestion.splits import Strategy
 from transform.features import FEATURES, Role
 
@@ -74,19 +75,16 @@ def train_eval_validator(
     )
 
 
-def span_validator(
-    statistics: types.BaseChannel, previous: types.BaseChannel, schema: schema_pb2.Schema
-) -> DistributionValidator:
-    """Makes the component that compares the train split with the train split of the span before.
+def span_validator(statistics: types.BaseChannel, schema: schema_pb2.Schema) -> DistributionValidator:
+    """Makes the component that compares the train ratings of the newest span with those of the span before.
 
     Args:
-      statistics: statistics of this span.
-      previous: statistics of the span before.
+      statistics: statistics of both, which are splits of their own.
       schema: a schema with drift comparators.
     """
     return DistributionValidator(
         statistics=statistics,
-        baseline_statistics=previous,
+        baseline_statistics=statistics,
         config=comparison(schema, "drift_comparator"),
-        include_split_pairs=[("train", "train")],
+        include_split_pairs=[(NEWEST.name, PREVIOUS.name)],
     ).with_id("DistributionValidator.spans")

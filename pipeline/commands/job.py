@@ -111,14 +111,18 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
 
 
 def _read_data(folder: Path, config: "Config") -> "MovieLens":
-    """Reads the data of a run; with `data.spans`, those of the latest span only."""
+    """Reads the data of a run; with `data.spans`, those of the newest span only.
+
+    Raises:
+      DataError: a file cannot be read, or a span of the window is missing.
+    """
     from components.data.raw_files import read_movielens
-    from components.ingestion.spans import read_span, span_folders
+    from components.ingestion.spans import find_window, read_span
 
     if config.data.spans is None:
         return read_movielens(folder, config.data.tolerance)
-    *_, latest = span_folders(folder, config.data.versions).values()
-    return read_span(folder, latest, config.data.tolerance)
+    window = find_window(folder, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    return read_span(folder, window.folders[window.newest], config.data.tolerance)
 
 
 def _dat_bytes(folder: Path) -> int:

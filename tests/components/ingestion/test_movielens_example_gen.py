@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from components.ingestion.span_resolvers import latest_spans
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
 from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
@@ -15,7 +16,6 @@ from tfx.types import artifact_utils, standard_artifacts
 from components.data.raw_files import DataError
 from components.data.sample import generate_sample
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
-from components.ingestion.span_resolvers import latest_spans
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
 from pipeline.config import BeamConfig, load_config
 from pipeline.graph import create_pipeline

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import ml_metadata as mlmd
 import pytest
+from components.ingestion.span_resolvers import CURRENT, EXAMPLES, STATISTICS, LatestSpansStrategy, PreviousSpanStrategy
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 
 from components.data.raw_files import DataError
 from components.data.sample import generate_sample
-from components.ingestion.span_resolvers import CURRENT, EXAMPLES, STATISTICS, LatestSpansStrategy, PreviousSpanStrategy
 from components.ingestion.spans import Source, span_folders
 from components.ingestion.splits import SplitConfig
 
