@@ -90,12 +90,12 @@ def is_in(part: Part, split: np.ndarray, span: np.ndarray, window: Window) -> np
       window: the spans.
     """
     in_window, is_newest = span >= window.first, span == window.newest
-    if part is PAST:
+    if part == PAST:
         return ~in_window | (~is_newest & (split == TEST))
-    if part is TEST_PART:
+    if part == TEST_PART:
         return is_newest & (split == TEST)
-    if part is NEWEST or part is PREVIOUS:
-        return (span == (window.newest if part is NEWEST else window.previous)) & (split == TRAIN)
+    if part in (NEWEST, PREVIOUS):
+        return (span == (window.newest if part == NEWEST else window.previous)) & (split == TRAIN)
     return in_window & (split == part.code)
 
 

@@ -71,15 +71,15 @@ class InBatchSoftmax:
         )
 
 
-def mean_over_positives(losses: tf.Tensor, features: Tensors, positives: str) -> tf.Tensor:
+def mean_over_positives(losses: tf.Tensor, features: Tensors, positives: str, can_be_found: tf.Tensor) -> tf.Tensor:
     """Averages the losses of the rows that count as positives: float32 []; 0 if there are none.
 
     Args:
       losses: float32 [batch_size].
       features: transformed features with the ratings.
       positives: `watched` to count all rows, `liked` to count those of 4 and 5 stars.
+      can_be_found: bool [batch_size], whether the row's movie is a candidate; others do not count.
     """
-    if positives == "watched":
-        return tf.reduce_mean(losses)
-    weights = tf.cast(is_liked(features[transformed_name(LABEL)]), tf.float32)
+    counts = can_be_found if positives == "watched" else can_be_found & is_liked(features[transformed_name(LABEL)])
+    weights = tf.cast(counts, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum(weights * losses), tf.reduce_sum(weights))

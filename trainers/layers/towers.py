@@ -341,6 +341,8 @@ class QueryTower(tf.keras.layers.Layer):
 class Catalogue(tf.Module):
     """The transformed features of every movie, by movie index; those of padding and unknown movies are 0.
 
+    A movie that people rated may have gone from the catalogue since. It is no candidate, but histories hold it.
+
     Attributes:
       features: [movie indices, ...] by name, not trained.
       candidates: bool [movie indices], whether an index belongs to a movie of the catalogue.
@@ -349,13 +351,17 @@ class Catalogue(tf.Module):
     def __init__(self, splits: Splits):
         super().__init__()
         index = splits.movies[transformed_name(MOVIE_ID)]
+        rated, rows = np.unique(splits.train[transformed_name(MOVIE_ID)], return_index=True)
         self.features: Tensors = {}
         for name in (column.name for column in columns(Role.MOVIE, among=splits.movies)):
             values = splits.movies[name]
-            table = tf.zeros((splits.movie_size, *values.shape[1:]), values.dtype).numpy()
+            table = np.zeros((splits.movie_size, *values.shape[1:]), values.dtype)
+            table[rated] = splits.train[name][rows]
             table[index] = values
+            # What is no movie has no features.
+            table[[0, -1]] = 0
             self.features[name] = tf.Variable(table, trainable=False, name=f"catalogue_{name}")
-        is_movie = tf.zeros([splits.movie_size], tf.bool).numpy()
+        is_movie = np.zeros(splits.movie_size, bool)
         is_movie[index] = True
         self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
 

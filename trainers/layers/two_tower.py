@@ -74,6 +74,7 @@ class TwoTowerModel(tfrs.Model):
         if hparams.positives == "liked" and not is_liked(splits.train[transformed_name(LABEL)]).any():
             raise ValueError("The split 'train' should have ratings of 4 stars or more; received none.")
         self.catalogue = Catalogue(splits)
+        self._any_candidate = int(splits.movies[transformed_name(MOVIE_ID)][0])
         self.person_dropout = PersonDropout(hparams)
         self._temperature, self._positives = hparams.temperature, hparams.positives
         log_popularity = baselines.log_popularity(splits)
@@ -140,10 +141,14 @@ class TwoTowerModel(tfrs.Model):
           encoded: the result of `encode` for this batch.
         """
         movies = inputs[transformed_name(MOVIE_ID)]
+        # A movie that the catalogue lost is in histories still, but is no candidate, and so not to be found.
+        can_be_found = tf.gather(self.catalogue.candidates, movies)
         if self._in_batch is None:
             biases = self.catalogue.mask(self._movie_bias)
-            losses = softmax_cross_entropies(encoded.queries / self._temperature, encoded.candidates, biases, movies)
+            # Any candidate stands for a movie that is none, whose loss would be infinite, and does not count.
+            targets = tf.where(can_be_found, movies, self._any_candidate)
+            losses = softmax_cross_entropies(encoded.queries / self._temperature, encoded.candidates, biases, targets)
         else:
             biases = tf.gather(self._movie_bias, movies)
             losses = self._in_batch.losses(encoded.queries, encoded.own_candidates(), biases, movies)
-        return mean_over_positives(losses, inputs, self._positives)
+        return mean_over_positives(losses, inputs, self._positives, can_be_found)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.ingestion.splits import Strategy
+from components.ingestion.splits import SplitConfig, Strategy, assign_splits
 
 RATING_SPLITS = ("train", "eval", "test")
 SPLITS = (*RATING_SPLITS, "movies")
@@ -34,6 +34,8 @@ def read_split(uri: str, split: str) -> pa.Table:
     decoder = ExamplesToRecordBatchDecoder()
     records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(8192)
     batches = [decoder.DecodeBatch(batch) for batch in records.as_numpy_iterator()]
+    if not batches:
+        return pa.table({})
     return pa.concat_tables([pa.Table.from_batches([b]) for b in batches], promote_options="default").combine_chunks()
 
 
@@ -59,11 +61,7 @@ def read_raw(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def assert_examples(
-    tables: dict[str, pa.Table],
-    folder: Path,
-    history_length: int,
-    strategy: Strategy = Strategy.RANDOM,
-    earlier: pd.DataFrame | None = None,
+    tables: dict[str, pa.Table], folder: Path, history_length: int, strategy: Strategy = Strategy.RANDOM
 ) -> pd.DataFrame:
     """Checks every feature of every row against the raw files, except which split a rating is in.
 
@@ -72,32 +70,98 @@ def assert_examples(
       folder: the folder with the raw files.
       history_length: the largest number of movies in a history.
       strategy: how ratings were divided into splits, which decides which of the user's ratings a row may know.
-      earlier: the ratings of earlier spans, with the column `split`.
 
     Returns:
       The ratings in the file, with the column `split`.
     """
     raw = read_raw(folder)
     ratings = _with_splits(raw["ratings"], {split: tables[split] for split in RATING_SPLITS})
-    written, ratings = ratings, pd.concat([earlier, ratings], ignore_index=True)
+    for split in RATING_SPLITS:
+        _assert_rows(tables[split], split, ratings, raw["users"], raw["movies"], history_length, strategy)
+    _assert_movies(tables["movies"], raw["movies"])
+    return ratings
+
+
+def assert_window(
+    tables: dict[str, pa.Table], folders: dict[int, Path], spans: int, history_length: int, config: SplitConfig
+) -> pd.DataFrame:
+    """Checks every feature of every row against the raw files of spans, and which rows are in which split.
+
+    Args:
+      tables: the table of each split, as read by `read_split`.
+      folders: the folders of all spans by number.
+      spans: number of spans in the window.
+      history_length: the largest number of movies in a history.
+      config: how each span was divided.
+
+    Returns:
+      The ratings of all spans that count, with the columns `split`, `span` and `part`.
+    """
+    raw = {number: read_raw(folder) for number, folder in sorted(folders.items())}
+    newest, first = max(raw), max(raw) - spans + 1
+    divided = []
+    for number, of_span in raw.items():
+        table = of_span["ratings"]
+        codes = assign_splits(*(table[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")), config)
+        divided.append(table.assign(split=np.array(RATING_SPLITS)[codes], span=number))
+    ratings = pd.concat(divided, ignore_index=True)
     # Of a movie that somebody rated again, the later rating is the one that anybody knows of.
     ratings = ratings[~ratings[::-1].duplicated(["user_id", "movie_id"])[::-1]].reset_index(drop=True)
-    histories, seen = _expected_lists(ratings, history_length, strategy)
-    joined = ratings.merge(raw["users"], "left", "user_id").merge(raw["movies"], "left", "movie_id")
-    for split in RATING_SPLITS:
-        table = tables[split]
-        rows = _positions(ratings, table)
-        expected = joined.iloc[rows]
-        for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
-            _assert_values(table, name, expected[name])
-        for name, source in (("history_movie_ids", "movie_id"), ("history_ratings", "rating")):
-            _assert_lists(table, name, [histories[row] for row in rows], ratings[source].to_numpy())
-        if split == "train":
-            assert "seen_movie_ids" not in table.column_names
+    users, movies = (
+        pd.concat([of_span[name] for of_span in raw.values()]).groupby(key, sort=False).tail(1)
+        for name, key in (("users", "user_id"), ("movies", "movie_id"))
+    )
+
+    def part(rating: pd.Series) -> str:
+        if rating["span"] < first:
+            return "past"
+        if rating["split"] == "test" and rating["span"] < newest:
+            return "past"
+        return str(rating["split"])
+
+    ratings["part"] = ratings.apply(part, axis=1)
+    previous = max([number for number in raw if number < newest], default=newest)
+    is_train = ratings["split"] == "train"
+    chosen = {name: ratings["part"] == name for name in (*RATING_SPLITS, "past")}
+    chosen |= {"newest": is_train & (ratings["span"] == newest), "previous": is_train & (ratings["span"] == previous)}
+    for name, is_there in chosen.items():
+        if not is_there.any():
+            assert not tables[name].num_rows
+            continue
+        found = sorted(map(tuple, _keys(tables[name]).to_numpy().tolist()))
+        assert found == sorted(map(tuple, ratings.loc[is_there, ["user_id", "movie_id"]].to_numpy().tolist())), name
+        known_as = name if name in RATING_SPLITS else "train"
+        length = None if name == "past" else history_length
+        _assert_rows(tables[name], known_as, ratings, users, movies, length, config.strategy)
+    _assert_movies(tables["movies"], movies[movies["movie_id"].isin(raw[newest]["movies"]["movie_id"])])
+    return ratings
+
+
+def _assert_rows(
+    table: pa.Table,
+    split: str,
+    ratings: pd.DataFrame,
+    users: pd.DataFrame,
+    movies: pd.DataFrame,
+    history_length: int | None,
+    strategy: Strategy,
+) -> None:
+    """Checks the features of the rows of a split; without a length of histories, the rows have none."""
+    histories, seen = _expected_lists(ratings, history_length or 0, strategy)
+    joined = ratings.merge(users, "left", "user_id").merge(movies, "left", "movie_id")
+    rows = _positions(ratings, table)
+    expected = joined.iloc[rows]
+    for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
+        _assert_values(table, name, expected[name])
+    for name, source in (("history_movie_ids", "movie_id"), ("history_ratings", "rating")):
+        if history_length is None:
+            assert name not in table.column_names
         else:
-            _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
-    _assert_movies(tables["movies"], raw["movies"])
-    return written
+            _assert_lists(table, name, [histories[row] for row in rows], ratings[source].to_numpy())
+    if split == "train":
+        assert "seen_movie_ids" not in table.column_names
+    else:
+        _assert_lists(table, "seen_movie_ids", [seen[row] for row in rows], ratings["movie_id"].to_numpy())
 
 
 def _with_splits(ratings: pd.DataFrame, tables: dict[str, pa.Table]) -> pd.DataFrame:

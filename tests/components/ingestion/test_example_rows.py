@@ -1,6 +1,6 @@
 """Shards hold whole users, and each serialized row holds a rating with its user, movie and history."""
 
-import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,20 @@ import pyarrow as pa
 import pytest
 
 from components.data.raw_files import MovieLens
-from components.ingestion.example_rows import MovieTable, encode, make_shards, with_splits
-from components.ingestion.splits import TEST, TRAIN, Fractions, SplitConfig, Strategy
+from components.ingestion.example_rows import (
+    NEWEST,
+    PAST,
+    PREVIOUS,
+    TEST_PART,
+    TRAIN_PART,
+    WITHOUT_SPANS,
+    MovieTable,
+    Shard,
+    encode,
+    make_shards,
+)
+from components.ingestion.spans import Window
+from components.ingestion.splits import TEST, TRAIN, SplitConfig, Strategy, with_splits
 
 import tensorflow as tf  # isort: skip
 
@@ -53,13 +65,21 @@ def decode(serialized: bytes) -> dict[str, list]:
     return {name: list(getattr(features[name], kind).value) for name, kind in kinds.items() if kind is not None}
 
 
+WINDOW = Window({0: Path()}, 0, ())
+
+
+def shards_of(data: MovieLens, config: SplitConfig, shard_rows: int = 100) -> list[Shard]:
+    ratings = with_splits(data.ratings, config).assign(span=0)
+    return make_shards(ratings, data.users, config.strategy, WINDOW, shard_rows)
+
+
 def rows(data: MovieLens, strategy: Strategy, length: int = 50, shard_rows: int = 100) -> list[list[dict[str, list]]]:
     """The decoded rows of train, eval and test."""
-    table = MovieTable(data)
+    table = MovieTable(data.movies, data.credits)
     found: list[list[dict[str, list]]] = [[], [], []]
-    for shard in make_shards(data, SplitConfig(strategy=strategy), shard_rows):
-        for part, columns in zip(found, shard.columns(table, length), strict=True):
-            part.extend(decode(example) for example in encode(columns))
+    for shard in shards_of(data, SplitConfig(strategy=strategy), shard_rows):
+        for of_part, part in zip(found, WITHOUT_SPANS, strict=True):
+            of_part.extend(decode(example) for example in encode(shard.columns(part, table, length)))
     return found
 
 
@@ -119,71 +139,34 @@ def test_the_size_of_shards_does_not_change_the_rows(movielens, strategy):
 
 
 def test_all_rows_of_a_user_are_in_one_shard(movielens):
-    shards = make_shards(movielens, SplitConfig(), shard_rows=2)
+    shards = shards_of(movielens, SplitConfig(), shard_rows=2)
     assert [sorted(shard.users["user_id"]) for shard in shards] == [[3, 9], [BIG]]
     assert [len(shard.ratings) for shard in shards] == [5, 1]
     assert all((shard.ratings["split"] >= TRAIN).all() for shard in shards)
 
 
-def test_ratings_of_earlier_spans_are_in_histories_but_are_not_written(movielens):
-    config = SplitConfig(fractions=Fractions(train=0.98, eval=0.01, test=0.01))
+def test_train_ratings_of_earlier_spans_are_in_histories_and_all_are_of_the_past(movielens):
     older = pd.DataFrame(
-        [(9, 77, 1.0, 15, TRAIN), (9, 78, 1.0, 5, TEST), (9, 79, 2.0, 60, TRAIN), (4, 20, 3.0, 1, TRAIN)],
+        [(9, 20, 1.0, 15, TRAIN), (9, 50, 1.0, 5, TEST), (3, 40, 2.0, 60, TRAIN)],
         columns=["user_id", "movie_id", "rating", "timestamp", "split"],
     ).astype({"rating": np.float32, "split": np.int8})
-    shards = make_shards(movielens, config, shard_rows=100, earlier=older)
-    found = [
-        row
-        for shard in shards
-        for part in shard.columns(MovieTable(movielens), 50)
-        for row in map(decode, encode(part))
-    ]
-    assert len(found) == len(movielens.ratings)
-    histories = {(row["user_id"][0], row["movie_id"][0]): row.get("history_movie_ids", []) for row in found}
-    assert histories == {
-        (9, 40): [],
-        (9, BIG): [40, 77],
-        (9, 20): [40, 77, BIG],
-        (9, 50): [40, 77, BIG, 20],
-        (3, BIG): [],
-        (BIG, 20): [],
-    }
+    newer = movielens.ratings[~movielens.ratings["movie_id"].isin([20, 50])].assign(split=np.int8(TRAIN))
+    ratings = pd.concat([older.assign(span=1), newer.assign(span=2)], ignore_index=True)
+    window = Window({1: Path("1"), 2: Path("2")}, 2, ())
+    table = MovieTable(movielens.movies, movielens.credits)
 
+    def found(part):
+        shards = make_shards(ratings, movielens.users, Strategy.RANDOM, window)
+        return [decode(example) for shard in shards for example in encode(shard.columns(part, table, 50))]
 
-@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_movie_that_was_rated_again_is_known_by_its_latest_rating_alone(movielens, strategy, seed):
-    rng = np.random.default_rng(seed)
-    users, ids = movielens.users["user_id"].to_numpy(), movielens.movies["movie_id"].to_numpy()
-    pairs = pd.MultiIndex.from_product([users, ids]).to_frame(index=False, name=["user_id", "movie_id"])
-    config = SplitConfig(strategy=strategy, fractions=Fractions(train=0.5, eval=0.2, test=0.3), seed=seed)
-    spans = []
-    for span in range(4):
-        rated = pairs.sample(9, random_state=rng.integers(2**31))
-        # Times of a span come after those of the one before; each rating differs from earlier ones of its pair.
-        times = rng.permutation(9) + 100 * span
-        stars = np.full(9, span + 1, np.float32)
-        spans.append(with_splits(rated.assign(rating=stars, timestamp=times).reset_index(drop=True), config))
-    *older, newest = spans
-    data = dataclasses.replace(movielens, ratings=newest.drop(columns="split"))
-    known = pd.concat(spans).drop_duplicates(["user_id", "movie_id"], keep="last")
-    latest = known.set_index(["user_id", "movie_id"])["rating"].to_dict()
-
-    written = 0
-    for shard in make_shards(data, config, shard_rows=100, earlier=pd.concat(older, ignore_index=True)):
-        for columns in shard.columns(MovieTable(data), 50):
-            for row in map(decode, encode(columns)):
-                (user,), (movie,) = row["user_id"], row["movie_id"]
-                history = row.get("history_movie_ids", [])
-                seen = row.get("seen_movie_ids", [])
-                assert movie not in history
-                assert len(set(history)) == len(history)
-                assert len(set(seen)) == len(seen)
-                given = row.get("history_ratings", [])
-                assert given == [latest[user, other] for other in history]
-                written += 1
-    assert written == len(newest)
-    assert len(known) < sum(map(len, spans))
+    histories = {(row["user_id"][0], row["movie_id"][0]): row.get("history_movie_ids", []) for row in found(TRAIN_PART)}
+    assert histories == {(9, 40): [], (9, BIG): [40, 20], (3, BIG): []}
+    assert found(TEST_PART) == []
+    past = found(PAST)
+    assert {(row["user_id"][0], row["movie_id"][0]) for row in past} == {(9, 20), (9, 50), (3, 40)}
+    assert not any("history_movie_ids" in row for row in past)
+    compared = [{(row["user_id"][0], row["movie_id"][0]) for row in found(part)} for part in (NEWEST, PREVIOUS)]
+    assert compared == [set(histories), {(9, 20), (3, 40)}]
 
 
 def test_encoding_keeps_the_order_of_many_rows():

@@ -6,20 +6,19 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
-from components.ingestion.span_resolvers import latest_spans
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
 from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_config
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import artifact_utils
 
 from components.data.raw_files import DataError
 from components.data.sample import generate_sample
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
-from pipeline.config import BeamConfig, load_config
-from pipeline.graph import create_pipeline
-from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
+from pipeline.config import BeamConfig
+from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, assert_window, read_split
 
 pytestmark = pytest.mark.component
 
@@ -270,28 +269,104 @@ def days(data, tmp_path) -> Path:
     return tmp_path / "days"
 
 
-def test_each_span_becomes_an_artifact_whose_histories_draw_on_the_spans_before(days, run):
-    split = SplitConfig(strategy=Strategy.TEMPORAL, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+PARTS = (*SPLITS, "past", "newest", "previous")
+
+
+def tables_of(artifact) -> dict[str, pa.Table]:
+    return {name: read_split(artifact.uri, name) for name in PARTS}
+
+
+def folders_of(days: Path) -> dict[int, Path]:
+    return {int(folder.name.removeprefix("span-")): folder for folder in days.glob("span-*")}
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING])
+def test_a_window_is_made_of_the_spans_that_are_there(days, run, strategy):
+    split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
     later = days.rename(days.parent / "later")
     days.mkdir()
-    earlier = None
     for day in (1, 2, 3):
         (later / f"span-{day}").rename(days / f"span-{day}")
-        artifact = run(days, split, spans=True)
+        artifact = run(days, split, spans=2)
         assert artifact.custom_properties["span"].int_value == day
-        tables = {name: read_split(artifact.uri, name) for name in SPLITS}
-        ratings = assert_examples(tables, days / f"span-{day}", 5, earlier=earlier)
-        earlier = pd.concat([earlier, ratings], ignore_index=True)
-    assert len(run.examples()) == 3
-    assert run(days, split, spans=True).id == artifact.id
+        ratings = assert_window(tables_of(artifact), folders_of(days), 2, 5, split)
+        counts = {name: artifact.custom_properties[f"rows_{name}"].int_value for name in PARTS}
+        assert counts == {name: read_split(artifact.uri, name).num_rows for name in PARTS}
+        assert set(ratings["part"]) == {"train", "eval", "test", *(["past"] if day > 1 else [])}
+        names = artifact.custom_properties["spans"].string_value
+        assert names == {1: "1", 2: "1, 2", 3: "2, 3"}[day]
+    assert run(days, split, spans=2).id == artifact.id
+
+
+def rate_again(days: Path, span: int, of: int, rows: int) -> None:
+    """Lets the first ratings of a span be given again in a later one, a second later and with other stars."""
+    lines = (days / f"span-{of}" / "ratings.dat").read_text(encoding="latin-1").splitlines()[:rows]
+    again = []
+    for line in lines:
+        user, movie, stars, time = line.split("::")
+        again.append(f"{user}::{movie}::{6 - int(stars)}::{int(time) + 1}\n")
+    with (days / f"span-{span}" / "ratings.dat").open("a", encoding="latin-1") as file:
+        file.writelines(again)
+
+
+def test_a_movie_that_was_rated_again_is_in_one_split_with_its_later_rating(days, run):
+    rate_again(days, span=3, of=1, rows=40)
+    rate_again(days, span=2, of=1, rows=80)
+    split = SplitConfig(fractions=Fractions(train=0.5, eval=0.1, test=0.4))
+    ratings = assert_window(tables_of(run(days, split, spans=3)), folders_of(days), 3, 5, split)
+    # 80 of the first span's ratings were given again in the second, and 40 of these in the third.
+    assert ratings.groupby("span").size().tolist() == [300 - 80, 300 + 80 - 40, 300 + 40]
+    assert not ratings.duplicated(["user_id", "movie_id"]).any()
+
+
+def test_movies_are_those_of_the_newest_span_and_what_is_known_of_them_is_the_newest(days, run):
+    first, newest = (days / f"span-{day}" / "movies.dat" for day in (1, 3))
+    lines = first.read_text(encoding="latin-1").splitlines()
+    rated = {line.split("::")[1] for line in (days / "span-3" / "ratings.dat").read_text("latin-1").splitlines()}
+    gone = next(line for line in lines if line.split("::")[0] not in rated)
+    corrected = [line.replace(" (", ", The (", 1) for line in lines if line != gone]
+    newest.write_text("\n".join(corrected) + "\n", encoding="latin-1")
+    credits_ = days / "span-3" / "credits.csv"
+    of_others = [line for line in credits_.read_text().splitlines() if line.split(",")[0] != gone.split("::")[0]]
+    credits_.write_text("\n".join(of_others) + "\n")
+    tables = tables_of(run(days, spans=3))
+    ratings = assert_window(tables, folders_of(days), 3, 5, SplitConfig())
+    number = int(gone.split("::")[0])
+    assert number not in tables["movies"]["movie_id"].combine_chunks().flatten().to_pylist()
+    assert number in set(ratings["movie_id"])
+
+
+def test_a_span_that_arrives_late_or_anew_counts_from_then_on(days, run):
+    later = days.parent / "later"
+    (days / "span-2").rename(later)
+    with pytest.raises(DataError, match=r"every span from 1 to 3; there is no span 2.*missing_spans"):
+        run(days, spans=3)
+    assert not run.examples()
+    without = run(days, spans=3, skip_missing=True)
+    assert without.custom_properties["missing_spans"].string_value == "2"
+    assert_window(tables_of(without), folders_of(days), 3, 5, SplitConfig())
+    later.rename(days / "span-2")
+    late = run(days, spans=3)
+    assert late.custom_properties["missing_spans"].string_value == ""
+    assert_window(tables_of(late), folders_of(days), 3, 5, SplitConfig())
+    turn_around(days / "span-1" / "ratings.dat")
+    anew = run(days, spans=3)
+    assert anew.id != late.id
+    assert_window(tables_of(anew), folders_of(days), 3, 5, SplitConfig())
+
+
+def test_a_hole_before_the_window_is_of_no_matter(days, run):
+    shutil.rmtree(days / "span-1")
+    (days / "span-2").rename(days / "span-1")
+    assert_window(tables_of(run(days, spans=1)), folders_of(days), 1, 5, SplitConfig())
 
 
 def test_spans_in_a_folder_whose_name_reads_as_a_pattern(days, run):
     base = days.rename(days.with_name("days[1]"))
-    artifact = run(base, spans=True)
+    artifact = run(base, spans=1)
     assert artifact.custom_properties["span"].int_value == 3
     turn_around(base / "span-3" / "ratings.dat")
-    assert run(base, spans=True).id != artifact.id
+    assert run(base, spans=1).id != artifact.id
 
 
 def test_the_latest_version_of_the_latest_span_is_ingested(days, run):
@@ -302,96 +377,15 @@ def test_the_latest_version_of_the_latest_span_is_ingested(days, run):
             file.rename(days / "files" / file.name)
         (days / "files").rename(span / "version-9")
     shutil.copytree(days / "span-3" / "version-9", days / "span-3" / "version-10")
-    artifact = run(days, spans=True, versions=True)
+    artifact = run(days, spans=2, versions=True)
     numbers = [artifact.custom_properties[name].int_value for name in ("span", "version")]
     assert numbers == [artifact.properties[name].int_value for name in ("span", "version")] == [3, 10]
     # The version before is not read.
     turn_around(days / "span-3" / "version-9" / "ratings.dat")
-    assert run(days, spans=True, versions=True).id == artifact.id
+    assert run(days, spans=2, versions=True).id == artifact.id
 
 
 def test_without_spans_there_is_span_0_and_no_version(data, run):
     artifact = run(data)
     assert artifact.custom_properties["span"].int_value == 0
     assert "version" not in artifact.custom_properties
-
-
-@tfx.dsl.components.component
-def Consumer(examples: tfx.dsl.components.InputArtifact[list[standard_artifacts.Examples]]) -> None:
-    """Stands for Transform, which takes a minute."""
-    assert all(Path(artifact.uri, "Split-train").is_dir() for artifact in examples)
-
-
-def test_a_window_holds_the_latest_spans(days, run):
-    def window(example_gen):
-        resolver = latest_spans(example_gen, spans=2)
-        return [resolver, Consumer(examples=resolver.outputs["examples"])]
-
-    for day in (2, 3):
-        (days / f"span-{day}").rename(days / f"later-{day}")
-    found = []
-    for day in (1, 2, 3):
-        if day > 1:
-            (days / f"later-{day}").rename(days / f"span-{day}")
-        run(days, spans=True, then=window)
-        found.append(sorted(_spans_read_by(run, "Consumer")))
-    assert found == [[1], [1, 2], [2, 3]]
-
-
-def test_a_changed_earlier_span_changes_the_latest_one_which_the_window_then_holds(days, run):
-    def window(example_gen):
-        resolver = latest_spans(example_gen, spans=2)
-        return [resolver, Consumer(examples=resolver.outputs["examples"])]
-
-    (days / "span-3").rename(days / "later-3")
-    first = run(days, spans=True, then=window)
-    turn_around(days / "span-1" / "ratings.dat")
-    second = run(days, spans=True, then=window)
-    assert second.id != first.id
-    histories = [read_split(each.uri, "train")["history_ratings"] for each in (first, second)]
-    assert not histories[0].equals(histories[1])
-    assert _artifacts_read_by(run, "Consumer") == [second.id]
-    (days / "later-3").rename(days / "span-3")
-    third = run(days, spans=True, then=window)
-    assert sorted(_artifacts_read_by(run, "Consumer")) == [second.id, third.id]
-
-
-def test_each_node_reads_the_spans_that_it_should(tmp_path):
-    config = load_config("sample", ["data.spans=2"])
-    root = str(tmp_path)
-    pipeline = create_pipeline(config=config, data_dir=root, pipeline_root=root, serving_dir=root)
-    sources = {
-        node.id: node.inputs["examples"].producer_component_id
-        for node in pipeline.components
-        if "examples" in node.inputs and not node.id.startswith("Resolver")
-    }
-    models = ("dcn", "joint", "ranking", "retrieval")
-    newest = {"StatisticsGen", *(f"Evaluator.{name}" for name in (*models, "recommender"))}
-    trainers = {f"Trainer.{name}" for name in models}
-    assert sources == {
-        "Transform": "Resolver.spans",
-        "RecommenderBuilder": "Resolver.all_spans",
-        "FeatureImportance": "Transform",
-        **dict.fromkeys(newest, "MovieLensExampleGen"),
-        **dict.fromkeys(trainers, "Transform"),
-    }
-
-
-def _spans_read_by(run: Runs, component: str) -> list[int]:
-    """The spans of the examples that the latest execution of a component was given, in their order."""
-    ids = _artifacts_read_by(run, component)
-    spans = {artifact.id: artifact.custom_properties["span"].int_value for artifact in run.examples()}
-    return [spans[each] for each in ids]
-
-
-def _artifacts_read_by(run: Runs, component: str) -> list[int]:
-    """The ids of the examples that the latest execution of a component was given, in their order."""
-    with Metadata(run.connection) as metadata:
-        store = metadata.store
-        (kind,) = (each for each in store.get_execution_types() if each.name.endswith(component))
-        execution = max(store.get_executions_by_type(kind.name), key=lambda each: each.id)
-        events = store.get_events_by_execution_ids([execution.id])
-        steps = {
-            event.path.steps[1].index: event.artifact_id for event in events if event.path.steps[0].key == "examples"
-        }
-        return [steps[index] for index in sorted(steps)]

@@ -1,17 +1,16 @@
-"""Span folders are found by their numbers and versions; resolvers choose the artifacts of a window of spans."""
+"""Spans are found by the numbers of their folders and versions, and a window has no holes unless that is allowed."""
 
 from pathlib import Path
 
-import ml_metadata as mlmd
+import numpy as np
+import pandas as pd
 import pytest
-from components.ingestion.span_resolvers import CURRENT, EXAMPLES, STATISTICS, LatestSpansStrategy, PreviousSpanStrategy
-from ml_metadata.proto import metadata_store_pb2
-from tfx.types import standard_artifacts
 
-from components.data.raw_files import DataError
+from components.data.raw_files import DataError, read_movielens
 from components.data.sample import generate_sample
-from components.ingestion.spans import Source, span_folders
-from components.ingestion.splits import SplitConfig
+from components.ingestion.example_rows import PAST, WITHOUT_SPANS, MovieTable, make_shards
+from components.ingestion.spans import Source, Window, find_window, span_folders
+from components.ingestion.splits import Fractions, SplitConfig, Strategy
 
 
 @pytest.fixture
@@ -47,12 +46,30 @@ def test_a_folder_without_spans_is_refused(tmp_path):
         span_folders(tmp_path, versions=False)
 
 
-def test_a_span_also_reads_the_earlier_spans(base):
-    source = Source.of(base, "span-2", SplitConfig(), 0.0)
-    assert (source.folder, source.earlier) == (base / "span-2", (base / "span-1",))
-    assert Source.of(base, "", SplitConfig(), 0.0) == Source(base, base, (), SplitConfig(), 0.0)
-    with pytest.raises(DataError, match="no such folder"):
-        Source.of(base, "span-3", SplitConfig(), 0.0)
+def test_the_window_ends_with_the_newest_span(base):
+    window = find_window(base, spans=9, versions=False, skip_missing=True)
+    assert window == Window({1: base / "span-1", 2: base / "span-2", 10: base / "span-10"}, 2, tuple(range(3, 10)))
+    assert (window.newest, window.previous, window.version) == (10, 2, None)
+    assert find_window(base, spans=1, versions=False).lacking == ()
+    # No more spans are expected than there are, before the first one.
+    assert find_window(base, spans=99, versions=False, skip_missing=True).first == 1
+
+
+def test_the_only_span_is_compared_with_itself(tmp_path):
+    (tmp_path / "span-7").mkdir()
+    window = find_window(tmp_path, spans=3, versions=False)
+    assert (window.first, window.newest, window.previous, window.lacking) == (7, 7, 7, ())
+
+
+def test_a_hole_in_the_window_names_the_spans_that_are_missing(base):
+    with pytest.raises(DataError, match=r"every span from 8 to 10; there is no span 8, 9\. .*missing_spans"):
+        find_window(base, spans=3, versions=False)
+
+
+def test_without_spans_there_are_the_files_alone(base):
+    window = find_window(base, spans=None, versions=False)
+    assert window == Window({0: base}, 0, ())
+    assert (window.newest, window.previous, window.version) == (0, 0, None)
 
 
 def test_only_the_latest_version_of_a_span_is_read(base):
@@ -62,8 +79,7 @@ def test_only_the_latest_version_of_a_span_is_read(base):
     assert [str(folder.relative_to(base)) for folder in folders.values()] == [
         *("span-1/version-12", "span-2/version-9", "span-10/version-1")
     ]
-    source = Source.of(base, "span-2/version-9", SplitConfig(), 0.0)
-    assert (source.folder, source.earlier) == (folders[2], (folders[1],))
+    assert find_window(base, spans=1, versions=True).version == 1
 
 
 def test_a_span_without_versions_is_refused(base):
@@ -75,108 +91,43 @@ def test_an_error_in_an_earlier_span_names_that_span(tmp_path):
     for day in (1, 2):
         generate_sample(tmp_path / f"span-{day}", users=5, movies=10, ratings=40)
     (tmp_path / "span-1" / "ratings.dat").write_text("1::1::7::978300760\n")
-    source = Source.of(tmp_path, "span-2", SplitConfig(), 0.0)
-    source.read()
+    source = Source(tmp_path, find_window(tmp_path, spans=1, versions=False), SplitConfig(), 0.0)
     with pytest.raises(DataError, match=r"^span-1: ratings\.dat:1: .*'7'"):
-        source.read_earlier()
+        source.read()
 
 
-def examples(number, span, settings="{}", component="MovieLensExampleGen"):
-    artifact = standard_artifacts.Examples()
-    artifact.uri, artifact.id = f"artifacts/{component}/examples/{number}", number
-    artifact.span = span
-    # SpanRangeStrategy of TFX reads the span from this custom property.
-    artifact.set_int_custom_property("span", span)
-    artifact.set_string_custom_property("settings", settings)
-    return artifact
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.TEMPORAL, Strategy.TEMPORAL_ROLLING])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_random_spans_no_row_knows_its_own_movie_and_each_pair_is_in_one_split(tmp_path, strategy, seed):
+    rng = np.random.default_rng(seed)
+    for span in range(1, 5):
+        generate_sample(tmp_path / f"span-{span}", users=12, movies=15, ratings=70, seed=int(rng.integers(2**31)))
+    config = SplitConfig(strategy=strategy, fractions=Fractions(train=0.5, eval=0.2, test=0.3), seed=seed)
+    source = Source(tmp_path, find_window(tmp_path, spans=2, versions=False), config, 0.0)
+    ratings = source.read()
+    raw = pd.concat(
+        [read_movielens(folder).ratings.assign(span=number) for number, folder in source.window.folders.items()]
+    )
+    latest = raw.groupby(["user_id", "movie_id"]).tail(1)
+    assert len(latest) < len(raw)
+    assert sorted(zip(*(ratings.table[name] for name in latest.columns), strict=True)) == sorted(
+        latest.itertuples(index=False, name=None)
+    )
+    stars = latest.set_index(["user_id", "movie_id"])["rating"].to_dict()
 
-
-def recorded(artifacts):
-    """A metadata store that knows by which component artifacts were made; a URI ends with COMPONENT/OUTPUT/ID."""
-    config = metadata_store_pb2.ConnectionConfig()
-    config.fake_database.SetInParent()
-    store = mlmd.MetadataStore(config)
-    kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Any"))
-    made = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Any"))
-    node = store.put_context_type(metadata_store_pb2.ContextType(name="node"))
-    for _ in range(max(artifact.id for artifact in artifacts)):
-        store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind)])
-    for artifact in artifacts:
-        component, output, _ = artifact.uri.split("/")[-3:]
-        name = f"nightly.{component}"
-        known = store.get_context_by_type_and_name("node", name)
-        context = known.id if known else store.put_contexts([metadata_store_pb2.Context(type_id=node, name=name)])[0]
-        (execution,) = store.put_executions([metadata_store_pb2.Execution(type_id=made)])
-        association = metadata_store_pb2.Association(execution_id=execution, context_id=context)
-        store.put_attributions_and_associations([], [association])
-        event = metadata_store_pb2.Event(type=metadata_store_pb2.Event.OUTPUT, artifact_id=artifact.id)
-        event.execution_id = execution
-        event.path.steps.add().key = output
-        store.put_events([event])
-    return store
-
-
-def resolve(current, others, spans, also_current=()):
-    inputs = {CURRENT: [*also_current, current], EXAMPLES: [*others, current]}
-    resolved = LatestSpansStrategy(spans).resolve_artifacts(recorded(inputs[EXAMPLES]), inputs)
-    assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
-    return [artifact.id for artifact in resolved[EXAMPLES]]
-
-
-def test_the_window_holds_the_latest_spans_newest_first():
-    earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=4)]
-    assert resolve(examples(4, span=5), earlier, spans=1) == [4]
-    assert resolve(examples(4, span=5), earlier, spans=2) == [4, 3]
-    # There is no span 3, so the window of spans 3 to 5 holds only two.
-    assert resolve(examples(4, span=5), earlier, spans=3) == [4, 3]
-    assert resolve(examples(4, span=5), earlier, spans=9) == [4, 3, 2, 1]
-    assert resolve(examples(4, span=5), earlier, spans=None) == [4, 3, 2, 1]
-
-
-def test_a_span_that_was_ingested_twice_is_in_the_window_once_with_its_latest_artifact():
-    earlier = [examples(1, span=1), examples(2, span=2), examples(3, span=1)]
-    assert resolve(examples(4, span=2), earlier, spans=2) == [4, 3]
-
-
-def test_a_run_on_an_earlier_span_does_not_see_later_spans():
-    others = [examples(1, span=1), examples(3, span=3), examples(4, span=2, settings="{1}")]
-    # The current artifact comes from the cache, so artifacts of other runs have higher ids.
-    assert resolve(examples(2, span=2), others, spans=2) == [2, 1]
-
-
-def test_examples_of_other_split_settings_or_of_another_component_are_left_out():
-    others = [examples(1, span=1, settings="{1}"), examples(2, span=1, component="Transform")]
-    assert resolve(examples(3, span=2), others, spans=2) == [3]
-
-
-def test_it_does_not_matter_where_the_artifacts_of_a_span_lie():
-    moved = examples(1, span=1)
-    moved.uri = "gs://bucket/elsewhere/MovieLensExampleGen/examples/1"
-    assert resolve(examples(2, span=2), [moved], spans=2) == [2, 1]
-
-
-def test_of_all_examples_that_were_ever_ingested_the_latest_are_this_runs():
-    earlier = [examples(1, span=1), examples(2, span=2)]
-    assert resolve(examples(3, span=3), earlier, spans=2, also_current=earlier) == [3, 2]
-
-
-def statistics(number, span, component="StatisticsGen"):
-    artifact = standard_artifacts.ExampleStatistics()
-    artifact.uri, artifact.id, artifact.span = f"artifacts/{component}/statistics/{number}", number, span
-    return artifact
-
-
-def resolve_previous(current, others):
-    inputs = {CURRENT: [current], STATISTICS: [*others, current]}
-    resolved = PreviousSpanStrategy().resolve_artifacts(recorded(inputs[STATISTICS]), inputs)
-    assert [artifact.id for artifact in resolved[CURRENT]] == [current.id]
-    return [artifact.id for artifact in resolved[STATISTICS]]
-
-
-def test_the_previous_span_is_the_nearest_earlier_one_with_its_latest_artifact():
-    others = [statistics(1, span=1), statistics(2, span=3), statistics(3, span=3), statistics(4, span=5)]
-    assert resolve_previous(statistics(5, span=5), others) == [3]
-    assert resolve_previous(statistics(5, span=3), others) == [1]
-    # The first span has no earlier one, so its statistics are compared with themselves.
-    assert resolve_previous(statistics(5, span=1), others) == [5]
-    assert resolve_previous(statistics(5, span=2), [statistics(1, span=1, component="Another")]) == [5]
+    found = []
+    movies = MovieTable(ratings.movies, ratings.credits)
+    for shard in make_shards(ratings.table, ratings.users, strategy, source.window, shard_rows=50):
+        for part in (*WITHOUT_SPANS, PAST):
+            columns = {name: column.to_pylist() for name, column in shard.columns(part, movies, 50).items()}
+            for row in range(len(columns["user_id"])):
+                (user,), (movie,) = columns["user_id"][row], columns["movie_id"][row]
+                found.append((user, movie))
+                history = columns.get("history_movie_ids", [[]] * (row + 1))[row]
+                seen = columns.get("seen_movie_ids", [[]] * (row + 1))[row]
+                assert movie not in {*history, *seen}
+                assert len(set(history)) == len(history)
+                assert len(set(seen)) == len(seen)
+                given = columns.get("history_ratings", [[]] * (row + 1))[row]
+                assert given == [stars[user, other] for other in history]
+    assert sorted(found) == sorted(stars)
