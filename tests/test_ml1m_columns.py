@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from components.data.raw_files import MovieLens, read_movielens
-from components.ingestion.example_rows import Columns, MovieTable, make_shards
-from components.ingestion.splits import SplitConfig, Strategy
+from components.ingestion.example_rows import WITHOUT_SPANS, Columns, MovieTable, make_shards
+from components.ingestion.spans import Window
+from components.ingestion.splits import SplitConfig, Strategy, with_splits
 from tests.components.ingestion.examples_oracle import read_raw
 
 pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(600)]
@@ -35,12 +36,12 @@ def in_time(ml1m_dir: Path) -> pd.DataFrame:
     ("strategy", "seed"), [*((Strategy.RANDOM, seed) for seed in range(3)), *((each, 0) for each in list(Strategy)[1:])]
 )
 def test_columns_of_every_row_equal_those_of_pandas(movielens, in_time, strategy, seed):
-    shards = make_shards(movielens, SplitConfig(strategy=strategy, seed=seed))
-    movies = MovieTable(movielens)
+    ratings = with_splits(movielens.ratings, SplitConfig(strategy=strategy, seed=seed)).assign(span=0)
+    movies = MovieTable(movielens.movies, movielens.credits)
     parts: dict[str, list[Columns]] = {split: [] for split in SPLITS}
-    for shard in shards:
-        for split, columns in zip(SPLITS, shard.columns(movies, HISTORY_LENGTH), strict=True):
-            parts[split].append(columns)
+    for shard in make_shards(ratings, movielens.users, strategy, Window({0: Path()}, 0, ())):
+        for part in WITHOUT_SPANS:
+            parts[part.name].append(shard.columns(part, movies, HISTORY_LENGTH))
     rows = pd.concat([_keys(columns).assign(split=split) for split in SPLITS for columns in parts[split]])
     # No pair of user and movie is in two splits or twice in one, and every rating is in a split.
     assert not rows.duplicated(["user_id", "movie_id"]).any()

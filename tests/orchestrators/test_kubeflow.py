@@ -56,7 +56,7 @@ def test_the_compiled_pipeline_keeps_the_dependencies(spec):
 def test_the_recommender_is_built_measured_and_pushed_if_its_parts_are_blessed(spec):
     tasks = spec.root.dag.tasks
     builder = tasks["RecommenderBuilder"]
-    inputs = {"examples", "newest_examples", "transform_graph", "retrieval_model", "ranking_model"}
+    inputs = {"examples", "transform_graph", "retrieval_model", "ranking_model"}
     assert inputs <= set(builder.inputs.artifacts)
     sources = {name: builder.inputs.artifacts[name].task_output_artifact.producer_task for name in inputs}
     assert (sources["retrieval_model"], sources["ranking_model"]) == ("Trainer.retrieval", "Trainer.ranking")

@@ -356,7 +356,8 @@ class Catalogue(tf.Module):
         for name in (column.name for column in columns(Role.MOVIE, among=splits.movies)):
             values = splits.movies[name]
             table = np.zeros((splits.movie_size, *values.shape[1:]), values.dtype)
-            table[rated] = splits.train[name][rows]
+            if name in splits.train:
+                table[rated] = splits.train[name][rows]
             table[index] = values
             # What is no movie has no features.
             table[[0, -1]] = 0

@@ -51,40 +51,41 @@ class Gate:
         tfdv.write_schema_text(SCHEMA, f"{schema.uri}/schema.pbtxt")
         return schema
 
-    def run(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[str]:
+    def run(self, strategy: Strategy = Strategy.RANDOM) -> list[str]:
         """Runs the gate and returns the names of the features in the schema that it writes.
+
+        The splits `newest` and `previous`, if they are there, are compared as those of spans.
 
         Args:
           strategy: the split strategy, on which the comparison of train and eval depends.
-          before: the statistics of the previous span.
         """
         statistics, schema = self.statistics(), self.schema()
         anomalies, drift = (self.artifact(standard_artifacts.ExampleAnomalies, name) for name in ("anomalies", "drift"))
         channel = tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics)
         validator = tfx.components.ExampleValidator(
-            statistics=channel, schema=tfx.dsl.Channel(type=standard_artifacts.Schema), exclude_splits=["movies"]
+            statistics=channel,
+            schema=tfx.dsl.Channel(type=standard_artifacts.Schema),
+            exclude_splits=["movies", "newest", "previous"],
         )
         execute(validator, {"statistics": statistics, "schema": schema}, {"anomalies": anomalies})
         comparer = train_eval_validator(channel, SCHEMA, strategy)
         execute(comparer, {"statistics": statistics, "baseline_statistics": statistics}, {"anomalies": drift})
         written = self.artifact(standard_artifacts.Schema, "written")
         inputs = {"statistics": [statistics], "curated_schema": [schema], "anomalies": [anomalies], "drift": [drift]}
-        if before:
+        if "newest" in self.splits:
             across_spans = self.artifact(standard_artifacts.ExampleAnomalies, "drift across spans")
-            comparer = span_validator(channel, channel, SCHEMA)
-            pair = {"statistics": statistics, "baseline_statistics": before}
-            execute(comparer, pair, {"anomalies": across_spans})
-            statistics.span = before.span + 1
-            # TFX unites channels in any order, so the current statistics need not come first.
-            inputs |= {"statistics": [before, statistics], "drift": [across_spans, drift]}
+            pair = {"statistics": statistics, "baseline_statistics": statistics}
+            execute(span_validator(channel, SCHEMA), pair, {"anomalies": across_spans})
+            # TFX unites channels in any order.
+            inputs["drift"] = [across_spans, drift]
         executor = DataGate.EXECUTOR_SPEC.executor_class()
         executor.Do(inputs, {"schema": [written]}, {})
         return [feature.name for feature in tfdv.load_schema_text(f"{written.uri}/schema.pbtxt").feature]
 
-    def anomalies(self, strategy: Strategy = Strategy.RANDOM, before: Artifact | None = None) -> list[Anomaly]:
+    def anomalies(self, strategy: Strategy = Strategy.RANDOM) -> list[Anomaly]:
         """Runs the gate, checks that it refuses the rows, and returns the anomalies that its message lists."""
         with pytest.raises(AnomalyError) as caught:
-            self.run(strategy, before)
+            self.run(strategy)
         assert not (self.folder / "written").exists()
         for anomaly in caught.value.anomalies:
             for text in (anomaly.split, anomaly.feature, anomaly.short, anomaly.long):

@@ -165,12 +165,21 @@ class TestPositives:
     def test_the_mean_is_over_liked_rows_only(self):
         rows = {"rating_xf": tf.constant([5.0, 3.0, 4.0, 1.0])}
         losses = tf.constant([1.0, 10.0, 2.0, 100.0])
-        assert float(mean_over_positives(losses, rows, "liked")) == 1.5
-        assert float(mean_over_positives(losses, rows, "watched")) == 28.25
+        everywhere = tf.fill([4], True)
+        assert float(mean_over_positives(losses, rows, "liked", everywhere)) == 1.5
+        assert float(mean_over_positives(losses, rows, "watched", everywhere)) == 28.25
+
+    def test_rows_of_movies_that_are_no_candidates_do_not_count(self):
+        rows = {"rating_xf": tf.constant([5.0, 3.0, 4.0, 1.0])}
+        losses = tf.constant([1.0, 10.0, 2.0, 100.0])
+        found = tf.constant([True, True, False, False])
+        assert float(mean_over_positives(losses, rows, "liked", found)) == 1.0
+        assert float(mean_over_positives(losses, rows, "watched", found)) == 5.5
+        assert float(mean_over_positives(losses, rows, "watched", tf.fill([4], False))) == 0
 
     def test_without_liked_rows_the_loss_is_zero(self):
         rows = {"rating_xf": tf.constant([3.0, 1.0])}
-        assert float(mean_over_positives(tf.constant([1.0, 2.0]), rows, "liked")) == 0
+        assert float(mean_over_positives(tf.constant([1.0, 2.0]), rows, "liked", tf.fill([2], True))) == 0
 
     def test_a_split_without_liked_rows_is_an_error(self, splits):
         disliked = splits.train | {"rating_xf": np.ones_like(splits.train["rating_xf"])}
@@ -208,3 +217,37 @@ def test_biases_start_as_popularity_and_are_learnt(splits, tmp_path):
     model, _ = trained(splits, tmp_path, loss="in_batch", epochs=1)
     moved = model._movie_bias.numpy() - baselines.log_popularity(splits)
     assert 1e-3 < np.abs(moved[1:-1]).max() < 1
+
+
+@pytest.mark.parametrize("loss", ["softmax", "in_batch"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_movie_that_left_the_catalogue_is_in_histories_but_is_no_candidate(splits, loss, dropout):
+    gone = int(np.bincount(splits.train["movie_id_xf"]).argmax())
+    stays = splits.movies["movie_id_xf"] != gone
+    smaller = replace(splits, movies={name: values[stays] for name, values in splits.movies.items()})
+    tf.keras.utils.set_random_seed(0)
+    hparams = RetrievalHyperparameters(loss=loss, dropout=dropout, embedding_dim=8)
+    model = retrieval.RetrievalModel(smaller, hparams)
+    rows = batch(smaller.train)
+    assert (rows["movie_id_xf"].numpy() == gone).any()
+    with tf.GradientTape() as tape:
+        value = model.compute_loss(rows, training=True)
+    assert np.isfinite(float(value))
+    gradients = tape.gradient(value, model.trainable_variables)
+    assert all(np.isfinite(tf.convert_to_tensor(each)).all() for each in gradients if each is not None)
+
+    # Its features are those that its ratings have, so that histories with it say what they said before.
+    whole = retrieval.RetrievalModel(splits, hparams)
+    for name in whole.catalogue.features.keys() & splits.train.keys():
+        table = whole.catalogue.features[name]
+        np.testing.assert_array_equal(model.catalogue.features[name], table)
+    candidates = whole.catalogue.candidates.numpy()
+    assert candidates[gone]
+    candidates[gone] = False
+    np.testing.assert_array_equal(model.catalogue.candidates, candidates)
+    assert np.isneginf(model.scores(rows).numpy()[:, gone]).all()
+
+    # Whatever the rows of the movie say, the loss is that of the others.
+    others = {name: tf.boolean_mask(values, rows["movie_id_xf"] != gone) for name, values in rows.items()}
+    if loss == "softmax":
+        assert float(model.compute_loss(rows)) == pytest.approx(float(model.compute_loss(others)), rel=1e-5)
