@@ -42,6 +42,11 @@ COMMANDS = {
         "run",
         "Train, evaluate and push the models, and ask the recommender for a first answer.",
     ),
+    "plan": Command(
+        "pipeline.commands.plan",
+        "plan",
+        "Say what a run would do: which components would run, which come from the cache, and why.",
+    ),
     "tune": Command(
         "pipeline.commands.tune",
         "tune",

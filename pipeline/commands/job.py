@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +105,73 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
-            data = _sample_folder(settings, folder)
+            data = _sample_folder(settings, folder.data)
             movielens = _read_data(data, settings)
         # Without `..` and links: the path is part of what TFX knows cached results by.
         yield Job(settings, data.resolve(), movielens, folder)
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """What a command would run on, without anything being written for it.
+
+    Attributes:
+      config: the configuration.
+      data: absolute path of the data folder.
+      output: the output folder, which need not exist.
+      spans: which spans would be read, for a person; "" without spans.
+    """
+
+    config: "Config"
+    data: Path
+    output: "OutputFolder"
+    spans: str
+
+
+@contextlib.contextmanager
+def planned_job(
+    config: str, overrides: list[str] | None, data: Path | None, output: Path | None
+) -> Iterator[PlannedJob]:
+    """Checks the configuration and the data, as `prepared_job`, whose arguments and errors these are."""
+    from pipeline.config import load_config
+    from pipeline.local.output import OutputFolder
+
+    settings = load_config(config, overrides)
+    folder = OutputFolder((output or Path("output") / settings.name).absolute())
+    check_no_pattern("--output", str(folder.root))
+    folder.check_metadata()
+    with tempfile.TemporaryDirectory(prefix="movielens-data-") as new:
+        if data is None:
+            data = _sample_path(settings, folder)
+            if not data.exists():
+                data = _sample_folder(settings, Path(new))
+        _read_data(data, settings)
+        yield PlannedJob(settings, data.resolve(), folder, describe_spans(data, settings))
+
+
+def describe_spans(data: Path, config: "Config") -> str:
+    """Which spans a run reads, in a sentence; "" without spans.
+
+    Raises:
+      DataError: a span of the window is missing.
+    """
+    from components.ingestion.spans import find_window
+
+    if config.data.spans is None:
+        return ""
+    window = find_window(data, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    there = [number for number in window.folders if number >= window.first]
+    text = f"Trained on {_numbers('span', there)}, measured on span {window.newest}"
+    earlier = [number for number in window.folders if number < window.first]
+    if earlier:
+        text += f"; what was rated in {_numbers('span', earlier)} is known"
+    if window.lacking:
+        text += f"; {_numbers('span', list(window.lacking))} missing"
+    return f"{text}."
+
+
+def _numbers(word: str, numbers: list[int]) -> str:
+    return f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _read_data(folder: Path, config: "Config") -> "MovieLens":
@@ -130,16 +194,24 @@ def _dat_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*.dat") if file.is_file())
 
 
-def _sample_folder(config: "Config", output: "OutputFolder") -> Path:
-    """Returns the folder with a configuration's synthetic data.
+def _sample_path(config: "Config", output: "OutputFolder") -> Path:
+    return output.data / _sample_name(config)
+
+
+def _sample_name(config: "Config") -> str:
+    sample = config.data.sample
+    return f"users{sample.users}-movies{sample.movies}-ratings{sample.ratings}-seed{sample.seed}"
+
+
+def _sample_folder(config: "Config", parent: Path) -> Path:
+    """Writes a configuration's synthetic data into a folder below the given one, and returns that folder.
 
     They are generated anew in each run, in a fifth of a second for 40,000 ratings, because a folder with this name may
     come from an earlier version of the generator, or may have been changed since. Files that hold the same stay.
     """
     from components.data.sample import generate_sample
 
-    sample = config.data.sample
-    folder = output.data / f"users{sample.users}-movies{sample.movies}-ratings{sample.ratings}-seed{sample.seed}"
+    sample, folder = config.data.sample, parent / _sample_name(config)
     try:
         generate_sample(folder, sample.users, sample.movies, sample.ratings, sample.seed, force=True)
     except FileExistsError as error:
@@ -185,6 +257,8 @@ def announce(job: Job, consoles: "Consoles") -> None:
         markup=False,
         soft_wrap=True,
     )
+    if spans := describe_spans(job.data, job.config):
+        consoles.err.print(spans, markup=False, soft_wrap=True)
 
 
 def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:

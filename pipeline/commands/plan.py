@@ -1,0 +1,67 @@
+"""`movielens plan`: says what a run would do, without running anything."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.commands.job import ConfigOption, DataOption, OutputOption, SetOption, planned_job
+from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from pipeline.local.plan import Planned
+
+_DOES = {
+    "run": "runs",
+    "cached": "from the cache",
+    "resolve": "looks up",
+    "skip": "does nothing",
+    "depend": "depends on others",
+}
+
+
+def plan(
+    config: ConfigOption = "sample",
+    data: DataOption = None,
+    output: OutputOption = None,
+    overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what `movielens run` with the same options would do: which components would run, and why.
+
+    Nothing is run, and nothing is written to the output folder. Without --data, the synthetic data have to be there
+    from an earlier run, or count as new.
+
+    Exits with 2 if the configuration or the data are invalid.
+    """
+    with planned_job(config, overrides, data, output) as job:
+        import_tensorflow_quietly()
+        from pipeline.graph import create_pipeline
+        from pipeline.local.plan import plan as plan_nodes
+
+        pipeline = create_pipeline(
+            config=job.config,
+            data_dir=str(job.data),
+            pipeline_root=str(job.output.artifacts),
+            serving_dir=str(job.output.serving),
+        )
+        nodes = plan_nodes(pipeline, job.output.metadata)
+    if as_json:
+        typer.echo(json.dumps({"spans": job.spans, "nodes": [vars(node) for node in nodes]}, indent=1))
+        return
+    console = Console(highlight=False)
+    console.print(f"{job.config.name}: {job.data} to {job.output.root}", markup=False, soft_wrap=True)
+    if job.spans:
+        console.print(job.spans, markup=False, soft_wrap=True)
+    console.print(plan_table(nodes))
+
+
+def plan_table(nodes: "list[Planned]") -> Table:
+    """What would become of each node, and why."""
+    table = Table("component", "what it would do", "why", title="Plan", title_justify="left")
+    for node in nodes:
+        cells: tuple[Any, ...] = (node.node, _DOES[node.does], node.why)
+        table.add_row(*cells)
+    return table
