@@ -45,7 +45,7 @@ COMMANDS = {
     "plan": Command(
         "pipeline.commands.plan",
         "plan",
-        "Say what a run would do: which components would run, which come from the cache, and why.",
+        "Say what a run with the same options would do: which components would run, and why.",
     ),
     "tune": Command(
         "pipeline.commands.tune",

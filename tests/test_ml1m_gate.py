@@ -7,8 +7,9 @@ import pytest
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from components.data.raw_files import read_movielens
-from components.ingestion.example_rows import Columns, MovieTable, encode, make_shards
-from components.ingestion.splits import SplitConfig, Strategy
+from components.ingestion.example_rows import EVAL_PART, TRAIN_PART, Columns, MovieTable, encode, make_shards
+from components.ingestion.spans import Window
+from components.ingestion.splits import SplitConfig, Strategy, with_splits
 from tests.components.validation.gate_runs import SCHEMA, Gate
 
 pytestmark = pytest.mark.ml1m
@@ -17,12 +18,15 @@ pytestmark = pytest.mark.ml1m
 def splits(folder: Path, strategy: Strategy) -> dict[str, pa.Table]:
     """The rows of train, eval and movies as read from tf.Examples, with at most two movies in a history."""
     data = read_movielens(folder)
-    movies = MovieTable(data)
-    batches: dict[str, list[pa.Table]] = {"train": [], "eval": [], "movies": [decoded(movies.all())]}
-    for shard in make_shards(data, SplitConfig(strategy=strategy)):
-        for split, columns in zip(("train", "eval", "test"), shard.columns(movies, 2), strict=True):
-            if split in batches and len(columns["rating"]):
-                batches[split].append(decoded(columns))
+    movies = MovieTable(data.movies, data.credits)
+    every = movies.of(data.movies["movie_id"])
+    batches: dict[str, list[pa.Table]] = {"train": [], "eval": [], "movies": [decoded(every)]}
+    ratings = with_splits(data.ratings, SplitConfig(strategy=strategy)).assign(span=0)
+    for shard in make_shards(ratings, data.users, strategy, Window({0: folder}, 0, ())):
+        for part in (TRAIN_PART, EVAL_PART):
+            columns = shard.columns(part, movies, 2)
+            if len(columns["rating"]):
+                batches[part.name].append(decoded(columns))
     return {split: pa.concat_tables(parts, promote_options="default") for split, parts in batches.items()}
 
 

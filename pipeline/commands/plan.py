@@ -29,7 +29,7 @@ def plan(
     overrides: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what `movielens run` with the same options would do: which components would run, and why.
+    """Say what a run with the same options would do: which components would run, and why.
 
     Nothing is run, and nothing is written to the output folder. Without --data, the synthetic data have to be there
     from an earlier run, or count as new.

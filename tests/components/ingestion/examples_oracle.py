@@ -102,7 +102,8 @@ def assert_window(
     divided = []
     for number, of_span in raw.items():
         table = of_span["ratings"]
-        codes = assign_splits(*(table[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")), config)
+        user_id, movie_id, timestamp = (table[name].to_numpy() for name in ("user_id", "movie_id", "timestamp"))
+        codes = assign_splits(user_id, movie_id, timestamp, config)
         divided.append(table.assign(split=np.array(RATING_SPLITS)[codes], span=number))
     ratings = pd.concat(divided, ignore_index=True)
     # Of a movie that somebody rated again, the later rating is the one that anybody knows of.

@@ -110,8 +110,10 @@ def test_of_random_spans_no_row_knows_its_own_movie_and_each_pair_is_in_one_spli
     )
     latest = raw.groupby(["user_id", "movie_id"]).tail(1)
     assert len(latest) < len(raw)
-    assert sorted(zip(*(ratings.table[name] for name in latest.columns), strict=True)) == sorted(
-        latest.itertuples(index=False, name=None)
+    order = ["user_id", "movie_id"]
+    pd.testing.assert_frame_equal(
+        ratings.table[latest.columns].sort_values(order, ignore_index=True),
+        latest.sort_values(order, ignore_index=True),
     )
     stars = latest.set_index(["user_id", "movie_id"])["rating"].to_dict()
 
