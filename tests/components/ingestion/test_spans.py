@@ -115,7 +115,8 @@ def test_of_random_spans_no_row_knows_its_own_movie_and_each_pair_is_in_one_spli
         ratings.table[latest.columns].sort_values(order, ignore_index=True),
         latest.sort_values(order, ignore_index=True),
     )
-    stars = latest.set_index(["user_id", "movie_id"])["rating"].to_dict()
+    pairs = zip(latest["user_id"].tolist(), latest["movie_id"].tolist(), strict=True)
+    stars = dict(zip(pairs, latest["rating"].tolist(), strict=True))
 
     found = []
     movies = MovieTable(ratings.movies, ratings.credits)
