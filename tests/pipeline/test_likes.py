@@ -146,7 +146,7 @@ def test_the_evaluator_measures_only_decided_rows(rows, model, answers, tmp_path
     assert summary["baseline"]["log_loss"] < summary["metrics"]["log_loss"]
     (reason,) = summary["reasons"]
     gain = summary["baseline"]["log_loss"] - summary["metrics"]["log_loss"]
-    assert reason == f"log_loss_gain is {gain:.4f}; should be at least 0.0000"
+    assert reason == f"log_loss_gain is {gain:.4f}; should be at least {EvaluationConfig().log_loss_margin:.4f}"
 
 
 def transformed_example(arrays, row):

@@ -29,12 +29,9 @@ from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
 
 # Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
 # replicas cannot divide evenly.
+_NO_DROPOUT = dict.fromkeys(("dropout", "id_dropout", "demographics_dropout", "moment_dropout", "history_dropout"), 0.0)
 _COMMON: dict[str, object] = {
-    "dropout": 0.0,
-    "id_dropout": 0.0,
-    "demographics_dropout": 0.0,
-    "moment_dropout": 0.0,
-    "history_dropout": 0.0,
+    **_NO_DROPOUT,
     "batch_size": 100,
     "epochs": 2,
     "learning_rate": 0.01,
@@ -42,7 +39,7 @@ _COMMON: dict[str, object] = {
     "l2": 1e-3,
 }
 _NETWORK: dict[str, object] = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
-_RATING = _NETWORK | {"factor_dim": 4, "dropout": 0.0, "embedding_dim": 4, "l2": 1e-3}
+_RATING = _NETWORK | _NO_DROPOUT | {"factor_dim": 4, "embedding_dim": 4, "l2": 1e-3}
 SETTINGS = {
     "like": _COMMON | _NETWORK | {"objective": "like"},
     "joint": _COMMON | {"rating": _RATING},
