@@ -75,6 +75,7 @@ def test_the_cases_are_all_there():
     assert found == {
         *(("run", name) for name in ("data", "output")),
         *(("tune", name) for name in ("data", "output")),
+        *(("plan", name) for name in ("data", "output")),
         ("withdraw", "output"),
         ("serve", "models"),
         *(("data", "credits", name) for name in ("links", "imdb", "output", "movies")),
