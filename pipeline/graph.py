@@ -81,14 +81,16 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
     )
     schema = tfdv.load_schema_text(str(SCHEMA_PATH))
     comparison = train_eval_validator(statistics.outputs["statistics"], schema, config.data.split.strategy)
-    comparisons = [comparison]
+    comparisons, drift = [comparison], comparison.outputs["anomalies"]
     if config.data.spans is not None:
-        comparisons.append(span_validator(statistics.outputs["statistics"], schema))
+        of_spans = span_validator(statistics.outputs["statistics"], schema)
+        comparisons.append(of_spans)
+        drift = channel_utils.union([drift, of_spans.outputs["anomalies"]])
     gate = DataGate(
         statistics=statistics.outputs["statistics"],
         curated_schema=curated.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
-        drift=channel_utils.union([each.outputs["anomalies"] for each in comparisons]),
+        drift=drift,
     )
 
     # Makes the features for training. Its graph is part of every exported model, so test rows need no Transform here:
