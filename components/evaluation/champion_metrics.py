@@ -86,7 +86,9 @@ class _Changes(beam.CombineFn):
     def add_input(self, sums: np.ndarray, element: metric_types.StandardMetricInputs) -> np.ndarray:
         candidate, champion, measured = (element.prediction[name] for name in self._models)
         if not self._weight or candidate[self._weight].item():
-            difference = self._sign * (measured[self._output].item() - champion[self._output].item())
+            # An earlier model may lack an output that was added since; no number comes of that, and no blessing.
+            values = [model[self._output].item() if self._output in model else np.nan for model in (measured, champion)]
+            difference = self._sign * (values[0] - values[1])
             sums += (difference, difference**2, 1.0)
         return sums
 

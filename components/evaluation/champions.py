@@ -77,8 +77,11 @@ class Champions:
             return Choice(None, None, "the metadata do not say which pipeline this is")
         pipeline = made_by[0].partition(".")[0]
         newest = _newest(trained)
-        others = (model for model in self._models if _newest(self._lineage.data(model.id)) != newest)
-        return self._latest_blessed(others, (f"{pipeline}.{node}", "model"), trained)
+        maker = (f"{pipeline}.{node}", "model")
+        # The maker is asked for first, since finding all that is behind a model takes many look-ups.
+        own = (model for model in self._models if self._lineage.producer(model.id) == maker)
+        others = (model for model in own if _newest(self._lineage.data(model.id)) != newest)
+        return self._latest_blessed(others, maker, trained)
 
     def _latest_blessed(
         self,

@@ -1,7 +1,7 @@
 """`movielens plan`: says what a run would do, without running anything."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -62,6 +62,5 @@ def plan_table(nodes: "list[Planned]") -> Table:
     """What would become of each node, and why."""
     table = Table("component", "what it would do", "why", title="Plan", title_justify="left")
     for node in nodes:
-        cells: tuple[Any, ...] = (node.node, _DOES[node.does], node.why)
-        table.add_row(*cells)
+        table.add_row(node.node, _DOES[node.does], node.why)
     return table

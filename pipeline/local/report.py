@@ -355,7 +355,7 @@ def reasons_not_pushed(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _why_not_pushed(entry: Mapping[str, Any]) -> str:
     verdict = "was blessed, but it was not pushed" if entry["blessed"] else "was not blessed, so it was not pushed"
-    return f"{verdict}: {'; '.join(entry['reasons'])}"
+    return f"{verdict}: {'; '.join(entry['reasons']) or 'no reason is on record'}"
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:

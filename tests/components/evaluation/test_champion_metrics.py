@@ -65,6 +65,17 @@ def test_without_rows_there_is_no_number():
     assert np.isnan([nothing[CANDIDATE, name] for name in (CHANGE, AT_WORST, AT_BEST)]).all()
 
 
+def test_an_output_that_the_champion_lacks_gives_no_number():
+    metric = ChangesOfOutput("hit", 0.95)
+    computations = metric.computations(
+        eval_config=config_pb2.EvalConfig(model_specs=SPECS), model_names=[CANDIDATE, CHAMPION]
+    )
+    row = metric_types.StandardMetricInputs(prediction={CANDIDATE: {"hit": np.array([1.0])}, CHAMPION: {}})
+    for computation in computations:
+        sums = computation.combiner.add_input(computation.combiner.create_accumulator(), row)
+        assert np.isnan(list(computation.combiner.extract_output(sums).values())).all()
+
+
 def test_without_a_champion_there_is_no_metric():
     alone = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec()])
     assert ChangesOfOutput("hit", 0.95).computations(eval_config=alone, model_names=[""]) == []

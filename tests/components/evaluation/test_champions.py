@@ -157,7 +157,7 @@ def test_it_does_not_matter_where_artifacts_lie(history: History, night) -> None
     first = history.train(night(1))
     first.uri = "/mnt/elsewhere/model/1"
     candidate = history.train(night(2), blessed=None)
-    candidate.uri = "gs://bucket/other/root/2"
+    candidate.uri = "gs://bucket/elsewhere/2"
     assert history.champion(candidate).model is first
 
 
