@@ -131,13 +131,14 @@ class EvaluationConfig(ConfigSection):
         0.95,
         gt=0.5,
         lt=1,
-        description="How sure it must be that a model is worse than the champion by more than a tolerance, or that it "
-        "is not: the probability with which the bounds of the difference hold.",
+        description="How sure it must be that a model is worse than another by more than a tolerance, or that it is "
+        "not: the probability with which the bounds of the difference hold.",
     )
     undecided: Literal["bless", "refuse"] = Field(
         "bless",
         description="What becomes of a model if there are too few test rows to tell, with the wanted confidence, "
-        "whether it is worse than the champion by more than the tolerance.",
+        "whether it is worse than the champion, or the recommender's list than the retriever's own order, by more than "
+        "the tolerance.",
     )
     retrieval_tolerance: float = Field(
         0.002, ge=0, description="Recall@10 that the recommender's list may have less than the retriever's own order."

@@ -8,13 +8,14 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluation.champion_metrics import ChangesOfOutput
-from components.evaluation.names import AT_BEST, AT_WORST, LIKED
+from components.evaluation.names import AT_BEST, AT_WORST, LIKED, MEAN_AT_BEST, MEAN_AT_WORST
 from components.evaluation.output_metrics import (
     HIT_MEAN,
     LIKED_MEAN,
     MEAN,
     SHARE_KEPT_AT_MOST,
     Gate,
+    MeanBounds,
     MeanOutputs,
     OutputErrors,
     SharesKept,
@@ -70,7 +71,8 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
 
     Figures are means over all rows, as the list should have what people watch; and, as `liked_mean`, over the rows of 4
     and 5 stars, as it should rather have what they like. The value thresholds compare the list with the retriever's own
-    order and with popularity, the change thresholds with the champion's list.
+    order and with popularity, the change thresholds with the champion's list. What the list may lose, against either,
+    is judged with the configured confidence; what it has to gain, it has to gain on these rows.
 
     Args:
       evaluation: bounds and slices.
@@ -79,11 +81,13 @@ def recommender_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConf
     gains = [f"{name}_over_{other}" for name in COMPARED_METRICS for other in COMPARED_WITH]
     in_situations = [f"recall_at_10_{situation}" for situation in SITUATIONS]
     liked = {"weight": IS_LIKED, "name": LIKED_MEAN}
+    lost, may_be_undecided = "recall_at_10_over_retrieval", evaluation.undecided == "bless"
     metrics = [
         _metric(MeanOutputs, outputs=[*lists, *gains, *in_situations, f"{GROUP_PREFIX}recall_at_10"]),
         _metric(MeanOutputs, outputs=[*lists, *gains], **liked),
         _metric(MeanOutputs, outputs=[RATING_ERROR], weight=IS_HIT, name=HIT_MEAN),
-        _threshold("recall_at_10_over_retrieval", MEAN, at_least=-evaluation.retrieval_tolerance),
+        _metric(MeanBounds, output=lost, confidence=evaluation.confidence),
+        _threshold(lost, MEAN_AT_BEST if may_be_undecided else MEAN_AT_WORST, at_least=-evaluation.retrieval_tolerance),
         _threshold("recall_at_10_over_popularity", MEAN, at_least=evaluation.popularity_margin),
         _threshold("ndcg_at_10_over_retrieval", LIKED_MEAN, at_least=evaluation.liked_margin),
         _threshold("ndcg_at_10_over_popularity", LIKED_MEAN, at_least=evaluation.popularity_margin),

@@ -5,7 +5,6 @@ difference of their means. Two thousand rows know a recall@10 to .01, and the di
 find the same movies far better than that.
 """
 
-from statistics import NormalDist
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +14,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE
-from components.evaluation.output_metrics import ERRORS
+from components.evaluation.output_metrics import ERRORS, bounded_mean
 
 
 class ChangesOfOutput(metric_types.Metric):
@@ -57,7 +56,7 @@ def _computations(
     for model in model_names:
         keys = [metric_types.MetricKey(name, model_name=model, output_name=output) for name in names]
         models = (candidate, champion.name, model)
-        combiner = _Changes(keys, output, weight, models, NormalDist().inv_cdf(confidence))
+        combiner = _Changes(keys, output, weight, models, confidence)
         computations.append(metric_types.MetricComputation(keys=keys, preprocessors=None, combiner=combiner))
     return computations
 
@@ -66,7 +65,12 @@ class _Changes(beam.CombineFn):
     """Adds up the rows' differences, their squares, and the number of rows: float64 [3]."""
 
     def __init__(
-        self, keys: list[metric_types.MetricKey], output: str, weight: str, models: tuple[str, str, str], errors: float
+        self,
+        keys: list[metric_types.MetricKey],
+        output: str,
+        weight: str,
+        models: tuple[str, str, str],
+        confidence: float,
     ):
         """Makes the combiner.
 
@@ -75,9 +79,10 @@ class _Changes(beam.CombineFn):
           output: the output to compare.
           weight: the output that tells which rows count, or "".
           models: names of the candidate, of the champion, and of that of both which the metrics are of.
-          errors: number of standard errors from the change to each bound.
+          confidence: probability with which each of the bounds holds.
         """
-        self._keys, self._output, self._weight, self._models, self._errors = keys, output, weight, models, errors
+        self._keys, self._output, self._weight, self._models = keys, output, weight, models
+        self._confidence = confidence
         self._sign = -1.0 if output in ERRORS else 1.0
 
     def create_accumulator(self) -> np.ndarray:
@@ -96,9 +101,4 @@ class _Changes(beam.CombineFn):
         return np.sum(list(accumulators), axis=0)
 
     def extract_output(self, sums: np.ndarray) -> dict[metric_types.MetricKey, float]:
-        total, squares, rows = sums
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = total / rows
-            error = np.sqrt(np.maximum(squares / rows - mean**2, 0) / rows)
-        bounds = (mean, mean - self._errors * error, mean + self._errors * error)
-        return dict(zip(self._keys, (float(bound) for bound in bounds), strict=True))
+        return dict(zip(self._keys, bounded_mean(*sums, self._confidence), strict=True))

@@ -5,11 +5,14 @@ the Evaluator's time, both for a retriever, which has a dozen outputs per row, a
 """
 
 from collections.abc import Callable, Iterable
+from statistics import NormalDist
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
+
+from components.evaluation.names import MEAN_AT_BEST, MEAN_AT_WORST
 
 # The names that TFMA's own metrics have, so that readers of the results need not know which metric computed them.
 MEAN = "mean_prediction"
@@ -33,6 +36,18 @@ class MeanOutputs(metric_types.Metric):
           name: name of the metric.
         """
         super().__init__(_for_each_model(_Means), outputs=outputs, weight=weight, name=name)
+
+
+class MeanBounds(metric_types.Metric):
+    """Between what the mean of an output may be, judged by how much it varies from row to row.
+
+    The bounds are one-sided, those of a normal distribution of the mean, whose standard error is that of independent
+    rows: the mean of many more rows would be below `mean_at_worst`, or above `mean_at_best`, by chance alone.
+    """
+
+    def __init__(self, output: str, confidence: float):
+        """Takes the name of an output with one value per row, and the probability with which each bound holds."""
+        super().__init__(_for_each_model(_Bounds), output=output, confidence=confidence)
 
 
 class OutputErrors(metric_types.Metric):
@@ -70,6 +85,22 @@ class Gate(metric_types.Metric):
     def __init__(self, name: str):
         """Takes the name of the metric; the outputs are those of the `MetricsSpec`."""
         super().__init__(_nothing, name=name)
+
+
+def bounded_mean(total: float, squares: float, rows: float, confidence: float) -> tuple[float, float, float]:
+    """The mean of values, and its one-sided bounds from below and from above; NaN without rows.
+
+    Args:
+      total: the sum of the values.
+      squares: the sum of their squares.
+      rows: how many there are.
+      confidence: probability with which each of the bounds holds.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.float64(total) / rows
+        error = np.sqrt(np.maximum(np.float64(squares) / rows - mean**2, 0) / rows)
+    width = NormalDist().inv_cdf(confidence) * error
+    return float(mean), float(mean - width), float(mean + width)
 
 
 def _nothing(name: str) -> list[metric_types.MetricComputation]:
@@ -151,6 +182,21 @@ class _Means(_RowSums):
 
     def metrics(self, sums: np.ndarray) -> np.ndarray:
         return sums[:-1] / sums[-1]
+
+
+class _Bounds(_RowSums):
+    """The figures of a row: its value, the square of it, and 1."""
+
+    def __init__(self, model: str, output: str, confidence: float):
+        super().__init__(model, [output], 3, [(MEAN_AT_WORST, output), (MEAN_AT_BEST, output)])
+        self._confidence = confidence
+
+    def row_figures(self, values: np.ndarray, label: Any) -> np.ndarray:
+        del label
+        return np.array([values[0], values[0] ** 2, 1.0])
+
+    def metrics(self, sums: np.ndarray) -> np.ndarray:
+        return np.array(bounded_mean(*sums, self._confidence)[1:])
 
 
 class _Errors(_RowSums):

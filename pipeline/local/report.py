@@ -12,7 +12,7 @@ from importlib import metadata as distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED
+from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED, MEAN_AT_BEST, MEAN_AT_WORST
 from components.pushing.pushed_models import REFUSED
 from pipeline.config import Config
 from pipeline.local.output import write_whole
@@ -170,8 +170,13 @@ def _refusal(name: str, failure: dict[str, Any]) -> str:
         bound, (metric, _, output) = threshold["changeThreshold"].get("absolute"), name.partition(" of ")
         liked, how = ("liked " if metric.startswith(LIKED) else ""), metric.rpartition("_at_")[2]
         return f"{liked}{output} against the champion's is {number:+.4f} at {how}; should be at least {bound:+.4f}"
+    metric, _, output = name.partition(" of ")
+    if metric in (MEAN_AT_WORST, MEAN_AT_BEST):
+        name, number_at = output, f"{number:.4f} at {metric.rpartition('_at_')[2]}"
+    else:
+        number_at = f"{number:.4f}"
     bound = threshold.get("valueThreshold", {}).get("lowerBound")
-    return f"{name} is {number:.4f}; should be at least {bound:.4f}" if bound is not None else f"{name} is {number:.4f}"
+    return f"{name} is {number_at}" + (f"; should be at least {bound:.4f}" if bound is not None else "")
 
 
 def model_summary(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from components.evaluation.names import AT_BEST, AT_WORST
+from components.evaluation.names import AT_BEST, AT_WORST, MEAN_AT_BEST, MEAN_AT_WORST
 from components.evaluation.output_metrics import LIKED_MEAN, MEAN, SHARE_KEPT_AT_MOST
 from pipeline.config import EvaluationConfig
 from pipeline.gates import eval_config, recommender_eval_config
@@ -79,7 +79,7 @@ def test_the_gates_of_the_recommender_are_on_its_final_list():
         share_kept_later=0.625,
     )
     assert gates(recommender_eval_config(evaluation)) == {
-        (MEAN, "recall_at_10_over_retrieval"): (-0.125, None),
+        (MEAN_AT_BEST, "recall_at_10_over_retrieval"): (-0.125, None),
         (MEAN, "recall_at_10_over_popularity"): (0.25, None),
         (LIKED_MEAN, "ndcg_at_10_over_retrieval"): (0.375, None),
         (LIKED_MEAN, "ndcg_at_10_over_popularity"): (0.25, None),
@@ -94,6 +94,9 @@ def test_where_nothing_may_be_undecided_the_worst_case_is_what_is_bounded(task):
     bounds = gates(eval_config([task], EvaluationConfig(undecided="refuse")))
     compared = {name for name, output in bounds if bounds[name, output][1] is not None}
     assert compared == {AT_WORST}
+    of_lists = gates(recommender_eval_config(EvaluationConfig(undecided="refuse")))
+    assert (MEAN_AT_WORST, "recall_at_10_over_retrieval") in of_lists
+    assert (MEAN_AT_BEST, "recall_at_10_over_retrieval") not in of_lists
 
 
 def test_margins_are_positive_unless_they_are_set():

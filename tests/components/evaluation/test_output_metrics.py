@@ -8,12 +8,14 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.metrics.calibration import MeanPrediction
 from tensorflow_model_analysis.metrics.mean_regression_error import MeanAbsoluteError
 
+from components.evaluation.names import MEAN_AT_BEST, MEAN_AT_WORST
 from components.evaluation.output_metrics import (
     LIKED_MEAN,
     MAE,
     RMSE,
     SHARE_KEPT,
     SHARE_KEPT_AT_MOST,
+    MeanBounds,
     MeanOutputs,
     OutputErrors,
     SharesKept,
@@ -119,6 +121,21 @@ def test_tfma_has_the_same_error_under_the_same_key(output):
 def test_the_mean_of_no_rows_is_nan():
     combiner = MeanOutputs(OUTPUTS).computations()[0].combiner
     assert all(np.isnan(value) for value in combiner.extract_output(combiner.create_accumulator()).values())
+
+
+def test_the_bounds_of_a_mean_hold_as_often_as_they_should():
+    rng = np.random.default_rng(0)
+    misses = {MEAN_AT_WORST: 0, MEAN_AT_BEST: 0}
+    for _ in range(400):
+        values = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=200)
+        bounds = measured(MeanBounds("hit", 0.9), hit=values)
+        misses[MEAN_AT_WORST] += bounds[MEAN_AT_WORST, "", "hit"] > 0
+        misses[MEAN_AT_BEST] += bounds[MEAN_AT_BEST, "", "hit"] < 0
+        width = 1.2815515655446004 * values.std() / np.sqrt(len(values))
+        assert bounds[MEAN_AT_WORST, "", "hit"] == pytest.approx(values.mean() - width)
+        assert bounds[MEAN_AT_BEST, "", "hit"] == pytest.approx(values.mean() + width)
+    # Each is missed in a tenth of the cases: 40 of 400, with a standard deviation of 6.
+    assert all(16 <= count <= 64 for count in misses.values())
 
 
 def test_the_combiner_runs_in_beam():

@@ -115,7 +115,8 @@ def test_a_recommender_that_meets_all_thresholds_is_not_refused(tmp_path: Path) 
 
 def test_each_threshold_on_a_value_is_checked(tmp_path: Path) -> None:
     refused = recommender(
-        recall_at_10_over_retrieval=(-0.3, -0.1),
+        # All rows lose the same, so that the bounds are the mean.
+        recall_at_10_over_retrieval=(-0.2, -0.2),
         recall_at_10_over_popularity=(-0.1, -0.1),
         # Over all rows these are gains, and over those of 4 and 5 stars losses.
         ndcg_at_10_over_retrieval=(-0.1, 0.3),
@@ -131,7 +132,7 @@ def test_each_threshold_on_a_value_is_checked(tmp_path: Path) -> None:
         "liked_mean of ndcg_at_10_over_popularity is -0.2000; should be at least 0.0050",
         "liked_mean of ndcg_at_10_over_retrieval is -0.1000; should be at least 0.0000",
         "recall_at_10_over_popularity is -0.1000; should be at least 0.0050",
-        "recall_at_10_over_retrieval is -0.2000; should be at least -0.0020",
+        "recall_at_10_over_retrieval is -0.2000 at best; should be at least -0.0020",
         *(f"share_kept_at_most of recall_at_10_{later} {refusal}" for later in sorted(ASKED_LATER)),
     ]
 
@@ -161,6 +162,21 @@ def test_what_the_rows_cannot_tell_is_blessed_or_refused_as_configured(tmp_path:
     assert entry["against_champion"]["recall_at_10"]["verdict"] == "undecided"
     assert entry["against_champion"]["recall_at_10"]["at_best"] == pytest.approx(-worst)
     assert entry["against_champion"]["liked_ndcg_at_10"]["verdict"] == "no worse"
+
+
+@pytest.mark.parametrize("undecided", ["bless", "refuse"])
+@pytest.mark.parametrize("lost", [0.0, 0.4])
+def test_recall_that_is_lost_against_the_retriever_is_judged_with_confidence(
+    tmp_path: Path, undecided: str, lost: float
+) -> None:
+    # Half of the rows have a half more than `-lost`, and half of them a half less.
+    torn = recommender(recall_at_10_over_retrieval=(0.5 - lost, -0.5 - lost))
+    evaluation = EVALUATION.model_copy(update={"undecided": undecided, "retrieval_tolerance": 0.1})
+    output = measure(tmp_path, recommender_eval_config(evaluation), torn)
+    width = NormalDist().inv_cdf(0.95) * 0.5 / np.sqrt(len(STARS))
+    bound, how = (width - lost, "best") if undecided == "bless" else (-width - lost, "worst")
+    refusal = f"recall_at_10_over_retrieval is {bound:.4f} at {how}; should be at least -0.1000"
+    assert read_refusals(output) == ([refusal] if bound < -0.1 else [])
 
 
 def test_a_gain_over_a_baseline_of_its_own_is_not_what_is_compared(tmp_path: Path) -> None:
