@@ -101,4 +101,5 @@ class _Changes(beam.CombineFn):
         return np.sum(list(accumulators), axis=0)
 
     def extract_output(self, sums: np.ndarray) -> dict[metric_types.MetricKey, float]:
-        return dict(zip(self._keys, bounded_mean(*sums, self._confidence), strict=True))
+        total, squares, rows = sums
+        return dict(zip(self._keys, bounded_mean(total, squares, rows, self._confidence), strict=True))

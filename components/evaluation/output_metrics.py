@@ -196,7 +196,9 @@ class _Bounds(_RowSums):
         return np.array([values[0], values[0] ** 2, 1.0])
 
     def metrics(self, sums: np.ndarray) -> np.ndarray:
-        return np.array(bounded_mean(*sums, self._confidence)[1:])
+        total, squares, rows = sums
+        _, worst, best = bounded_mean(total, squares, rows, self._confidence)
+        return np.array([worst, best])
 
 
 class _Errors(_RowSums):
