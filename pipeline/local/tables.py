@@ -85,6 +85,15 @@ def champions_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def made_of_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line that says so if the recommender that was built is not made of this run's models; else nothing."""
+    made_of = summary[RECOMMENDER].get("made_of")
+    if not made_of or not made_of["why"] or "metrics" not in summary[RECOMMENDER]:
+        return []
+    taken = ", ".join(f"{part} {uri}" for part, (_, uri) in made_of["parts"].items())
+    return [f"The recommender is made of {taken}, because {made_of['why']}"]
+
+
 def champions_table(summary: Mapping[str, Any]) -> Table:
     """How much better each model is than its champion; empty if no model met one."""
     table = Table(title="Better than the champion, on the same test rows, by", title_justify="left")
