@@ -41,7 +41,12 @@ class ChampionStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate unchanged."""
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate unchanged.
+
+        TFX asks a resolver before it looks at conditions. So there may be no candidate, where nothing made one.
+        """
+        if not input_dict[CANDIDATE]:
+            return {CANDIDATE: [], MODEL: [], MODEL_BLESSING: []}
         champions = Champions(store, input_dict[MODEL], input_dict[MODEL_BLESSING])
         choice = champions.of_candidate(input_dict[CANDIDATE])
         return {CANDIDATE: input_dict[CANDIDATE], **_artifacts(choice, "The champion")}

@@ -255,6 +255,13 @@ def test_the_resolver_hands_on_the_champion_and_the_candidate(history: History, 
     }
 
 
+def test_where_nothing_was_made_there_is_nothing_to_compare(history: History, night) -> None:
+    history.train(night(1))
+    inputs = {CANDIDATE: [], MODEL: history.models, MODEL_BLESSING: history.blessings}
+    nothing: dict[str, list[Artifact]] = {CANDIDATE: [], MODEL: [], MODEL_BLESSING: []}
+    assert ChampionStrategy().resolve_artifacts(history.store, inputs) == nothing
+
+
 def test_training_starts_from_the_latest_blessed_model_of_other_data(history: History, night) -> None:
     history.train(night(1))
     tuesday = history.train(night(2))
