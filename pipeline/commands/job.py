@@ -262,9 +262,21 @@ def announce(job: Job, consoles: "Consoles") -> None:
 
 
 def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
-    """Removes the half-written outputs of an earlier run that was interrupted, and tells the user if there were any."""
-    from pipeline.local.recovery import recover
+    """Makes the folder ready for a run: finds moved artifacts again, and removes what an interrupted run left.
 
+    Tells the user if there were any.
+    """
+    import ml_metadata as mlmd
+
+    from pipeline.local.recovery import metadata_config, recover
+    from pipeline.local.relocation import follow_move
+
+    if output.metadata.exists():
+        for old in follow_move(mlmd.MetadataStore(metadata_config(output.metadata)), output):
+            consoles.err.print(
+                f"{old} was moved here: its models are known, but what was computed from its data is computed again.",
+                markup=False,
+            )
     recovered = recover(output)
     if recovered:
         consoles.err.print(

@@ -47,7 +47,7 @@ def plan(
             pipeline_root=str(job.output.artifacts),
             serving_dir=str(job.output.serving),
         )
-        nodes = plan_nodes(pipeline, job.output.metadata)
+        nodes = plan_nodes(pipeline, job.output)
     if as_json:
         typer.echo(json.dumps({"spans": job.spans, "nodes": [vars(node) for node in nodes]}, indent=1))
         return

@@ -7,6 +7,7 @@ import pytest
 
 from components.data.raw_files import DataError
 from pipeline.config import load_config
+from pipeline.local.output import OutputFolder
 from pipeline.local.plan import Planned, plan
 from pipeline.local.recovery import metadata_config
 from pipeline.local.runner import run_pipeline
@@ -36,17 +37,13 @@ class Output:
             data_dir="",
             pipeline_root=str(self.folder / "artifacts"),
             serving_dir=str(self.folder / "serving"),
-            metadata_connection_config=metadata_config(self.store),
+            metadata_connection_config=metadata_config(OutputFolder(self.folder).metadata),
             enable_cache=True,
         )
 
-    @property
-    def store(self) -> Path:
-        return self.folder / "metadata.sqlite"
-
     def plan(self, **changes: Any) -> dict[str, Planned]:
         before = self.contents()
-        planned = plan(self.pipeline(**changes), self.store)
+        planned = plan(self.pipeline(**changes), OutputFolder(self.folder))
         assert self.contents() == before
         return {node.node: node for node in planned}
 
@@ -121,4 +118,4 @@ def test_what_a_driver_refuses_is_refused(output: Output, tmp_path: Path) -> Non
         config=config, data_dir=str(tmp_path / "data"), pipeline_root=str(tmp_path / "root")
     )
     with pytest.raises(DataError, match="should hold the folders span-1"):
-        plan(pipeline, output.store)
+        plan(pipeline, OutputFolder(output.folder))
