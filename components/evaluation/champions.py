@@ -73,9 +73,20 @@ class Champions:
             latest.
         """
         candidate = max(candidates, key=lambda model: model.id)
-        producer, tested = self._lineage.producer(candidate.id), self._lineage.data(candidate.id)
+        producer, tested = self._lineage.producer(candidate.id), _tested(self._lineage.data(candidate.id))
         earlier = (model for model in self._models if model.id < candidate.id)
         return self._latest_blessed(earlier, producer, tested)
+
+    def of_next(self, pipeline: str, node: str, output: str, tested: np.ndarray) -> Choice:
+        """The model that the next one will be compared with, before that one is there.
+
+        Args:
+          pipeline: the name of the pipeline.
+          node: the id of the node that makes the model.
+          output: the name of the node's output.
+          tested: uint64 [test rows], the keys of the rows that both will be measured on.
+        """
+        return self._latest_blessed(self._models, (f"{pipeline}.{node}", output), tested)
 
     def to_start_from(self, node: str, graphs: Iterable[Artifact]) -> Choice:
         """The model that training starts from.
@@ -99,7 +110,7 @@ class Champions:
         # The maker is asked for first, since finding all that is behind a model takes many look-ups.
         own = (model for model in self._models if self._lineage.producer(model.id) == maker)
         others = (model for model in own if _newest(self._lineage.data(model.id)) != newest)
-        return self._latest_blessed(others, maker, trained)
+        return self._latest_blessed(others, maker, _tested(trained))
 
     def pair_for_recommender(
         self, models: Mapping[str, Iterable[Artifact]], blessings: Mapping[str, Iterable[Artifact]]
@@ -125,7 +136,7 @@ class Champions:
         problems += [
             f"this run's {part} was {withdrawn[own[part].id].reason}" for part in own if own[part].id in withdrawn
         ]
-        tested = self._lineage.data(next(iter(own.values())).id)
+        tested = _tested(self._lineage.data(next(iter(own.values())).id))
         earlier = {part: self._blessed_by_graph(model) for part, model in own.items()}
         for graph in sorted(set.intersection(*(set(by_graph) for by_graph in earlier.values())), reverse=True):
             pair = {part: by_graph[graph] for part, by_graph in earlier.items()}
@@ -147,8 +158,8 @@ class Champions:
                     found.setdefault(graph.id, model)
         return found
 
-    def _problem(self, model: Artifact, tested: list[metadata_store_pb2.Artifact]) -> str:
-        """Why a blessed model cannot be taken where the newest of some data are tested; "" if it can."""
+    def _problem(self, model: Artifact, tested: np.ndarray | None) -> str:
+        """Why a blessed model cannot be taken where these rows are tested; "" if it can."""
         withdrawal = withdrawals(self._store, [model.id]).get(model.id)
         problem = f"was not taken: {withdrawal.reason}" if withdrawal else self._has_seen(model, tested)
         return problem and f"model {model.id} {problem}"
@@ -157,9 +168,9 @@ class Champions:
         self,
         models: Iterable[Artifact],
         producer: tuple[str, str] | None,
-        tested: list[metadata_store_pb2.Artifact],
+        tested: np.ndarray | None,
     ) -> Choice:
-        """The latest of the models that was blessed and has not seen the test rows of the newest data."""
+        """The latest of the models that was blessed and has not seen the test rows."""
         if producer is None:
             return Choice(None, None, "the metadata do not say which node made the candidate")
         passed_over: list[str] = []
@@ -173,19 +184,17 @@ class Champions:
             passed_over.append(problem)
         return Choice(None, None, "; ".join(passed_over) or "no earlier model was blessed")
 
-    def _has_seen(self, model: Artifact, tested: list[metadata_store_pb2.Artifact]) -> str:
-        """Why a model must not be measured on the test rows of the newest of some data; "" if it may."""
-        newest = _newest(tested)
-        keys = next((read_row_keys(examples.uri) for examples in tested if examples.id == newest), None)
-        if keys is None:
+    def _has_seen(self, model: Artifact, tested: np.ndarray | None) -> str:
+        """Why a model must not be measured on these test rows; "" if it may."""
+        if tested is None:
             return "may have seen this run's test rows, which are not on record"
         seen = 0
         for examples in self._lineage.data(model.id):
             fitted = read_row_keys(examples.uri)
             if fitted is None:
                 return f"may have been fitted to this run's test rows: those of {examples.uri} are not on record"
-            seen += np.isin(keys[1], fitted[0]).sum()
-        return f"was fitted to {seen} of this run's {len(keys[1])} test rows" if seen else ""
+            seen += np.isin(tested, fitted[0]).sum()
+        return f"was fitted to {seen} of this run's {len(tested)} test rows" if seen else ""
 
 
 def is_blessed(blessing: Artifact) -> bool:
@@ -195,3 +204,10 @@ def is_blessed(blessing: Artifact) -> bool:
 
 def _newest(data: list[metadata_store_pb2.Artifact]) -> int | None:
     return max((examples.id for examples in data), default=None)
+
+
+def _tested(data: list[metadata_store_pb2.Artifact]) -> np.ndarray | None:
+    """The keys of the test rows of the newest of some data, uint64 [test rows]; None if they are not on record."""
+    newest = _newest(data)
+    keys = next((read_row_keys(examples.uri) for examples in data if examples.id == newest), None)
+    return None if keys is None else keys[1]

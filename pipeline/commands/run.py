@@ -97,6 +97,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         from pipeline.local.runner import run_pipeline
         from pipeline.local.tables import (
             champions_lines,
+            champions_of,
             champions_table,
             kept_table,
             made_of_lines,
@@ -140,7 +141,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     ):
         if table.rows:
             consoles.out.print(table)
-    for line in [*champions_lines(summary), *made_of_lines(summary)]:
+    for line in [*champions_lines(champions_of(summary)), *made_of_lines(summary)]:
         consoles.out.print(line, soft_wrap=True, highlight=False)
     consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
     return summary

@@ -1,6 +1,6 @@
 """What a run wrote, and which earlier models it chose: champions, and the pair that its recommender is made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -8,10 +8,15 @@ from pipeline.nodes import NodeRun
 from trainers.registry import MODELS, RECOMMENDER
 
 if TYPE_CHECKING:
+    import numpy as np
     from ml_metadata import MetadataStore
     from tfx import types
 
-    from components.evaluation.champions import Champions
+    from components.evaluation.champions import Champions, Choice
+
+
+# The node that makes each model, and the name of its output.
+_MADE_BY = {name: (f"Trainer.{name}", "model") for name in MODELS} | {RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)}
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,17 @@ class Champion:
 def read_champions(store: "MetadataStore", outputs: Outputs) -> dict[str, Champion]:
     """The champion that each model of a run met, as its resolver chose it, and why; by model."""
     models, champions = _known(store)
-    made_by = {name: (f"Trainer.{name}", "model") for name in MODELS} | {
-        RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)
-    }
     met = {}
-    for name, (node, output) in made_by.items():
+    for name, (node, output) in _MADE_BY.items():
         candidate = outputs.get(node, {}).get(output)
         if candidate is not None:
-            choice = champions.of_candidate([models[candidate.id]])
-            model = choice.model
-            met[name] = Champion(model and model.id, model and model.uri, choice.why)
+            met[name] = _champion(champions.of_candidate([models[candidate.id]]))
     return met
+
+
+def _champion(choice: "Choice") -> Champion:
+    model = choice.model
+    return Champion(model and model.id, model and model.uri, choice.why)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,40 @@ class MadeOf:
     parts: dict[str, tuple[int, str]]
     transform_graph: str | None
     why: str
+
+
+def planned_champions(
+    store: "MetadataStore", pipeline: str, cached: Collection[str], tested: "np.ndarray"
+) -> dict[str, Champion]:
+    """The champion that each model would meet; by model.
+
+    Args:
+      store: the metadata store, in which what would come from the cache is recorded already.
+      pipeline: the name of the pipeline.
+      cached: the ids of the nodes that would come from the cache.
+      tested: uint64 [test rows], the keys of the rows that models would be measured on.
+    """
+    models, champions = _known(store)
+    met = {}
+    for name, (node, output) in _MADE_BY.items():
+        candidate = _latest_output(store, f"{pipeline}.{node}", output) if node in cached else None
+        if candidate is None:
+            choice = champions.of_next(pipeline, node, output, tested)
+        else:
+            choice = champions.of_candidate([models[candidate]])
+        met[name] = _champion(choice)
+    return met
+
+
+def _latest_output(store: "MetadataStore", node: str, output: str) -> int | None:
+    """The id of what a node's latest execution has as an output."""
+    from ml_metadata.proto import metadata_store_pb2
+
+    context = store.get_context_by_type_and_name("node", node)
+    executions = [each.id for each in store.get_executions_by_context(context.id)] if context else []
+    events = store.get_events_by_execution_ids([max(executions)]) if executions else []
+    is_output = metadata_store_pb2.Event.OUTPUT
+    return next((e.artifact_id for e in events if e.type == is_output and e.path.steps[0].key == output), None)
 
 
 def read_made_of(store: "MetadataStore", outputs: Outputs, part_names: tuple[str, str]) -> MadeOf | None:
@@ -131,7 +170,7 @@ def _all(store: "MetadataStore", type_name: str) -> "dict[int, types.Artifact]":
     """All artifacts of a type, by id."""
     from tfx.types import artifact_utils
 
-    kind = store.get_artifact_type(type_name)
-    return {
-        proto.id: artifact_utils.deserialize_artifact(kind, proto) for proto in store.get_artifacts_by_type(type_name)
-    }
+    artifacts = store.get_artifacts_by_type(type_name)
+    # A store in which there was never such an artifact does not know its type.
+    kind = store.get_artifact_type(type_name) if artifacts else None
+    return {artifact.id: artifact_utils.deserialize_artifact(kind, artifact) for artifact in artifacts}

@@ -35,9 +35,9 @@ class Deliveries:
           seed: seed of all draws.
         """
         rng = np.random.default_rng(seed)
-        people, titles = 10 * nights + 60, 8 * nights + 60
+        people, titles = 8 * nights + 260, 3 * nights + 120
         # More than are needed: a pair is rated on a night only when the person and the movie are both there.
-        generate_sample(folder, users=people, movies=titles, ratings=int(1.5 * nights * ratings_per_night), seed=seed)
+        generate_sample(folder, users=people, movies=titles, ratings=int(1.3 * nights * ratings_per_night), seed=seed)
         raw = read_raw(folder)
         self.users, self.movies = raw["users"], raw["movies"][["movie_id", "title", "genres"]]
         self.credits = pd.read_csv(folder / "credits.csv", keep_default_na=False)

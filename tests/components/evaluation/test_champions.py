@@ -23,7 +23,7 @@ from components.evaluation.champion_resolvers import (
     PartsStrategy,
 )
 from components.evaluation.champions import Champions, Choice, Pair
-from components.ingestion.row_keys import write_row_keys
+from components.ingestion.row_keys import read_row_keys, write_row_keys
 from components.ingestion.splits import TEST, TRAIN
 from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
 from tests.components.pushing.recorded import Recorded
@@ -139,6 +139,23 @@ def test_the_champion_is_the_latest_blessed_model_of_the_same_node(history: Hist
     history.train(night(4), node="Trainer.dcn")
     candidate = history.train(night(5), blessed=None)
     assert history.champion(candidate) == Choice(second, history.blessings[1], "")
+
+
+def test_the_champion_of_a_model_that_is_not_there_yet_is_that_which_it_then_meets(history: History, night) -> None:
+    def of_next(data: Artifact) -> Choice:
+        keys = read_row_keys(data.uri)
+        assert keys is not None
+        champions = Champions(history.store, history.models, history.blessings)
+        return champions.of_next("nightly", "Trainer.ranking", "model", keys[1])
+
+    assert of_next(night(1)) == Choice(None, None, "no earlier model was blessed")
+    history.train(night(1))
+    leaky = history.train(history.data({"train": [31], "test": [1]}))
+    history.train(night(2), node="Trainer.dcn")
+    data = history.data({"train": [3], "test": [31, 32]})
+    planned = of_next(data)
+    assert planned.why == f"model {leaky.id} was fitted to 1 of this run's 2 test rows"
+    assert history.champion(history.train(data, blessed=None)) == planned
 
 
 def test_a_candidate_is_not_its_own_champion(history: History, night) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.data.raw_files import DataError
@@ -43,7 +44,7 @@ class Output:
 
     def plan(self, **changes: Any) -> dict[str, Planned]:
         before = self.contents()
-        planned = plan(self.pipeline(**changes), OutputFolder(self.folder))
+        planned, _ = plan(self.pipeline(**changes), OutputFolder(self.folder), np.zeros(0, np.uint64))
         assert self.contents() == before
         return {node.node: node for node in planned}
 
@@ -118,4 +119,4 @@ def test_what_a_driver_refuses_is_refused(output: Output, tmp_path: Path) -> Non
         config=config, data_dir=str(tmp_path / "data"), pipeline_root=str(tmp_path / "root")
     )
     with pytest.raises(DataError, match="should hold the folders span-1"):
-        plan(pipeline, OutputFolder(output.folder))
+        plan(pipeline, OutputFolder(output.folder), np.zeros(0, np.uint64))
