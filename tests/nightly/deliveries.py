@@ -43,7 +43,7 @@ class Deliveries:
         self.credits = pd.read_csv(folder / "credits.csv", keep_default_na=False)
         # Most are there from the first night on; the others come one after the other. No movie leaves before night 5.
         first_of_user = _nights_of(rng, self.users["user_id"], nights, there_at_first=0.4)
-        self.introduced = _nights_of(rng, self.movies["movie_id"], nights, there_at_first=0.6)
+        self.introduced = _nights_of(rng, self.movies["movie_id"], nights, there_at_first=0.85)
         leaving = rng.choice(self.movies["movie_id"], size=max(1, titles // 12), replace=False)
         self.removed = {movie: int(rng.integers(5, nights + 5)) for movie in leaving}
         table = raw["ratings"]

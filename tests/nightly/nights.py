@@ -32,6 +32,8 @@ _SETTINGS: dict[str, Any] = {
         "history_length": HISTORY,
         "split": {"fractions": {"train": 0.7, "eval": 0.1, "test": 0.2}},
     },
+    # Of 150 movies, as 100 are of MovieLens's thousands.
+    "recommender": {"candidates": 30},
     "models": {
         "dcn": {"batch_size": 128, "epochs": 3, "learning_rate": 0.01, "dropout": 0.0, "l2": 0.0, "table_l2": 8.0},
         "retrieval": {"batch_size": 128, "epochs": 5},
