@@ -36,10 +36,15 @@ class ChampionStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate unchanged."""
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate.
+
+        Of all models that the candidate's node ever made, it is the latest. The others are not handed on: the champion
+        may be among them, and ML Metadata takes an artifact once only for the outputs of an execution.
+        """
         champions = Champions(store, input_dict[MODEL], input_dict[MODEL_BLESSING])
         choice = champions.of_candidate(input_dict[CANDIDATE])
-        return {CANDIDATE: input_dict[CANDIDATE], **_artifacts(choice, "The champion")}
+        candidate = max(input_dict[CANDIDATE], key=lambda model: model.id)
+        return {CANDIDATE: [candidate], **_artifacts(choice, "The champion")}
 
 
 class BaseModelStrategy(ResolverStrategy):

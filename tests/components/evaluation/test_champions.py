@@ -245,6 +245,9 @@ def test_the_resolver_hands_on_the_champion_and_the_candidate(history: History, 
     inputs = {CANDIDATE: [candidate], MODEL: history.models, MODEL_BLESSING: history.blessings}
     resolved = ChampionStrategy().resolve_artifacts(history.store, inputs)
     assert resolved == {CANDIDATE: [candidate], MODEL: [champion], MODEL_BLESSING: history.blessings}
+    # Given all models that the node ever made, it hands on each model once.
+    whole = inputs | {CANDIDATE: [champion, candidate]}
+    assert ChampionStrategy().resolve_artifacts(history.store, whole) == resolved
     first = {CANDIDATE: [champion], MODEL: history.models, MODEL_BLESSING: history.blessings}
     assert ChampionStrategy().resolve_artifacts(history.store, first) == {
         CANDIDATE: [champion],
