@@ -2,15 +2,15 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint format clean
+.PHONY: help setup run test test-fast test-nightly lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-FAST := not component and not e2e and not serving and not ml1m
+FAST := not component and not e2e and not serving and not ml1m and not nightly
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Create or update the environment (.venv) with all extras
 	@scripts/setup.sh --all-extras
@@ -19,13 +19,18 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 	@scripts/setup.sh
 	.venv/bin/movielens run --config sample --output output/sample
 
-test: ## Run all tests; those that need MovieLens 1M run if ML1M_DIR is its folder
+test: ## Run all tests but the nightly ones; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest $(IN_PARALLEL)
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly'
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
 	.venv/bin/python -m pytest $(IN_PARALLEL) -m '$(FAST)'
+
+# Each of these tests is as long as a whole file of the others, so workers take single ones.
+test-nightly: ## Run the long version of tests that has no place in every change
+	@scripts/setup.sh --all-extras
+	.venv/bin/python -m pytest -n $(WORKERS) -m nightly
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras

@@ -41,15 +41,18 @@ class ChampionStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate unchanged.
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the candidate.
 
-        TFX asks a resolver before it looks at conditions. So there may be no candidate, where nothing made one.
+        Of all models that the candidate's node ever made, it is the latest. The others are not handed on: the champion
+        may be among them, and ML Metadata takes an artifact once only for the outputs of an execution. TFX asks a
+        resolver before it looks at conditions, so there may be no candidate, where nothing made one.
         """
         if not input_dict[CANDIDATE]:
             return {CANDIDATE: [], MODEL: [], MODEL_BLESSING: []}
         champions = Champions(store, input_dict[MODEL], input_dict[MODEL_BLESSING])
         choice = champions.of_candidate(input_dict[CANDIDATE])
-        return {CANDIDATE: input_dict[CANDIDATE], **_artifacts(choice, "The champion")}
+        candidate = max(input_dict[CANDIDATE], key=lambda model: model.id)
+        return {CANDIDATE: [candidate], **_artifacts(choice, "The champion")}
 
 
 class BaseModelStrategy(ResolverStrategy):
@@ -66,10 +69,11 @@ class BaseModelStrategy(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Returns the chosen model and its blessing (no artifacts if there is none), and the graph unchanged."""
+        """Returns the chosen model and its blessing (no artifacts if there is none), and the graph, the latest."""
         champions = Champions(store, input_dict[MODEL], input_dict[MODEL_BLESSING])
         choice = champions.to_start_from(self._trainer, input_dict[DATA])
-        return {DATA: input_dict[DATA], **_artifacts(choice, f"The model that {self._trainer} starts from")}
+        graph = max(input_dict[DATA], key=lambda each: each.id)
+        return {DATA: [graph], **_artifacts(choice, f"The model that {self._trainer} starts from")}
 
 
 class PartsStrategy(ResolverStrategy):

@@ -8,6 +8,8 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluation.champion_metrics import ChangesOfOutput
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE
+from components.evaluation.output_metrics import bounded_mean
+from pipeline.config import EvaluationConfig
 
 CANDIDATE, CHAMPION = "candidate", "baseline"
 SPECS = [config_pb2.ModelSpec(name=CANDIDATE), config_pb2.ModelSpec(name=CHAMPION, is_baseline=True)]
@@ -103,3 +105,17 @@ def test_two_per_cent_worse_is_seen_and_two_per_cent_better_is_not_taken_for_it(
         output = "squared_error"
     assert changes(worse, good, output)[CANDIDATE, AT_BEST] < -tolerance
     assert changes(good, worse, output)[CANDIDATE, AT_WORST] > -tolerance
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(250_000, "all"), (10_000, "some")])
+def test_two_per_cent_less_recall_takes_as_many_rows_as_movielens_1m_has(rows, refused):
+    # In an eighth of the rows one of two retrievers finds the movie and the other does not. The candidate has 2 % less
+    # of a recall of .33, so that it misses so many more than it adds.
+    share, less = 0.125, 0.02 * 0.33
+    lost_and_gained = [(share + less) / 2, (share - less) / 2, 1 - share]
+    evaluation = EvaluationConfig()
+    worse = []
+    for lost, gained, _ in np.random.default_rng(0).multinomial(rows, lost_and_gained, size=1000):
+        _, _, at_best = bounded_mean(gained - lost, gained + lost, rows, evaluation.confidence)
+        worse.append(at_best < -evaluation.recall_tolerance)
+    assert np.mean(worse) > 0.999 if refused == "all" else 0.2 < np.mean(worse) < 0.6
