@@ -13,6 +13,7 @@ from tests.components.ingestion.examples_oracle import read_raw
 
 _DAY = 86_400
 _FIRST_SECOND = 978_300_000
+_MOVIES, _RATINGS_OF_USER, _ACTIVE_NIGHTS = 150, 50, 12
 
 
 class Deliveries:
@@ -31,46 +32,51 @@ class Deliveries:
         Args:
           folder: for temporary files.
           nights: how many there are.
-          ratings_per_night: number of ratings, beside those that are given anew.
+          ratings_per_night: about how many ratings.
           seed: seed of all draws.
         """
         rng = np.random.default_rng(seed)
-        people, titles = 8 * nights + 260, 3 * nights + 120
-        # More than are needed: a pair is rated on a night only when the person and the movie are both there.
-        generate_sample(folder, users=people, movies=titles, ratings=int(1.3 * nights * ratings_per_night), seed=seed)
+        # People come, rate for some nights, and go; many came before the first night.
+        ratings = ratings_per_night * (nights + _ACTIVE_NIGHTS)
+        generate_sample(folder, users=ratings // _RATINGS_OF_USER, movies=_MOVIES, ratings=ratings, seed=seed)
         raw = read_raw(folder)
         self.users, self.movies = raw["users"], raw["movies"][["movie_id", "title", "genres"]]
         self.credits = pd.read_csv(folder / "credits.csv", keep_default_na=False)
-        # Most are there from the first night on; the others come one after the other. No movie leaves before night 5.
-        first_of_user = _nights_of(rng, self.users["user_id"], nights, there_at_first=0.4)
-        self.introduced = _nights_of(rng, self.movies["movie_id"], nights, there_at_first=0.85)
-        leaving = rng.choice(self.movies["movie_id"], size=max(1, titles // 12), replace=False)
-        self.removed = {movie: int(rng.integers(5, nights + 5)) for movie in leaving}
-        table = raw["ratings"]
-        first_of_both = (table["user_id"].map(first_of_user), table["movie_id"].map(self.introduced))
-        first = np.maximum(*(numbers.to_numpy() for numbers in first_of_both))
-        last = np.minimum(table["movie_id"].map(self.removed).fillna(nights + 1).to_numpy(), nights + 1)
-        night = np.zeros(len(table), int)
-        for number in range(1, nights + 1):
-            waiting = np.flatnonzero((night == 0) & (first <= number) & (number < last))
-            night[rng.permutation(waiting)[:ratings_per_night]] = number
-        self.ratings = self._timed(rng, table.assign(night=night)[night > 0])
-        self._again(rng, nights)
+        ids = self.movies["movie_id"].to_numpy()
+        introduced = np.where(rng.random(len(ids)) < 0.85, 1, rng.integers(1, nights + 1, size=len(ids)))
+        self.introduced = dict(zip(ids.tolist(), introduced.tolist(), strict=True))
+        leaving = rng.choice(ids, size=len(ids) // 12, replace=False)
+        self.removed = {int(movie): int(rng.integers(5, nights + 5)) for movie in leaving}
+        self.ratings = self._again(rng, self._in_time(rng, raw["ratings"], nights), nights)
 
-    @staticmethod
-    def _timed(rng: np.random.Generator, table: pd.DataFrame) -> pd.DataFrame:
-        seconds = _FIRST_SECOND + table["night"] * _DAY + rng.integers(_DAY, size=len(table))
-        return table.assign(timestamp=seconds).sort_values("timestamp", kind="stable").reset_index(drop=True)
+    def _in_time(self, rng: np.random.Generator, table: pd.DataFrame, nights: int) -> pd.DataFrame:
+        """Gives each rating its night and time; each person's ratings stay in their order."""
+        table = table.sort_values(["user_id", "timestamp"], kind="stable")
+        of_user = table.groupby("user_id")["movie_id"]
+        share = of_user.cumcount() / of_user.transform("size")
+        starts = rng.integers(1 - _ACTIVE_NIGHTS, nights + 1, size=table["user_id"].max() + 1)
+        when = starts[table["user_id"]] + share.to_numpy() * _ACTIVE_NIGHTS
+        night = np.floor(when).astype(int)
+        table = table.assign(night=night, timestamp=(_FIRST_SECOND + when * _DAY).astype(int))
+        first, last = self._nights_of(table["movie_id"])
+        return table[(first <= night) & (night < last) & (night <= nights)]
 
-    def _again(self, rng: np.random.Generator, nights: int) -> None:
-        """From night 4 on, one in fifty of earlier ratings is given anew, with other stars."""
-        earlier = self.ratings.sample(frac=0.02, random_state=int(rng.integers(2**31)))
-        night = np.maximum(earlier["night"] + 1, 4) + rng.integers(3, size=len(earlier))
-        again = earlier.assign(night=night, rating=rng.integers(1, 6, size=len(earlier)))
-        gone = again["movie_id"].map(self.removed).fillna(nights + 1)
-        again = again[(again["night"] <= nights) & (again["night"] < gone)]
-        table = pd.concat([self.ratings, self._timed(rng, again)])
-        self.ratings = table.sort_values("timestamp", kind="stable").reset_index(drop=True)
+    def _nights_of(self, movies: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """The first night of movies, and that from which on they are there no more."""
+        return movies.map(self.introduced).to_numpy(), movies.map(self.removed).fillna(10**6).to_numpy()
+
+    def _again(self, rng: np.random.Generator, ratings: pd.DataFrame, nights: int) -> pd.DataFrame:
+        """From night 4 on, some of earlier ratings are given anew, with other stars."""
+        again = ratings.sample(frac=0.02, random_state=int(rng.integers(2**31)))
+        later = np.maximum(4 - again["night"], 1) + rng.integers(3, size=len(again))
+        again = again.assign(
+            night=again["night"] + later,
+            timestamp=again["timestamp"] + later * _DAY,
+            rating=rng.integers(1, 6, size=len(again)),
+        )
+        _, last = self._nights_of(again["movie_id"])
+        again = again[(again["night"] < last) & (again["night"] <= nights)]
+        return pd.concat([ratings, again]).sort_values("timestamp", kind="stable").reset_index(drop=True)
 
     def write(self, night: int, folder: Path, *, shuffled: bool = False, corrected: bool = False) -> None:
         """Writes the files of a night.
@@ -102,12 +108,6 @@ class Deliveries:
         _write(folder / "users.dat", self.users[self.users["user_id"].isin(own["user_id"])])
         _write(folder / "movies.dat", movies.assign(title=titles))
         self.credits[self.credits["movie_id"].isin(there)].to_csv(folder / "credits.csv", index=False)
-
-
-def _nights_of(rng: np.random.Generator, ids: pd.Series, nights: int, there_at_first: float) -> dict[int, int]:
-    """The first night of each id."""
-    drawn = np.where(rng.random(len(ids)) < there_at_first, 1, rng.integers(1, nights + 1, size=len(ids)))
-    return dict(zip(ids.tolist(), drawn.tolist(), strict=True))
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
