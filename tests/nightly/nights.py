@@ -36,9 +36,9 @@ _SETTINGS: dict[str, Any] = {
     "recommender": {"candidates": 30},
     "models": {
         "dcn": {"batch_size": 128, "epochs": 3, "learning_rate": 0.01, "dropout": 0.0, "l2": 0.0, "table_l2": 8.0},
-        "retrieval": {"batch_size": 128, "epochs": 5},
-        "ranking": {"batch_size": 128, "epochs": 4},
-        "joint": {"batch_size": 128, "epochs": 5},
+        "retrieval": {"batch_size": 128, "epochs": 8},
+        "ranking": {"batch_size": 128, "epochs": 6},
+        "joint": {"batch_size": 128, "epochs": 8},
     },
 }
 

@@ -8,7 +8,7 @@ import pytest
 from tests.nightly.deliveries import Deliveries
 from tests.nightly.nights import WINDOW, Nights
 
-RATINGS = 1500
+RATINGS = 2500
 
 
 @pytest.mark.e2e
