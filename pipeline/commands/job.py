@@ -15,6 +15,7 @@ from pipeline.paths import check_no_pattern, local_path
 
 if TYPE_CHECKING:
     from components.data.raw_files import MovieLens
+    from components.ingestion.spans import Window
     from pipeline.config import Config
     from pipeline.local.logs import Consoles
     from pipeline.local.output import OutputFolder
@@ -101,7 +102,8 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
     check_no_pattern("--output", str(folder.root))
     movielens = _read_data(data, settings) if data else None
-    folder.prepare(_MINIMUM_FREE_MEGABYTES + (_FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data) // 2**20 if data else 0))
+    read = _FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data, settings) // 2**20 if data else 0
+    folder.prepare(_MINIMUM_FREE_MEGABYTES + read)
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
@@ -155,16 +157,16 @@ def describe_spans(data: Path, config: "Config") -> str:
     Raises:
       DataError: a span of the window is missing.
     """
-    from components.ingestion.spans import find_window
-
     if config.data.spans is None:
         return ""
-    window = find_window(data, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    window = _window(data, config)
     there = [number for number in window.folders if number >= window.first]
     text = f"Trained on {_numbers('span', there)}, measured on span {window.newest}"
     earlier = [number for number in window.folders if number < window.first]
     if earlier:
         text += f"; what was rated in {_numbers('span', earlier)} is known"
+    if window.dropped:
+        text += f"; what was rated in {_numbers('span', list(window.dropped))} is no longer read"
     if window.lacking:
         text += f"; {_numbers('span', list(window.lacking))} missing"
     return f"{text}."
@@ -181,17 +183,25 @@ def _read_data(folder: Path, config: "Config") -> "MovieLens":
       DataError: a file cannot be read, or a span of the window is missing.
     """
     from components.data.raw_files import read_movielens
-    from components.ingestion.spans import find_window, read_span
+    from components.ingestion.spans import read_span
 
     if config.data.spans is None:
         return read_movielens(folder, config.data.tolerance)
-    window = find_window(folder, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    window = _window(folder, config)
     return read_span(folder, window.folders[window.newest], config.data.tolerance)
 
 
-def _dat_bytes(folder: Path) -> int:
-    """Returns the total size of a folder's *.dat files, sub-folders included; links that lead nowhere do not count."""
-    return sum(file.stat().st_size for file in folder.rglob("*.dat") if file.is_file())
+def _window(folder: Path, config: "Config") -> "Window":
+    from components.ingestion.spans import find_window
+
+    data = config.data
+    return find_window(folder, data.spans, data.versions, data.missing_spans == "skip", data.keep_spans)
+
+
+def _dat_bytes(folder: Path, config: "Config") -> int:
+    """Returns the total size of the *.dat files that are read; links that lead nowhere do not count."""
+    folders = _window(folder, config).folders.values()
+    return sum(file.stat().st_size for each in folders for file in each.glob("*.dat") if file.is_file())
 
 
 def _sample_path(config: "Config", output: "OutputFolder") -> Path:
