@@ -1,8 +1,8 @@
 """Which earlier model a candidate is compared with, or training starts from, and why there is none.
 
-The champion of a candidate is the latest model that the same node made before it, that was blessed and not withdrawn,
-and that is known not to have been fitted to the candidate's test rows. It is looked up in the metadata alone, by the
-same code on every runner; see `components.metadata.lineage`.
+The champion of a candidate is the latest model that the same node made before it, that was blessed, neither withdrawn
+nor pruned, and that is known not to have been fitted to the candidate's test rows. It is looked up in the metadata
+alone, by the same code on every runner; see `components.metadata.lineage`.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,14 @@ import numpy as np
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components.evaluator import constants
 from tfx.types import Artifact
+from tfx.types.artifact import ArtifactState
 
 from components.ingestion.row_keys import read_row_keys
 from components.metadata.lineage import Lineage
 from components.pushing.pushed_models import withdrawals
+
+# Resolvers are handed none of these; a report, which looks at all models of the store, is.
+_GONE = (ArtifactState.MARKED_FOR_DELETION, ArtifactState.DELETED)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ class Champions:
             if blessing is None or self._lineage.producer(model.id) != producer:
                 continue
             withdrawal = withdrawals(self._store, [model.id]).get(model.id)
-            problem = f"was not taken: {withdrawal.reason}" if withdrawal else self._has_seen(model, tested)
+            if withdrawal:
+                problem = f"was not taken: {withdrawal.reason}"
+            else:
+                problem = "was pruned" if model.state in _GONE else self._has_seen(model, tested)
             if not problem:
                 return Choice(model, blessing, "; ".join(passed_over))
             passed_over.append(f"model {model.id} {problem}")
