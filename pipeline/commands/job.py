@@ -59,6 +59,12 @@ SetOption = Annotated[
 ]
 
 
+class NoRunError(RunError):
+    """The folder is not one that a run wrote to."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class Job:
     """The configuration, the data and the output folder of one command.
@@ -149,6 +155,22 @@ def planned_job(
                 data = _sample_folder(settings, Path(new))
         _read_data(data, settings)
         yield PlannedJob(settings, data.resolve(), folder, describe_spans(data, settings))
+
+
+def output_of_runs(output: Path) -> "OutputFolder":
+    """The output folder of earlier runs, for commands that change what these have written.
+
+    Raises:
+      NoRunError: no run has written to it.
+    """
+    from pipeline.local.output import OutputFolder
+
+    folder = OutputFolder(output.absolute())
+    if not folder.metadata.is_file():
+        raise NoRunError(
+            f"--output should be a folder that `movielens run` wrote to; {folder.root} has no {folder.metadata.name}."
+        )
+    return folder
 
 
 def describe_spans(data: Path, config: "Config") -> str:
