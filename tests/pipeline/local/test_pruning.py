@@ -11,7 +11,7 @@ import pytest
 from ml_metadata.proto.metadata_store_pb2 import Artifact
 from typer.testing import CliRunner
 
-from components.pushing.pushed_models import Withdrawal, mark_withdrawn, refusal
+from components.pushing.pushed_models import Withdrawal, mark_pruned, mark_withdrawn, refusal
 from components.pushing.versions import take_out
 from pipeline import cli
 from pipeline.local import pruning
@@ -289,9 +289,9 @@ def test_a_prune_that_is_cut_off_leaves_nothing_that_a_run_trusts_and_the_next_f
         nights.run(night)
     whole = {artifact.id: sorted(Path(artifact.uri).rglob("*")) for artifact in nights.store.get_artifacts()}
     steps = {
-        (pruning, "mark_pruned"): pruning.mark_pruned,
+        (pruning, "mark_pruned"): mark_pruned,
         (pruning, "_set_state"): pruning._set_state,
-        (pruning, "take_out"): pruning.take_out,
+        (pruning, "take_out"): take_out,
         (pruning, "_remove"): pruning._remove,
         (shutil, "rmtree"): shutil.rmtree,
     }
