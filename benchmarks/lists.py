@@ -16,6 +16,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tfx.utils import path_utils
 
 from benchmarks.report import machine
 from components.recommender.second_stage import MIDDLE
@@ -43,7 +44,7 @@ def main(
     run = _Run(output)
     judged: list[Arrays] = []
     counted: list[Arrays] = []
-    for examples in records([run.examples], "test", _BATCH).take(-(-rows // _BATCH)):
+    for examples in records(run.examples, "test", _BATCH).take(-(-rows // _BATCH)):
         evaluated = run.recommender.signatures["evaluate"](examples)
         judged.append({name: values.numpy() for name, values in evaluated.items()})
         counted.append(run.judge(examples))
@@ -84,10 +85,12 @@ class _Run:
         artifacts = output / "pipeline"
         self.examples = _newest(artifacts / "MovieLensExampleGen" / "examples")
         self.recommender = tf.saved_model.load(summary["recommender"]["pushed"])
-        names = summary["recommender_parts"]
+        made_of = summary["recommender"]["made_of"]
+        uris = [made_of["parts"][part][1] for part in ("retrieval", "ranking")]
         # Kept, because their functions read variables that would be gone with them.
-        self._parts = parts = [tf.saved_model.load(summary["models"][name]["pushed"]) for name in (names[0], names[-1])]
-        transform = tft.TFTransformOutput(_newest(artifacts / "Transform" / "transform_graph"))
+        self._parts = parts = [tf.saved_model.load(path_utils.serving_model_path(uri)) for uri in uris]
+        graph = made_of["transform_graph"] or _newest(artifacts / "Transform" / "transform_graph")
+        transform = tft.TFTransformOutput(graph)
         self._spec, self._layer = transform.raw_feature_spec(), transform.transform_features_layer()
         self._scores, self._ratings, self._heads = (
             parts[0].scores,
@@ -96,6 +99,7 @@ class _Run:
         )
         self._ids = parts[0].heads[0].raw_ids.numpy()
         self._popularity = parts[0].heads[0].popularity.numpy()
+        self._is_candidate = parts[0].catalogue.candidates.numpy() & np.isin(self._ids, self._catalogue())
         self._bias = parts[1].heads[-1].biases.movies.numpy()
         self._user_count = len(parts[1].heads[-1].biases.users.numpy())
         # Those for people whom training never saw, and those for others.
@@ -116,7 +120,7 @@ class _Run:
         targets, stars = features[transformed_name(MOVIE_ID)], features[transformed_name(LABEL)]
         values: dict[str, list[float]] = {}
         for row, target in enumerate(targets):
-            unseen = ~np.isin(self._ids, seen[row][seen[row] > 0]) & (self._ids > 0)
+            unseen = ~np.isin(self._ids, seen[row][seen[row] > 0]) & self._is_candidate
             candidates = np.argsort(-np.where(unseen, scores[row], -np.inf), kind="stable")[: self._candidates]
             candidates = candidates[unseen[candidates]]
             rated = self._rate({name: values[row] for name, values in person.items()}, candidates) - MIDDLE
@@ -146,10 +150,17 @@ class _Run:
         pairs |= {name: values[candidates] for name, values in self._movies.items()}
         return self._ratings({name: tf.constant(values) for name, values in pairs.items()}).numpy().astype(np.float64)
 
+    def _catalogue(self) -> np.ndarray:
+        """The ids of the movies that there are: int64 [movies]."""
+        spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64)}
+        return np.concatenate(
+            [tf.io.parse_example(rows, spec)[MOVIE_ID].numpy() for rows in records(self.examples, "movies")]
+        )
+
     def _movie_features(self) -> Arrays:
         """The transformed features of all movies, by movie index."""
         table: Arrays = {}
-        for examples in records([self.examples], "movies"):
+        for examples in records(self.examples, "movies"):
             features = with_int32_indices(self._layer(tf.io.parse_example(examples, self._spec)))
             index = features[transformed_name(MOVIE_ID)].numpy()
             for column in columns(Role.MOVIE, among=features):

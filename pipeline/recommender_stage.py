@@ -1,4 +1,4 @@
-"""The nodes of the recommender: RecommenderBuilder ─ Resolver ─ Evaluator ─ Pusher, if its parts are blessed."""
+"""The nodes of the recommender: Resolver of its parts ─ RecommenderBuilder ─ Resolver ─ Evaluator ─ Pusher."""
 
 import contextlib
 from collections.abc import Mapping
@@ -8,6 +8,13 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
+from components.evaluation.champion_resolvers import (
+    DATA,
+    PART_BLESSING,
+    PART_MODEL,
+    ChampionStrategy,
+    parts_of_recommender,
+)
 from components.recommender.recommender_builder import RecommenderBuilder
 from pipeline.config import Config
 from pipeline.gates import recommender_eval_config
@@ -26,20 +33,31 @@ def recommender_stage(
 ) -> list[BaseNode]:
     """Builds the recommender of the parts that the configuration names, measures it, and pushes it if it is good.
 
-    Its parts were measured alone; what people get is the final list, which has gates of its own. None of the nodes runs
-    if a part was refused.
+    Its parts were measured alone; what people get is the final list, which has gates of its own. If a part of this run
+    was refused, the recommender is made of the latest pair before it that was blessed, since even so it should know the
+    newest people and ratings. None of the nodes runs if there is no such pair.
     """
-    retrieval, ranking = (stages[name] for name in config.recommender.part_names)
+    parts = {
+        part: stages[name] for part, name in zip(("retrieval", "ranking"), config.recommender.part_names, strict=True)
+    }
+    models: dict[str, tfx.dsl.Channel] = {part: stage.trainer.outputs["model"] for part, stage in parts.items()}
+    blessings = {part: stage.evaluator.outputs["blessing"] for part, stage in parts.items()}
+    graph, choosing = transform.outputs["transform_graph"], list[BaseNode]()
+    if issubclass(resolver_strategy, ChampionStrategy):
+        chosen = parts_of_recommender(transform, models, blessings).with_id(f"Resolver.{RECOMMENDER}_parts")
+        models = {part: chosen.outputs[part + PART_MODEL] for part in parts}
+        blessings = {part: chosen.outputs[part + PART_BLESSING] for part in parts}
+        graph, choosing = chosen.outputs[DATA], [chosen]
     with contextlib.ExitStack() as conditions:
-        for name in dict.fromkeys(config.recommender.part_names):
-            blessing = stages[name].evaluator.outputs["blessing"].future()[0]
-            is_blessed = blessing.custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+        # Both parts may be one model.
+        for blessing in {id(each): each for each in blessings.values()}.values():
+            is_blessed = blessing.future()[0].custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
             conditions.enter_context(tfx.dsl.Cond(is_blessed))
         builder = RecommenderBuilder(
             examples=examples.outputs["examples"],
-            transform_graph=transform.outputs["transform_graph"],
-            retrieval_model=retrieval.trainer.outputs["model"],
-            ranking_model=ranking.trainer.outputs["model"],
+            transform_graph=graph,
+            retrieval_model=models["retrieval"],
+            ranking_model=models["ranking"],
             candidates=config.recommender.candidates,
             order=config.recommender.order,
             tolerance=config.evaluation.retrieval_tolerance,
@@ -51,4 +69,4 @@ def recommender_stage(
         bounds = recommender_eval_config(config.evaluation)
         evaluator = evaluated(RECOMMENDER, model, resolver, examples, gate, bounds)
         pushed = pusher(RECOMMENDER, model, evaluator.outputs["blessing"], serving_dir)
-    return [builder, resolver, evaluator, pushed]
+    return [*choosing, builder, resolver, evaluator, pushed]

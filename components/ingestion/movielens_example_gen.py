@@ -172,7 +172,7 @@ class Executor(BaseBeamExecutor):
         write_quarantine(artifact_utils.get_single_instance(output_dict[QUARANTINE]), ratings.bad_rows, source.base)
         movies = MovieTable(ratings.movies, ratings.credits)
         _write(f"{examples.uri}/Split-{MOVIES}/{_file_name(0, 1)}", movies.of(ratings.catalogue))
-        write_row_keys(examples.uri, _fitted_and_tested(ratings, source))
+        write_row_keys(examples.uri, fitted_and_tested(ratings, source))
         with self._make_beam_pipeline() as pipeline:
             (
                 pipeline
@@ -211,8 +211,8 @@ def _count_rows(ratings: Ratings, source: Source, parts: tuple[Part, ...]) -> di
     return {**rows, MOVIES: len(ratings.catalogue)}
 
 
-def _fitted_and_tested(ratings: Ratings, source: Source) -> pd.DataFrame:
-    """The ratings that models are fitted to, and the test ratings."""
+def fitted_and_tested(ratings: Ratings, source: Source) -> pd.DataFrame:
+    """The ratings that models are fitted to, and the test ratings, as rows of `Ratings.table`."""
     split, span = ratings.table["split"].to_numpy(), ratings.table["span"].to_numpy()
     return ratings.table[np.any([is_in(part, split, span, source.window) for part in WITHOUT_SPANS], axis=0)]
 

@@ -15,6 +15,17 @@ from components.ingestion.splits import TEST, row_hash
 ROW_KEYS_FILE = "row_keys.npz"  # Stays when the rows are pruned.
 
 
+def row_keys(ratings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of the ratings that models are fitted to, and of the test ratings: uint64 [ratings] each, rising.
+
+    Args:
+      ratings: as for `write_row_keys`.
+    """
+    keys = row_hash(*(ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")))
+    is_test = ratings["split"].to_numpy() == TEST
+    return np.sort(keys[~is_test]), np.sort(keys[is_test])
+
+
 def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
     """Writes the keys of ratings beside the splits of an artifact.
 
@@ -22,10 +33,9 @@ def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
       uri: of the artifact.
       ratings: with the columns user_id, movie_id, timestamp and split.
     """
-    keys = row_hash(*(ratings[name].to_numpy() for name in ("user_id", "movie_id", "timestamp")))
-    is_test = ratings["split"].to_numpy() == TEST
+    fitted, test = row_keys(ratings)
     content = io.BytesIO()
-    np.savez(content, fitted=np.sort(keys[~is_test]), test=np.sort(keys[is_test]))
+    np.savez(content, fitted=fitted, test=test)
     with tf.io.gfile.GFile(f"{uri}/{ROW_KEYS_FILE}", "wb") as file:
         file.write(content.getvalue())
 

@@ -42,6 +42,15 @@ class Lineage:
         # Transformed rows are made of raw ones, which are made of no others.
         return [each for each in examples if not self._inputs([each.id])]
 
+    def transform_graph(self, model: int) -> metadata_store_pb2.Artifact | None:
+        """The Transform output that a model was trained with; None if none is known."""
+        graphs = [
+            each
+            for each in self._store.get_artifacts_by_id(sorted(self._inputs([model])))
+            if each.type == standard_artifacts.TransformGraph.TYPE_NAME
+        ]
+        return max(graphs, key=lambda each: each.id, default=None)
+
     def _ancestors(self, artifacts: Iterable[int]) -> set[int]:
         known, new = set[int](), set(artifacts)
         while new:

@@ -20,6 +20,9 @@ from components.pushing.versions import SAVED_MODEL
 # was measured by itself.
 PART_INPUTS = ("retrieval_model", "ranking_model")
 
+# Custom property of a PushedModel: the folder NAME/VERSION that is served, as TFX's Pusher calls it.
+DESTINATION = "pushed_destination"
+
 # Custom property of a PushedModel, and parameter of a Pusher's execution: why a blessed model was not pushed.
 REFUSED = "refused"
 
@@ -177,7 +180,7 @@ def _push(artifact: metadata_store_pb2.Artifact, model: int) -> Push:
     return Push(
         artifact.id,
         model,
-        Path(properties["pushed_destination"].string_value),
+        Path(properties[DESTINATION].string_value),
         Path(artifact.uri),
         datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC),
         withdrawn,

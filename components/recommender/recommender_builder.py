@@ -45,8 +45,9 @@ def RecommenderBuilder(
 
     Args:
       examples: raw examples; every rating in them, whatever its split, counts as seen and as history. The second stage
-        is fitted to the eval split.
-      transform_graph: the Transform output.
+        is fitted to the eval split. They may be newer than what the models were trained on: movies that have left the
+        catalogue since are not recommended, and those that are newer than the models cannot be.
+      transform_graph: the Transform output that both models were trained with.
       retrieval_model: an exported model with the function `scores`.
       ranking_model: an exported model with the function `ratings_of`; may be the same one.
       recommender: receives the recommender.
@@ -57,14 +58,14 @@ def RecommenderBuilder(
       max_history: largest number of movies in a history.
 
     Raises:
-      ValueError: the smoke test fails.
+      ValueError: the retriever knows no movie of the catalogue, or the smoke test fails.
     """
     transform = tft.TFTransformOutput(transform_graph.uri)
     retrieval = tf.saved_model.load(path_utils.serving_model_path(retrieval_model.uri))
     is_one_model = retrieval_model.uri == ranking_model.uri
     ranking = retrieval if is_one_model else tf.saved_model.load(path_utils.serving_model_path(ranking_model.uri))
-    movies = read_movies([examples.uri], retrieval.heads[0].raw_ids.numpy())
-    users = read_users([examples.uri], transform, movies)
+    movies = read_movies(examples.uri, retrieval.heads[0].raw_ids.numpy(), retrieval.catalogue.candidates.numpy())
+    users = read_users(examples.uri, transform, movies)
     graph = Recommender(
         retrieval=retrieval,
         ranking=ranking,
@@ -100,7 +101,7 @@ def eval_rows(recommender: Recommender, uri: str) -> list[tuple[str, Candidates]
     """
     spec = {USER_ID: tf.io.FixedLenFeature([], tf.int64), LABEL: tf.io.FixedLenFeature([], tf.float32)}
     parts: dict[str, list[Candidates]] = {people: [] for people in PEOPLE}
-    for examples in records([uri], "eval", _BATCH_ROWS).take(_FITTED_ROWS // _BATCH_ROWS):
+    for examples in records(uri, "eval", _BATCH_ROWS).take(_FITTED_ROWS // _BATCH_ROWS):
         *lists_of_people, movies = recommender.candidates_of(examples)
         raw = tf.io.parse_example(examples, spec)
         for people, lists in zip(PEOPLE, lists_of_people, strict=True):

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -30,20 +29,23 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True)
 class Movies:
-    """The catalogue, by movie index; indices that are no movie, such as 0, have id 0.
+    """The movies that a model knows, by movie index; indices that are no movie, such as 0, have id 0.
 
     Attributes:
       ids: int64 [movie indices].
-      titles: str [movie indices].
+      titles: bytes [movie indices]; empty for a movie that has left the catalogue.
+      candidates: bool [movie indices], whether a movie can be recommended: the catalogue has it, and the model had it
+        among its candidates when it was trained. Others are in histories only.
     """
 
     ids: np.ndarray
     titles: np.ndarray
+    candidates: np.ndarray
 
     @property
     def count(self) -> int:
         """Number of movies that can be recommended."""
-        return int(np.count_nonzero(self.ids))
+        return int(np.count_nonzero(self.candidates))
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Users:
         return self.seen_movies[self.seen_offsets[row] : self.seen_offsets[row + 1]]
 
 
-def records(uris: Sequence[str], split: str, batch_rows: int = _BATCH_ROWS) -> tf.data.Dataset:
-    """Serialized raw examples of a split, string [up to batch_rows], of folders of examples."""
-    files = [path for uri in uris for path in sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))]
+def records(uri: str, split: str, batch_rows: int = _BATCH_ROWS) -> tf.data.Dataset:
+    """Serialized raw examples of a split, string [up to batch_rows], of a folder of examples."""
+    files = sorted(tf.io.gfile.glob(os.path.join(uri, f"Split-{split}", "*.gz")))
     return without_autotuning(
         tf.data.TFRecordDataset(tf.constant(files, tf.string), compression_type="GZIP", num_parallel_reads=1).batch(
             batch_rows
@@ -80,41 +82,44 @@ def records(uris: Sequence[str], split: str, batch_rows: int = _BATCH_ROWS) -> t
     )
 
 
-def read_movies(uris: Sequence[str], ids: np.ndarray) -> Movies:
-    """Reads the titles of a catalogue, which trained models do without.
+def read_movies(uri: str, ids: np.ndarray, candidates: np.ndarray) -> Movies:
+    """Reads the catalogue: titles, which trained models do without, and which movies there are.
 
     Args:
-      uris: folders of raw examples, the earliest span first; the latest span counts for a movie that several have.
+      uri: folder of raw examples.
       ids: int64 [movie indices], as in `Movies`.
+      candidates: bool [movie indices], the movies that the model had among its candidates when it was trained.
+
+    Raises:
+      ValueError: none of these is in the catalogue.
     """
     spec = {MOVIE_ID: tf.io.FixedLenFeature([], tf.int64), "title": tf.io.FixedLenFeature([], tf.string)}
-    raw = _concatenate(_parse(rows, spec) for rows in records(uris, "movies"))
+    raw = _concatenate(_parse(rows, spec) for rows in records(uri, "movies"))
     known = np.isin(raw[MOVIE_ID], ids)
     titles = np.full(len(ids), b"", object)
     titles[_positions(ids, raw[MOVIE_ID][known])] = raw["title"][known]
-    return Movies(ids, titles)
+    movies = Movies(ids, titles, candidates & (ids > 0) & np.isin(ids, raw[MOVIE_ID]))
+    if not movies.count:
+        raise ValueError(f"The catalogue should have movies that the retriever knows; none of {len(raw[MOVIE_ID])} is.")
+    return movies
 
 
 def read_users(
-    uris: Sequence[str], transform: tft.TFTransformOutput, movies: Movies, splits: Sequence[str] = RATING_SPLITS
+    uri: str, transform: tft.TFTransformOutput, movies: Movies, splits: Sequence[str] = RATING_SPLITS
 ) -> Users:
-    """Returns all users who rated movies of the catalogue, with these movies as their history and as seen.
+    """Returns all users who rated movies that the model knows, with these movies as their history and as seen.
 
     Args:
-      uris: folders of raw examples, the earliest span first.
-      transform: the Transform output.
-      movies: the catalogue.
+      uri: folder of raw examples.
+      transform: the Transform output of the model, which need not be that of these examples.
+      movies: the movies that the model knows.
       splits: the splits whose ratings are known.
     """
-    ratings, latest_rows = _read_ratings(uris, splits)
-    # If the retriever was trained on the latest spans only, its catalogue may lack movies of earlier spans.
-    in_catalogue = np.isin(ratings[MOVIE_ID], movies.ids)
+    ratings, latest_rows = _read_ratings(uri, splits)
+    # The model may not know movies of spans before its window, nor those that are newer than it is.
+    is_known = np.isin(ratings[MOVIE_ID], movies.ids)
     order = np.lexsort((ratings[TIMESTAMP], ratings[USER_ID]))
-    ratings = {name: values[order][in_catalogue[order]] for name, values in ratings.items()}
-    # Of a movie that somebody rated again, in a later span, the later rating counts.
-    pairs = pd.MultiIndex.from_arrays([ratings[USER_ID], ratings[MOVIE_ID]])
-    is_latest = ~pairs.duplicated(keep="last")
-    ratings = {name: values[is_latest] for name, values in ratings.items()}
+    ratings = {name: values[order][is_known[order]] for name, values in ratings.items()}
     ids, counts = np.unique(ratings[USER_ID], return_counts=True)
     seen = _positions(movies.ids, ratings[MOVIE_ID]).astype(np.int32)
     # Row 0, an unknown user, has seen nothing.
@@ -128,7 +133,7 @@ def read_users(
     return Users(np.concatenate([[0], ids]), features, latest, offsets, seen)
 
 
-def _read_ratings(uris: Sequence[str], splits: Sequence[str]) -> tuple[Arrays, dict[int, tuple[int, bytes]]]:
+def _read_ratings(uri: str, splits: Sequence[str]) -> tuple[Arrays, dict[int, tuple[int, bytes]]]:
     """All ratings, column by column; and the time and the example of each user's latest rating."""
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.int64),
@@ -138,19 +143,18 @@ def _read_ratings(uris: Sequence[str], splits: Sequence[str]) -> tuple[Arrays, d
     }
     rated: list[Arrays] = []
     latest: dict[int, tuple[int, bytes]] = {}
-    for uri in uris:
-        for split in splits:
-            for rows in records([uri], split):
-                batch = _parse(rows, spec)
-                rated.append(batch)
-                examples = rows.numpy()
-                # The last place of each user, once the rows are sorted by user and time.
-                order = np.lexsort((batch[TIMESTAMP], batch[USER_ID]))
-                users = batch[USER_ID][order]
-                for place in order[np.append(users[1:] != users[:-1], True)]:
-                    user, time = int(batch[USER_ID][place]), int(batch[TIMESTAMP][place])
-                    if time >= latest.get(user, (0, b""))[0]:
-                        latest[user] = time, examples[place]
+    for split in splits:
+        for rows in records(uri, split):
+            batch = _parse(rows, spec)
+            rated.append(batch)
+            examples = rows.numpy()
+            # The last place of each user, once the rows are sorted by user and time.
+            order = np.lexsort((batch[TIMESTAMP], batch[USER_ID]))
+            users = batch[USER_ID][order]
+            for place in order[np.append(users[1:] != users[:-1], True)]:
+                user, time = int(batch[USER_ID][place]), int(batch[TIMESTAMP][place])
+                if time >= latest.get(user, (0, b""))[0]:
+                    latest[user] = time, examples[place]
     return _concatenate(rated), latest
 
 

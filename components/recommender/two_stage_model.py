@@ -101,12 +101,14 @@ class Recommender(tf.Module):
           ranking: a loaded SavedModel with the function `ratings_of`, whose last head is a `RatingHead`; it may be the
             same one.
           transform: the Transform graph.
-          movies: the catalogue.
+          movies: the movies that both models know.
           users: the people that are known.
           candidates: number of movies that the retriever picks.
           limits: the largest requests.
         """
         super().__init__()
+        # What has left the catalogue since the models were trained is no candidate any more.
+        retrieval.catalogue.candidates.assign(movies.candidates)
         self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
         # Saved with this module, because the functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
@@ -124,8 +126,9 @@ class Recommender(tf.Module):
         known = np.flatnonzero(movies.ids)
         self.movie_index = _table(movies.ids[known], known)
         self.user_row = _table(users.ids[1:], np.arange(1, len(users.ids)))
-        self.popularity = _constant(retrieval.heads[0].popularity.numpy(), "popularity")
-        self.popularity_by_group = _constant(retrieval.heads[0].popularity_by_group.numpy(), "popularity_by_group")
+        popularity, by_group = retrieval.heads[0].popularity.numpy(), retrieval.heads[0].popularity_by_group.numpy()
+        self.popularity = _constant(np.where(movies.candidates, popularity, -np.inf), "popularity")
+        self.popularity_by_group = _constant(np.where(movies.candidates, by_group, -np.inf), "popularity_by_group")
         biases = ranking.heads[-1].biases
         # The features of the second stage that depend on the movie alone; what is no movie has a popularity of -inf.
         log_popularity = np.log1p(np.maximum(self.popularity.numpy(), 0))

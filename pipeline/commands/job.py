@@ -181,7 +181,7 @@ def describe_spans(data: Path, config: "Config") -> str:
     """
     if config.data.spans is None:
         return ""
-    window = _window(data, config)
+    window = window_of(data, config)
     there = [number for number in window.folders if number >= window.first]
     text = f"Trained on {_numbers('span', there)}, measured on span {window.newest}"
     earlier = [number for number in window.folders if number < window.first]
@@ -209,11 +209,12 @@ def _read_data(folder: Path, config: "Config") -> "MovieLens":
 
     if config.data.spans is None:
         return read_movielens(folder, config.data.tolerance)
-    window = _window(folder, config)
+    window = window_of(folder, config)
     return read_span(folder, window.folders[window.newest], config.data.tolerance)
 
 
-def _window(folder: Path, config: "Config") -> "Window":
+def window_of(folder: Path, config: "Config") -> "Window":
+    """The spans that a run reads, as `find_window`, whose errors these are."""
     from components.ingestion.spans import find_window
 
     data = config.data
@@ -222,7 +223,7 @@ def _window(folder: Path, config: "Config") -> "Window":
 
 def _dat_bytes(folder: Path, config: "Config") -> int:
     """Returns the total size of the *.dat files that are read; links that lead nowhere do not count."""
-    folders = _window(folder, config).folders.values()
+    folders = window_of(folder, config).folders.values()
     return sum(file.stat().st_size for each in folders for file in each.glob("*.dat") if file.is_file())
 
 
@@ -294,9 +295,21 @@ def announce(job: Job, consoles: "Consoles") -> None:
 
 
 def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
-    """Removes the half-written outputs of an earlier run that was interrupted, and tells the user if there were any."""
-    from pipeline.local.recovery import recover
+    """Makes the folder ready for a run: finds moved artifacts again, and removes what an interrupted run left.
 
+    Tells the user if there were any.
+    """
+    import ml_metadata as mlmd
+
+    from pipeline.local.recovery import metadata_config, recover
+    from pipeline.local.relocation import follow_move
+
+    if output.metadata.exists():
+        for old in follow_move(mlmd.MetadataStore(metadata_config(output.metadata)), output):
+            consoles.err.print(
+                f"{old} was moved here: its models are known, but what was computed from its data is computed again.",
+                markup=False,
+            )
     recovered = recover(output)
     if recovered:
         consoles.err.print(

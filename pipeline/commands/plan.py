@@ -7,10 +7,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.job import ConfigOption, DataOption, OutputOption, SetOption, planned_job
+from pipeline.commands.job import ConfigOption, DataOption, OutputOption, PlannedJob, SetOption, planned_job, window_of
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+from pipeline.local.tables import champions_lines
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipeline.local.plan import Planned
 
 _DOES = {
@@ -31,6 +34,7 @@ def plan(
 ) -> None:
     """Say what a run with the same options would do: which components would run, and why.
 
+    Names the spans that it would read, and the champion, an earlier model, that each new model would be compared with.
     Nothing is run, and nothing is written to the output folder. Without --data, the synthetic data have to be there
     from an earlier run, or count as new.
 
@@ -47,15 +51,29 @@ def plan(
             pipeline_root=str(job.output.artifacts),
             serving_dir=str(job.output.serving),
         )
-        nodes = plan_nodes(pipeline, job.output.metadata)
+        nodes, champions = plan_nodes(pipeline, job.output, _tested(job))
     if as_json:
-        typer.echo(json.dumps({"spans": job.spans, "nodes": [vars(node) for node in nodes]}, indent=1))
+        as_dicts = {"nodes": [vars(node) for node in nodes], "champions": {n: vars(c) for n, c in champions.items()}}
+        typer.echo(json.dumps({"spans": job.spans, **as_dicts}, indent=1))
         return
     console = Console(highlight=False)
     console.print(f"{job.config.name}: {job.data} to {job.output.root}", markup=False, soft_wrap=True)
     if job.spans:
         console.print(job.spans, markup=False, soft_wrap=True)
     console.print(plan_table(nodes))
+    for line in champions_lines({name: vars(champion) for name, champion in champions.items()}):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _tested(job: PlannedJob) -> "np.ndarray":
+    """The keys of the rows that models would be measured on."""
+    from components.ingestion.movielens_example_gen import fitted_and_tested
+    from components.ingestion.row_keys import row_keys
+    from components.ingestion.spans import Source
+
+    data = job.config.data
+    source = Source(job.data, window_of(job.data, job.config), data.split, data.tolerance)
+    return row_keys(fitted_and_tested(source.read(), source))[1]
 
 
 def plan_table(nodes: "list[Planned]") -> Table:

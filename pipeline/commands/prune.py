@@ -53,7 +53,7 @@ def prune(
     What is removed is never taken from the cache again. A prune that was cut off is finished by the next.
 
     Exits with 0 if all went well, 1 if something failed or a run is in progress, and 2 if no run has written to the
-    folder, or it was moved since.
+    folder, or it is a copy of that which they have written to.
     """
     folder = output_of_runs(output)
     with folder.locked("wait for it to end"):
@@ -122,7 +122,7 @@ def _kept(pruning: "Pruning") -> list[str]:
         said.append(f"Left alone, since no run put them there: {_versions(pruning.by_hand)}.")
     if pruning.elsewhere:
         what = _count(pruning.elsewhere, "artifact")
-        said.append(f"Left alone: {what} outside of the folder, from before it was moved.")
+        said.append(f"Left alone: {what} outside of the folder, which is a copy.")
     return said
 
 

@@ -91,10 +91,19 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         import ml_metadata as mlmd
 
         from pipeline.graph import create_pipeline
+        from pipeline.local.choices import read_champions, read_made_of, read_outputs
         from pipeline.local.recovery import metadata_config
-        from pipeline.local.report import read_champions, read_outputs, summarise, write_summary
+        from pipeline.local.report import summarise, write_summary
         from pipeline.local.runner import run_pipeline
-        from pipeline.local.tables import champions_lines, champions_table, kept_table, models_table, recommender_table
+        from pipeline.local.tables import (
+            champions_lines,
+            champions_of,
+            champions_table,
+            kept_table,
+            made_of_lines,
+            models_table,
+            recommender_table,
+        )
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -117,6 +126,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
             nodes,
             outputs,
             read_champions(store, outputs),
+            read_made_of(store, outputs, config.recommender.part_names),
             seconds=time.monotonic() - start,
             peak_rss_mb=memory.megabytes,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,7 +141,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     ):
         if table.rows:
             consoles.out.print(table)
-    for line in champions_lines(summary):
+    for line in [*champions_lines(champions_of(summary)), *made_of_lines(summary)]:
         consoles.out.print(line, soft_wrap=True, highlight=False)
     consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
     return summary

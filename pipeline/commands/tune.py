@@ -100,8 +100,8 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     import ml_metadata as mlmd
 
     from pipeline.graph import create_tuning_pipeline
+    from pipeline.local.choices import read_outputs
     from pipeline.local.recovery import metadata_config
-    from pipeline.local.report import read_outputs
     from pipeline.local.runner import run_pipeline
     from pipeline.local.search import Search, read_trials
     from pipeline.model_stage import tuner_settings

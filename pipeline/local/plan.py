@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import ml_metadata as mlmd
+import numpy as np
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.compiler import constants
@@ -20,7 +22,10 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.launcher import compile_pipeline, new_run_id
+from pipeline.local.choices import Champion, planned_champions
+from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
+from pipeline.local.relocation import follow_move
 
 # What a changed execution property stands for; others are named as they are.
 _MEANINGS = {
@@ -54,25 +59,32 @@ class Planned:
     why: str = ""
 
 
-def plan(pipeline: tfx.dsl.Pipeline, store: Path) -> list[Planned]:
+def plan(
+    pipeline: tfx.dsl.Pipeline, output: OutputFolder, tested: np.ndarray
+) -> tuple[list[Planned], dict[str, Champion]]:
     """Plans a run.
 
     Args:
       pipeline: what would be run; its own connection to a metadata store is not used.
-      store: the metadata store of the output folder; need not exist.
+      output: the output folder; need not exist.
+      tested: uint64 [test rows], the keys of the rows that models would be measured on, as of `row_keys`.
 
     Returns:
-      What would become of each node, in the order in which they would run.
+      What would become of each node, in the order in which they would run; and the champion that each model would meet.
 
     Raises:
       Exception: whatever a node's driver raises, such as DataError where the data are invalid.
     """
     with tempfile.TemporaryDirectory(prefix="movielens-plan-") as folder:
         copy = Path(folder, "metadata.sqlite")
-        if store.exists():
-            shutil.copyfile(store, copy)
+        if output.metadata.exists():
+            shutil.copyfile(output.metadata, copy)
+            follow_move(mlmd.MetadataStore(metadata_config(copy)), output)
         nodes = _Nodes(pipeline, copy, Path(folder, "artifacts"))
-        return [nodes.plan(node.pipeline_node) for node in nodes.ir.nodes]
+        planned = [nodes.plan(node.pipeline_node) for node in nodes.ir.nodes]
+        cached = {node.node for node in planned if node.does == "cached"}
+        store = mlmd.MetadataStore(metadata_config(copy))
+        return planned, planned_champions(store, nodes.ir.pipeline_info.id, cached, tested)
 
 
 class _Nodes:

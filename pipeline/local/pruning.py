@@ -5,6 +5,7 @@ prune that was cut off leaves nothing that a later run would trust; the next pru
 """
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from components.pushing.versions import take_out
 from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
+from pipeline.local.relocation import follow_move
 from pipeline.nodes import ONLY_REPORT
 from serving.local.versions import list_versions
 
@@ -80,7 +82,7 @@ class Pruning:
       copies: the number of copies, from before, of versions that stay in serving.
       served: the versions of runs that stay, as NAME and numbers, the newest first.
       by_hand: the versions that no run has put where they are, likewise; they stay.
-      elsewhere: the number of artifacts that lie outside of the folder, since it was moved; they stay.
+      elsewhere: the number of artifacts that lie outside of the folder, since it is a copy; they stay.
     """
 
     artifacts: Sequence[Removed]
@@ -99,7 +101,7 @@ class Pruning:
 
 
 def find(output: OutputFolder, keep_runs: int, keep_versions: int) -> Pruning:
-    """Finds what can be removed; changes nothing.
+    """Finds what can be removed; changes nothing, not even what the metadata know of a folder that was moved.
 
     Only the command that has locked the folder may call this.
 
@@ -109,10 +111,14 @@ def find(output: OutputFolder, keep_runs: int, keep_versions: int) -> Pruning:
       keep_versions: how many of the newest versions of each model stay.
 
     Raises:
-      NothingToPruneError: no run has written to the folder, or it was moved.
+      NothingToPruneError: no run has written to the folder, or it is a copy of the one that they have written to.
     """
-    store = mlmd.MetadataStore(metadata_config(output.metadata))
-    return _Finder(store, output, keep_runs, keep_versions).pruning()
+    with tempfile.TemporaryDirectory(prefix="movielens-prune-") as folder:
+        copy = Path(folder, output.metadata.name)
+        shutil.copyfile(output.metadata, copy)
+        store = mlmd.MetadataStore(metadata_config(copy))
+        follow_move(store, output)
+        return _Finder(store, output, keep_runs, keep_versions).pruning()
 
 
 def carry_out(output: OutputFolder, pruning: Pruning) -> None:
@@ -131,6 +137,7 @@ def carry_out(output: OutputFolder, pruning: Pruning) -> None:
     try:
         for log in pruning.logs:
             log.unlink()
+        follow_move(store, output)
         mark_pruned(store, pruning.versions)
         _set_state(store, removed, _MARKED, of=_LIVE)
         for push in pruning.versions:
@@ -165,7 +172,7 @@ class _Finder:
             )
         if not self._here:
             raise NothingToPruneError(
-                f"{self._output.root}: should be where its runs have written to; it was moved, since their artifacts "
+                f"{self._output.root}: should be where its runs have written to; it is a copy, since their artifacts "
                 f"lie in {', '.join(sorted(map(str, places)))}."
             )
         artifacts = [*filter(None, map(self._removed, sorted(self._chosen)))]
@@ -309,14 +316,14 @@ class _Finder:
     @cached_property
     def _blessed(self) -> set[int]:
         """The models that may be a champion, now or when later ones are withdrawn."""
-        blessed = {_model_of(blessing) for blessing in self._blessings}
-        models = {number for number in blessed if self._is_live(number, _MODEL)}
+        verdicts = {_model_of(verdict): verdict.custom_properties["blessed"].int_value for verdict in self._verdicts}
+        models = {number for number, blessed in verdicts.items() if blessed and self._is_live(number, _MODEL)}
         return models - set(withdrawals(self._store, models))
 
-    @property
-    def _blessings(self) -> list[metadata_store_pb2.Artifact]:
-        live = [artifact for number, artifact in self._artifacts.items() if self._is_live(number, _BLESSING)]
-        return [artifact for artifact in live if artifact.custom_properties["blessed"].int_value == 1]
+    @cached_property
+    def _verdicts(self) -> list[metadata_store_pb2.Artifact]:
+        """What was said of models, the earliest first."""
+        return [self._artifacts[number] for number in sorted(self._artifacts) if self._is_live(number, _BLESSING)]
 
     def _is_live(self, number: int, kind: str) -> bool:
         return self._has_state(number, _LIVE) and self._artifacts[number].type == kind
@@ -333,7 +340,8 @@ class _Finder:
     def _kept(self) -> set[int]:
         """All artifacts that stay. A version that is taken out must be pushed anew, and not come from the cache."""
         kept = (self._outputs_of_kept - {push.artifact for push in self._pruned}) | self._copies | self._blessed
-        kept |= {blessing.id for blessing in self._blessings if _model_of(blessing) in self._blessed}
+        # All that was ever said of a model, since the last verdict counts.
+        kept |= {blessing.id for blessing in self._verdicts if _model_of(blessing) in kept}
         return kept | self._graphs_of(self._blessed)
 
     def _graphs_of(self, models: set[int]) -> set[int]:

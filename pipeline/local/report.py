@@ -6,21 +6,18 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED, MEAN_AT_BEST, MEAN_AT_WORST
 from components.pushing.pushed_models import REFUSED
 from pipeline.config import Config
+from pipeline.local.choices import Champion, MadeOf, Outputs
 from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
 from trainers.registry import MODELS, RECOMMENDER
-
-if TYPE_CHECKING:
-    from ml_metadata import MetadataStore
 
 _TOP_K = re.compile(r"(?P<list>popularity_|retrieval_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
 _LISTS = {None: "metrics", "popularity_": "baseline", "retrieval_": "retrieval"}
@@ -39,81 +36,6 @@ _ERRORS = {
     "binary_crossentropy": "log_loss",
 }
 _VERSIONS = ("tfx", "tensorflow", "apache-beam", "tensorflow-recommenders", "tf-keras")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An output of a node: where it lies, its custom properties, and its id in the metadata."""
-
-    uri: str
-    properties: Mapping[str, int | float | str] = field(default_factory=dict)
-    id: int = 0
-
-
-Outputs = Mapping[str, Mapping[str, Artifact]]
-
-
-def read_outputs(store: "MetadataStore", nodes: Iterable[NodeRun]) -> Outputs:
-    """The outputs of nodes, as {node: {output: artifact}}; of several artifacts of one output, the last."""
-    from ml_metadata.proto import metadata_store_pb2
-
-    kinds = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT)
-    outputs: dict[str, dict[str, Artifact]] = {}
-    for node in nodes:
-        if node.execution_id is None:
-            continue
-        events = [event for event in store.get_events_by_execution_ids([node.execution_id]) if event.type in kinds]
-        artifacts = {a.id: a for a in store.get_artifacts_by_id([event.artifact_id for event in events])}
-        for event in events:
-            artifact = artifacts[event.artifact_id]
-            properties = {
-                name: getattr(value, cast(str, value.WhichOneof("value")))
-                for name, value in artifact.custom_properties.items()
-            }
-            outputs.setdefault(node.id, {})[event.path.steps[0].key] = Artifact(artifact.uri, properties, artifact.id)
-    return outputs
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The earlier model that a candidate was compared with.
-
-    Attributes:
-      model: its id in the metadata; None if there was none.
-      uri: where it lies; None if there was none.
-      why: why later models were passed over, or there was none; "" if it is the latest blessed one.
-    """
-
-    model: int | None
-    uri: str | None
-    why: str
-
-
-def read_champions(store: "MetadataStore", outputs: Outputs) -> dict[str, Champion]:
-    """The champion that each model of a run met, as its resolver chose it, and why; by model."""
-    from tfx.types import artifact_utils, standard_artifacts
-
-    from components.evaluation.champions import Champions
-
-    models, blessings = (
-        [
-            artifact_utils.deserialize_artifact(store.get_artifact_type(kind.TYPE_NAME), proto)
-            for proto in store.get_artifacts_by_type(kind.TYPE_NAME)
-        ]
-        for kind in (standard_artifacts.Model, standard_artifacts.ModelBlessing)
-    )
-    champions = Champions(store, models, blessings)
-    made_by = {name: (f"Trainer.{name}", "model") for name in MODELS} | {
-        RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)
-    }
-    met = {}
-    for name, (node, output) in made_by.items():
-        candidate = outputs.get(node, {}).get(output)
-        if candidate is not None:
-            choice = champions.of_candidate([model for model in models if model.id == candidate.id])
-            model = choice.model
-            met[name] = Champion(model and model.id, model and model.uri, choice.why)
-    return met
 
 
 def read_evaluation(uri: str) -> dict[str, dict[str, float | None]]:
@@ -261,6 +183,7 @@ def summarise(
     nodes: list[NodeRun],
     outputs: Outputs,
     champions: Mapping[str, Champion],
+    made_of: MadeOf | None,
     *,
     seconds: float,
     peak_rss_mb: int,
@@ -274,13 +197,13 @@ def summarise(
       nodes: what became of the nodes.
       outputs: of the nodes, from `read_outputs`.
       champions: from `read_champions`.
+      made_of: from `read_made_of`.
       seconds: how long the whole run took.
       peak_rss_mb: the most memory that the run's processes held.
       finished: when it ended, as ISO 8601.
       log: the run's log file.
     """
     models = {}
-    parts = list(dict.fromkeys(config.recommender.part_names))
     for name in (*MODELS, RECOMMENDER):
         evaluator = outputs.get(f"Evaluator.{name}", {})
         if "evaluation" not in evaluator or "blessing" not in evaluator:
@@ -306,8 +229,9 @@ def summarise(
             **{name: config.models[name].seed for name in MODELS},
         },
         "components": [_component(node) for node in nodes],
-        "recommender_parts": parts,
-        RECOMMENDER: models.pop(RECOMMENDER, None) or _unmeasured(outputs, parts),
+        "recommender_parts": list(dict.fromkeys(config.recommender.part_names)),
+        RECOMMENDER: (models.pop(RECOMMENDER, None) or _unmeasured(outputs, made_of))
+        | {"made_of": made_of and dataclasses.asdict(made_of)},
         "models": models,
         "seconds": round(seconds, 1),
         "peak_rss_mb": peak_rss_mb,
@@ -321,11 +245,11 @@ def summarise(
     }
 
 
-def _unmeasured(outputs: Outputs, parts: list[str]) -> dict[str, Any]:
+def _unmeasured(outputs: Outputs, made_of: MadeOf | None) -> dict[str, Any]:
     """The entry of a recommender that no Evaluator measured in this run."""
     pushed, refused = _pushed(outputs, RECOMMENDER), _refused(outputs, RECOMMENDER)
-    why = f"it was not built, since it is made of {' and '.join(parts)}, not all of which were blessed"
     blessed = pushed is not None or bool(refused)
+    why = f"it was not built: {made_of.why if made_of else 'its parts were not measured'}"
     return {"blessed": blessed, "reasons": refused if blessed else [why], "pushed": pushed}
 
 

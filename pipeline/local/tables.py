@@ -75,14 +75,31 @@ def kept_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def champions_lines(summary: Mapping[str, Any]) -> list[str]:
-    """A line for each model: which champion it met, the latest model that was blessed before it, or why none."""
+def champions_lines(champions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each model: which champion it met, the latest model that was blessed before it, or why none.
+
+    Args:
+      champions: as in the summary, by model.
+    """
     lines = []
-    for name, entry in _entries(summary).items():
-        if champion := entry.get("champion"):
-            met = "none" if champion["model"] is None else f"model {champion['model']}, {champion['uri']}"
-            lines.append(f"Champion of {name}: {met}" + (f", because {champion['why']}" if champion["why"] else ""))
+    for name, champion in champions.items():
+        met = "none" if champion["model"] is None else f"model {champion['model']}, {champion['uri']}"
+        lines.append(f"Champion of {name}: {met}" + (f", because {champion['why']}" if champion["why"] else ""))
     return lines
+
+
+def champions_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The champions in a summary, by model."""
+    return {name: entry["champion"] for name, entry in _entries(summary).items() if entry.get("champion")}
+
+
+def made_of_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line that says so if the recommender that was built is not made of this run's models; else nothing."""
+    made_of = summary[RECOMMENDER].get("made_of")
+    if not made_of or not made_of["why"] or "metrics" not in summary[RECOMMENDER]:
+        return []
+    taken = ", ".join(f"{part} {uri}" for part, (_, uri) in made_of["parts"].items())
+    return [f"The recommender is made of {taken}, because {made_of['why']}"]
 
 
 def champions_table(summary: Mapping[str, Any]) -> Table:

@@ -11,6 +11,7 @@ from components.pushing.versions import take_out
 from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
+from pipeline.local.relocation import follow_move
 from serving.local.versions import list_versions
 
 
@@ -57,6 +58,7 @@ def withdraw(output: OutputFolder, name: str, version: int, why: str) -> TakenBa
       UnknownVersionError: no run with this folder has pushed such a version.
     """
     store = mlmd.MetadataStore(metadata_config(output.metadata))
+    follow_move(store, output)
     every = pushes(store)
     chosen = _find(output, every, name, version)
     of_model = [push for push in every if push.model == chosen.model]
@@ -82,7 +84,7 @@ def _find(output: OutputFolder, every: list[Push], name: str, version: int) -> P
         moved = sorted({str(push.destination.parents[1]) for push in every})
         raise UnknownVersionError(
             f"{output.root}: should be the output folder of a run that pushed models; "
-            + (f"it was moved, since its models were pushed to {', '.join(moved)}." if moved else "none were pushed.")
+            + (f"it is a copy, since its models were pushed to {', '.join(moved)}." if moved else "none were pushed.")
         )
     if name not in names:
         raise UnknownVersionError(f"MODEL should be one that was pushed: {', '.join(names)}; received {name!r}.")

@@ -60,7 +60,8 @@ def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
     assert {"ExampleValidator", "DistributionValidator"} <= set(tasks["DataGate"])
     assert "DataGate" in tasks["Transform"]
     assert {"Trainer.retrieval", "Evaluator.retrieval"} <= set(tasks["Pusher.retrieval"])
-    assert {"Evaluator.retrieval", "Evaluator.ranking"} <= set(tasks["RecommenderBuilder"])
+    assert {"Evaluator.retrieval", "Evaluator.ranking"} <= set(tasks["Resolver.recommender_parts"])
+    assert "Resolver.recommender_parts" in tasks["RecommenderBuilder"]
     assert {"RecommenderBuilder", "Resolver.recommender"} <= set(tasks["Evaluator.recommender"])
     assert {"RecommenderBuilder", "Evaluator.recommender"} <= set(tasks["Pusher.recommender"])
 

@@ -31,19 +31,19 @@ def judged_and_answered(output: Path, rows: int) -> tuple[np.ndarray, np.ndarray
         for name in ("retrieval", "ranking")
     )
     transform = tft.TFTransformOutput(_newest(artifacts / "Transform" / "transform_graph"))
-    movies = read_movies([examples], retrieval.heads[0].raw_ids.numpy())
+    movies = read_movies(examples, retrieval.heads[0].raw_ids.numpy(), retrieval.catalogue.candidates.numpy())
     recommender = Recommender(
         retrieval,
         ranking,
         Transform(transform.transform_features_layer(), transform.raw_feature_spec()),
         movies,
-        read_users([examples], transform, movies, splits=("train",)),
+        read_users(examples, transform, movies, splits=("train",)),
         int(pushed.candidates),
     )
     for_new, for_known = pushed.weights.numpy()
     recommender.set_second_stage(for_known, for_new)
     judged, answered = [], []
-    for batch in records([examples], "test", 200):
+    for batch in records(examples, "test", 200):
         raw = tf.io.parse_example(batch, transform.raw_feature_spec())
         history = tf.sparse.to_dense(raw[HISTORY_MOVIES])
         lists, _, _ = recommender.candidates_of(batch)

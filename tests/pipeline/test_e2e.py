@@ -17,12 +17,12 @@ from tests.pipeline.judged_lists import judged_and_answered
 
 MODELS = ("dcn", "joint", "ranking", "retrieval")
 RECOMMENDER = {"RecommenderBuilder", "Evaluator.recommender", "Pusher.recommender"}
-RESOLVERS = {f"Resolver.{name}" for name in (*MODELS, "recommender")}
+RESOLVERS = {f"Resolver.{name}" for name in (*MODELS, "recommender", "recommender_parts")}
 NODES = {
     *("MovieLensExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "DistributionValidator"),
     *("DataGate", "Transform"),
     *(f"{stage}.{name}" for stage in ("Trainer", "Resolver", "Evaluator", "Pusher") for name in MODELS),
-    *("FeatureImportance", "Resolver.recommender"),
+    *("FeatureImportance", "Resolver.recommender", "Resolver.recommender_parts"),
     *RECOMMENDER,
 }
 RANKING = {"Trainer.ranking", "Evaluator.ranking", "Pusher.ranking"}

@@ -88,7 +88,7 @@ def test_the_recommender_knows_the_ratings_of_all_spans(store):
     first, second = store.uris("Examples", "MovieLensExampleGen")
     transform = tft.TFTransformOutput(store.uris("TransformGraph", "Transform")[-1])
     ids = np.array([0, *(int(word) for word in transform.vocabulary_by_name("movie_id_vocabulary")), 0])
-    users = read_users([second], transform, Movies(ids, np.full(len(ids), b"", object)))
+    users = read_users(second, transform, Movies(ids, np.full(len(ids), b"", object), ids > 0))
     seen = {(int(users.ids[row]), int(ids[movie])) for row in range(1, len(users.ids)) for movie in users.seen_by(row)}
     everything = set(rated_pairs([second], "train", "eval", "test", "past"))
     assert seen == everything

@@ -16,13 +16,15 @@ from tfx.types.artifact import ArtifactState
 from components.evaluation.champion_resolvers import (
     CANDIDATE,
     DATA,
+    GRAPHS,
     MODEL,
     MODEL_BLESSING,
     BaseModelStrategy,
     ChampionStrategy,
+    PartsStrategy,
 )
-from components.evaluation.champions import Champions, Choice
-from components.ingestion.row_keys import write_row_keys
+from components.evaluation.champions import Champions, Choice, Pair
+from components.ingestion.row_keys import read_row_keys, write_row_keys
 from components.ingestion.splits import TEST, TRAIN
 from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
 from tests.components.pushing.recorded import Recorded
@@ -140,6 +142,23 @@ def test_the_champion_is_the_latest_blessed_model_of_the_same_node(history: Hist
     assert history.champion(candidate) == Choice(second, history.blessings[1], "")
 
 
+def test_the_champion_of_a_model_that_is_not_there_yet_is_that_which_it_then_meets(history: History, night) -> None:
+    def of_next(data: Artifact) -> Choice:
+        keys = read_row_keys(data.uri)
+        assert keys is not None
+        champions = Champions(history.store, history.models, history.blessings)
+        return champions.of_next("nightly", "Trainer.ranking", "model", keys[1])
+
+    assert of_next(night(1)) == Choice(None, None, "no earlier model was blessed")
+    history.train(night(1))
+    leaky = history.train(history.data({"train": [31], "test": [1]}))
+    history.train(night(2), node="Trainer.dcn")
+    data = history.data({"train": [3], "test": [31, 32]})
+    planned = of_next(data)
+    assert planned.why == f"model {leaky.id} was fitted to 1 of this run's 2 test rows"
+    assert history.champion(history.train(data, blessed=None)) == planned
+
+
 def test_a_candidate_is_not_its_own_champion(history: History, night) -> None:
     first = history.train(night(1))
     assert history.champion(first) == Choice(None, None, "no earlier model was blessed")
@@ -234,8 +253,7 @@ def test_a_model_whose_files_are_gone_is_no_champion_and_no_training_starts_from
     candidate, graph = history.train(data, blessed=None), history.transform(data)
     assert [history.champion(candidate).model, history.base(graph).model] == [gone, gone]
     gone.state = state
-    why = f"model {gone.id} was pruned"
-    assert history.champion(candidate) == history.base(graph) == Choice(older, history.blessings[0], why)
+    assert history.champion(candidate) == history.base(graph) == Choice(older, history.blessings[0], "")
 
 
 def test_the_keys_of_rows_that_were_pruned_still_tell_what_a_model_has_seen(history: History) -> None:
@@ -279,6 +297,13 @@ def test_the_resolver_hands_on_the_champion_and_the_candidate(history: History, 
     }
 
 
+def test_where_nothing_was_made_there_is_nothing_to_compare(history: History, night) -> None:
+    history.train(night(1))
+    inputs = {CANDIDATE: [], MODEL: history.models, MODEL_BLESSING: history.blessings}
+    nothing: dict[str, list[Artifact]] = {CANDIDATE: [], MODEL: [], MODEL_BLESSING: []}
+    assert ChampionStrategy().resolve_artifacts(history.store, inputs) == nothing
+
+
 def test_training_starts_from_the_latest_blessed_model_of_other_data(history: History, night) -> None:
     history.train(night(1))
     tuesday = history.train(night(2))
@@ -318,3 +343,128 @@ def test_training_does_not_start_from_a_model_that_has_seen_the_test_rows(histor
 def test_training_starts_from_scratch_without_a_blessed_model(history: History, night) -> None:
     history.train(night(1), blessed=False)
     assert history.base(history.transform(night(2))) == Choice(None, None, "no earlier model was blessed")
+
+
+class Night:
+    """The retriever and the ranker that one night trained with one Transform output."""
+
+    def __init__(self, history: History, data: Artifact, retrieval: bool = True, ranking: bool = True):
+        self.graph = history.transform(data)
+        self.models, self.blessings = {}, {}
+        for part, blessed in {"retrieval": retrieval, "ranking": ranking}.items():
+            self.models[part] = history.train(self.graph, node=f"Trainer.{part}", blessed=blessed)
+            self.blessings[part] = history.blessings[-1]
+
+
+def pair_of(history: History, night: Night) -> Pair:
+    return Champions(history.store, history.models, history.blessings).pair_for_recommender(
+        {part: [model] for part, model in night.models.items()},
+        {part: [blessing] for part, blessing in night.blessings.items()},
+    )
+
+
+def test_a_recommender_is_made_of_the_models_of_its_run_if_both_are_blessed(history: History, night) -> None:
+    Night(history, night(1))
+    tonight = Night(history, night(2))
+    assert pair_of(history, tonight) == Pair(tonight.models, tonight.blessings, None, "")
+
+
+@pytest.mark.parametrize("refused", [["retrieval"], ["ranking"], ["retrieval", "ranking"]])
+def test_a_recommender_is_made_of_the_latest_pair_of_one_night_if_a_part_is_refused(
+    history: History, night, refused: list[str]
+) -> None:
+    Night(history, night(1))
+    latest = Night(history, night(2))
+    # Each of these nights has one blessed model, of other indices than the other's.
+    Night(history, night(3), retrieval=False)
+    Night(history, night(4), ranking=False)
+    tonight = Night(history, night(5), **dict.fromkeys(refused, False))
+    why = "; ".join(f"this run's {part} was not blessed" for part in refused)
+    assert pair_of(history, tonight) == Pair(latest.models, latest.blessings, latest.graph.id, why)
+
+
+def test_of_the_models_of_one_graph_the_latest_blessed_one_is_taken(history: History, night) -> None:
+    earlier = Night(history, night(1))
+    again = history.train(earlier.graph, node="Trainer.ranking")
+    history.train(earlier.graph, node="Trainer.ranking", blessed=False)
+    pair = pair_of(history, Night(history, night(2), ranking=False))
+    assert pair.models == {"retrieval": earlier.models["retrieval"], "ranking": again}
+
+
+def test_a_pair_that_has_seen_the_test_rows_is_passed_over(history: History) -> None:
+    older = Night(history, history.data({"train": [1, 2], "test": [3]}))
+    leaky = Night(history, history.data({"train": [3, 4, 5], "test": [1]}))
+    pair = pair_of(history, Night(history, history.data({"train": [1], "test": [4, 6]}), ranking=False))
+    assert pair.models == older.models
+    problem = f"model {leaky.models['retrieval'].id} was fitted to 1 of this run's 2 test rows"
+    assert pair.why == f"this run's ranking was not blessed; {problem}"
+
+
+def test_a_pair_with_a_withdrawn_model_is_passed_over_and_so_is_the_runs_own(history: History, night) -> None:
+    older, latest = Night(history, night(1)), Night(history, night(2))
+    assert pair_of(history, latest).why == ""
+    withdraw(history, latest.models["ranking"])
+    pair = pair_of(history, latest)
+    assert (pair.models, pair.graph) == (older.models, older.graph.id)
+    assert pair.why == "this run's ranking was withdrawn on 2030-01-02: too bad"
+    pair = pair_of(history, Night(history, night(3), ranking=False))
+    assert pair.models == older.models
+    assert "was not taken: withdrawn on 2030-01-02: too bad" in pair.why
+
+
+def test_without_an_earlier_pair_the_run_keeps_its_own_with_the_blessing_that_refuses_it(
+    history: History, night
+) -> None:
+    Night(history, night(1), ranking=False)
+    tonight = Night(history, night(2), retrieval=False)
+    why = "this run's retrieval was not blessed; there is no earlier pair of blessed models to take"
+    assert pair_of(history, tonight) == Pair(tonight.models, tonight.blessings, None, why)
+
+
+def test_a_model_that_was_measured_anew_has_its_last_verdict(history: History, night) -> None:
+    monday = Night(history, night(1))
+    verdict = history.put(standard_artifacts.ModelBlessing())
+    verdict.set_int_custom_property("blessed", 0)
+    verdict.set_int_custom_property("current_model_id", monday.models["ranking"].id)
+    history.blessings.append(verdict)
+    assert "no earlier pair" in pair_of(history, Night(history, night(2), ranking=False)).why
+    assert history.champion(history.train(night(3), blessed=None)).model is None
+
+
+def test_both_parts_may_be_one_model(history: History, night) -> None:
+    def joint(data: Artifact, blessed: bool) -> tuple[Artifact, Pair]:
+        model = history.train(data, node="Trainer.joint", blessed=blessed)
+        both, verdicts = (
+            {part: [each] for part in ("retrieval", "ranking")} for each in (model, history.blessings[-1])
+        )
+        champions = Champions(history.store, history.models, history.blessings)
+        return model, champions.pair_for_recommender(both, verdicts)
+
+    first, own = joint(night(1), blessed=True)
+    assert (own.models, own.why) == ({"retrieval": first, "ranking": first}, "")
+    _, pair = joint(night(2), blessed=False)
+    assert pair.models == {"retrieval": first, "ranking": first}
+
+
+def test_the_resolver_hands_on_the_pair_with_its_own_graph(history: History, night) -> None:
+    earlier = Night(history, night(1))
+    tonight = Night(history, night(2), ranking=False)
+    graphs = [earlier.graph, tonight.graph]
+    everything = {MODEL: history.models, MODEL_BLESSING: history.blessings, GRAPHS: graphs}
+    nothing: dict[str, list[Artifact]] = {key: [] for key in everything}
+    parts = PartsStrategy(["retrieval", "ranking"])
+
+    def inputs(night: Night, more: list[Night]) -> dict[str, list[Artifact]]:
+        nights = [night, *more]
+        found = {DATA: [each.graph for each in nights]}
+        for part in ("retrieval", "ranking"):
+            found[f"{part}_model"] = [each.models[part] for each in nights]
+            found[f"{part}_blessing"] = [each.blessings[part] for each in nights]
+        return found
+
+    expected = {**inputs(earlier, []), **nothing}
+    assert parts.resolve_artifacts(history.store, {**inputs(tonight, []), **everything}) == expected
+    # Where a runner hands over the whole history, the latest are those of the run.
+    assert parts.resolve_artifacts(history.store, {**inputs(tonight, [earlier]), **everything}) == expected
+    good = Night(history, night(3))
+    assert parts.resolve_artifacts(history.store, {**inputs(good, []), **everything}) == {**inputs(good, []), **nothing}

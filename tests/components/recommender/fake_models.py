@@ -12,7 +12,7 @@ from components.recommender.two_stage_model import Recommender, Transform
 IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
 LENGTH = 3
 USER_COUNT = 3  # nobody, user 7, and all others
-MOVIES = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object))
+MOVIES = Movies(IDS, np.array([f"title {i}".encode() for i in IDS], object), IDS > 0)
 # User 7 has seen the movies 40 and 50, the latter last.
 USERS = Users(
     ids=np.array([0, 7]),
@@ -41,7 +41,8 @@ class FakeModel(tf.Module):
     def __init__(self):
         super().__init__()
         self.model_variables: list[tf.Variable] = []
-        self.catalogue = None
+        self.catalogue = tf.Module()
+        self.catalogue.candidates = tf.Variable(IDS > 0)
         popularity = tf.Variable([-np.inf, 5, 4, 3, 2, 1, -np.inf], dtype=tf.float32)
         by_group = tf.Variable(tf.tile(popularity[tf.newaxis, tf.newaxis], [4, 9, 1]))
         biases = SimpleNamespace(
@@ -57,7 +58,7 @@ class FakeModel(tf.Module):
         told = 1e-3 * person["timestamp_normalized_xf"] + 1e-4 * tf.cast(person["gender_xf"], tf.float32)
         told += 1e-5 * tf.cast(person["age_xf"], tf.float32)
         score += told[:, tf.newaxis]
-        return {"scores": tf.where(tf.constant(IDS > 0), score, float("-inf")), "queries": told[:, tf.newaxis]}
+        return {"scores": tf.where(self.catalogue.candidates, score, float("-inf")), "queries": told[:, tf.newaxis]}
 
     def ratings_of(self, person, movies, queries):
         del queries

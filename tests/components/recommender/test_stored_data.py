@@ -67,20 +67,18 @@ def output(tmp_path_factory):
 @pytest.fixture(scope="module")
 def movies(output):
     ids = [0, *(int(key) for key in output.vocabulary_by_name("movie_id_vocabulary")), 0]
-    return Movies(np.array(ids), np.array([b""] * len(ids), object))
+    return Movies(np.array(ids), np.array([b""] * len(ids), object), np.array(ids) > 0)
 
 
-def spans_of(seed, folder):
-    """Two spans: their folders, and all of their rows by split in the order of reading."""
-    uris: list[str] = []
-    by_split: dict[str, list[transform_graph.Row]] = {"train": [], "eval": [], "test": []}
-    for span, users in enumerate(([1, 2, 3, 4, STRANGER], [3, 4, 5, 6, 99])):
-        rows = ratings(10 * seed + span, users)
-        for split, part in {"train": rows[:60], "eval": rows[60:70], "test": rows[70:]}.items():
-            write(part, folder / f"span-{span}", split)
-            by_split[split] += part
-        uris.append(str(folder / f"span-{span}"))
-    return uris, by_split
+def rated(seed, folder):
+    """Writes ratings; returns their rows by split, in the order of reading."""
+    rows = ratings(seed, [1, 2, 3, 4, 5, 6, STRANGER, 99], rows=200)
+    # The latest rating of user 1 is of a movie that the model does not know.
+    late = next(row for row in rows if row["user_id"] == [1]) | {"movie_id": [90], "timestamp": [2 * 10**9]}
+    by_split = {"train": [*rows[:60], late], "eval": rows[60:70], "test": rows[70:90], "past": rows[90:]}
+    for split, part in by_split.items():
+        write(part, folder, split)
+    return by_split
 
 
 def table(rows):
@@ -90,28 +88,25 @@ def table(rows):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("splits", [("train", "eval", "test"), ("train",)])
+@pytest.mark.parametrize("splits", [("train", "eval", "test", "past"), ("train",)])
 def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
     output, movies, tmp_path, monkeypatch, seed, splits
 ):
     # Small batches, so that the rows of a user are in several.
     records = stored_data.records
-    monkeypatch.setattr(stored_data, "records", lambda uris, split: records(uris, split, 7))
+    monkeypatch.setattr(stored_data, "records", lambda uri, split: records(uri, split, 7))
     monkeypatch.setattr(stored_data, "_BATCH_ROWS", 3)
-    uris, by_split = spans_of(seed, tmp_path)
-    rated = table([row for split in splits for row in by_split[split]])
+    by_split = rated(seed, tmp_path)
+    every = table([row for split in splits for row in by_split[split]])
     index = {movie_id: place for place, movie_id in enumerate(movies.ids.tolist()) if movie_id}
-    in_catalogue = rated[rated["movie_id"].isin(index)]
-    # Some have rated a movie in both spans.
-    assert in_catalogue.duplicated(["user_id", "movie_id"]).any()
-    in_catalogue = in_catalogue.drop_duplicates(["user_id", "movie_id"], keep="last")
+    in_catalogue = every[every["movie_id"].isin(index)]
 
-    users = read_users(uris, output, movies, splits)
+    users = read_users(str(tmp_path), output, movies, splits)
 
     expected_ids = sorted(in_catalogue["user_id"].unique())
     assert users.ids.tolist() == [0, *expected_ids]
     assert STRANGER not in users.ids
-    assert STRANGER in rated["user_id"].unique()
+    assert STRANGER in every["user_id"].unique()
     for place, user in enumerate(expected_ids, start=1):
         own = in_catalogue[in_catalogue["user_id"] == user]
         indices = [index[movie_id] for movie_id in own["movie_id"]]
@@ -122,7 +117,7 @@ def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
         np.testing.assert_array_equal(users.features["history_ratings_xf"][place], stars)
 
     # The moment and the demographics are those of the latest rating, also if its movie is not in the catalogue.
-    latest = rated.groupby("user_id").tail(1).set_index("user_id").loc[expected_ids]
+    latest = every.groupby("user_id").tail(1).set_index("user_id").loc[expected_ids]
     assert users.latest.tolist() == [0, *latest["timestamp"]]
     assert not latest["movie_id"].isin(index).all()
     raw = tf.io.parse_example(
@@ -140,7 +135,8 @@ def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
 
 
 def test_row_0_is_an_unknown_user(output, movies, tmp_path):
-    users = read_users(spans_of(0, tmp_path)[0], output, movies)
+    rated(0, tmp_path)
+    users = read_users(str(tmp_path), output, movies)
     assert (users.ids[0], users.latest[0], len(users.seen_by(0))) == (0, 0, 0)
     for name, values in users.features.items():
         assert len(values) == len(users.ids)
@@ -148,27 +144,33 @@ def test_row_0_is_an_unknown_user(output, movies, tmp_path):
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), [(50, 60, 1), (60, 50, 0), (50, 50, 1)])
-def test_the_latest_rating_counts_and_of_equal_times_that_of_the_later_span(
+def test_the_latest_rating_counts_and_of_equal_times_that_which_is_read_later(
     output, movies, tmp_path, first, second, expected
 ):
     row = ratings(0, [5])[0] | {"movie_id": [3]}
-    spans = [row | {"timestamp": [first], "age": [18]}, row | {"timestamp": [second], "age": [56], "movie_id": [4]}]
-    for number, each in enumerate(spans):
-        write([each], tmp_path / str(number), "train")
-    users = read_users([str(tmp_path / str(number)) for number in range(2)], output, movies)
+    write([row | {"timestamp": [first], "age": [18]}], tmp_path, "train")
+    write([row | {"timestamp": [second], "age": [56], "movie_id": [4]}], tmp_path, "eval")
+    for split in ("test", "past"):
+        write([], tmp_path, split)
+    users = read_users(str(tmp_path), output, movies)
     assert users.features["age_xf"].tolist() == [0, (2, 7)[expected]]
     assert users.latest.tolist() == [0, max(first, second)]
     newest = [3, 4][expected]
     assert movies.ids[users.features["history_movie_ids_xf"][1]].tolist() == [newest, 7 - newest, 0, 0]
 
 
-def test_the_title_of_the_latest_span_counts(tmp_path):
-    write([movie(1, "Old"), movie(2, "Two"), movie(90, "Outside")], tmp_path / "0", "movies")
-    write([movie(3, "Three"), movie(1, "Corrected")], tmp_path / "1", "movies")
-    ids = np.array([0, 3, 1, 2, 0])
-    read = read_movies([str(tmp_path / "0"), str(tmp_path / "1")], ids)
+def test_movies_are_those_that_both_the_model_and_the_catalogue_have(tmp_path):
+    write([movie(3, "Three"), movie(1, "One"), movie(90, "Newer than the model")], tmp_path, "movies")
+    ids = np.array([0, 3, 1, 2, 4, 0])
+    # The catalogue has lost 2 and 4, and 1 was no candidate when the model was trained.
+    read = read_movies(str(tmp_path), ids, np.array([False, True, False, True, False, False]))
     np.testing.assert_array_equal(read.ids, ids)
-    assert read.titles.tolist() == [b"", b"Three", b"Corrected", b"Two", b""]
-    assert read.count == 3
-    other_way_round = read_movies([str(tmp_path / "1"), str(tmp_path / "0")], ids)
-    assert other_way_round.titles.tolist() == [b"", b"Three", b"Old", b"Two", b""]
+    assert read.titles.tolist() == [b"", b"Three", b"One", b"", b"", b""]
+    assert read.candidates.tolist() == [False, True, False, False, False, False]
+    assert read.count == 1
+
+
+def test_a_catalogue_of_which_the_model_knows_nothing_is_refused(tmp_path):
+    write([movie(90, "Newer than the model")], tmp_path, "movies")
+    with pytest.raises(ValueError, match="The catalogue should have movies that the retriever knows; none of 1 is"):
+        read_movies(str(tmp_path), np.array([0, 3, 0]), np.array([False, True, False]))

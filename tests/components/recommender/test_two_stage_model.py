@@ -8,8 +8,18 @@ import tensorflow as tf
 
 from components.recommender.requests import Limits
 from components.recommender.second_stage import RATING_ORDER
-from components.recommender.two_stage_model import save, smoke_test
-from tests.components.recommender.fake_models import MOVIES, NEUTRAL, USER_COUNT, USERS, ask, fake_recommender
+from components.recommender.two_stage_model import Recommender, save, smoke_test
+from tests.components.recommender.fake_models import (
+    IDS,
+    MOVIES,
+    NEUTRAL,
+    USER_COUNT,
+    USERS,
+    FakeModel,
+    ask,
+    fake_recommender,
+    fake_transform,
+)
 
 INPUTS = ("user_id", "history_movie_ids", "history_ratings")
 
@@ -78,6 +88,20 @@ def test_people_whom_training_never_saw_have_weights_of_their_own():
 @pytest.fixture(scope="module")
 def weighed():
     return fake_recommender()
+
+
+def test_a_movie_that_left_the_catalogue_is_not_recommended_but_stays_in_histories():
+    gone = dataclasses.replace(MOVIES, candidates=(IDS > 0) & (IDS != 50))
+    models = FakeModel(), FakeModel()
+    recommender = Recommender(*models, fake_transform(), gone, USERS, 3)
+    # By retrieval the movie 50 would be first; after it, 40 is next to it.
+    assert recommend(fake_recommender(), 0)["movie_id"] == [50, 40, 30]
+    assert recommend(recommender, 0)["movie_id"] == [40, 30, 20]
+    # After 20 the index before it is 100 higher, also where 50, the one before, is the newest that is known.
+    assert recommend(recommender, 0, history=[50, 20])["movie_id"] == [10, 40, 30]
+    assert recommend(recommender, 0, history=[50])["movie_id"][0] == 40
+    assert recommender.popularity.numpy()[5] == -np.inf
+    assert np.isneginf(recommender.popularity_by_group.numpy()[..., 5]).all()
 
 
 def test_known_user_is_not_recommended_seen_movies(by_rating):

@@ -13,10 +13,10 @@ from components.evaluation.champion_resolvers import ChampionStrategy
 from components.ingestion.row_keys import write_row_keys
 from components.ingestion.splits import TEST, TRAIN
 from components.pushing.pushed_models import Push, pushes
+from pipeline.local.choices import Champion, read_champions, read_outputs
 from pipeline.local.errors import NodeFailed
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config, recover
-from pipeline.local.report import Champion, read_champions, read_outputs
 from pipeline.local.runner import run_pipeline
 from pipeline.model_stage import latest_blessed, pusher
 from pipeline.nodes import NodeRun
@@ -119,7 +119,12 @@ class Nights:
         return mlmd.MetadataStore(metadata_config(self.output.metadata))
 
     def run(
-        self, night: int, content: str = "", blessed: int = 1, report_fails: int = 0, search: bool = False
+        self,
+        night: int,
+        content: str = "",
+        blessed: int = 1,
+        report_fails: int = 0,
+        search: bool = False,
     ) -> dict[str, str]:
         """Runs the pipeline, or only its beginning as a search would, and gives the states of the nodes that ran."""
         ingest = Ingest(night=night)

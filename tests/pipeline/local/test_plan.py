@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.data.raw_files import DataError
 from pipeline.config import load_config
+from pipeline.local.output import OutputFolder
 from pipeline.local.plan import Planned, plan
 from pipeline.local.recovery import metadata_config
 from pipeline.local.runner import run_pipeline
@@ -36,17 +38,13 @@ class Output:
             data_dir="",
             pipeline_root=str(self.folder / "artifacts"),
             serving_dir=str(self.folder / "serving"),
-            metadata_connection_config=metadata_config(self.store),
+            metadata_connection_config=metadata_config(OutputFolder(self.folder).metadata),
             enable_cache=True,
         )
 
-    @property
-    def store(self) -> Path:
-        return self.folder / "metadata.sqlite"
-
     def plan(self, **changes: Any) -> dict[str, Planned]:
         before = self.contents()
-        planned = plan(self.pipeline(**changes), self.store)
+        planned, _ = plan(self.pipeline(**changes), OutputFolder(self.folder), np.zeros(0, np.uint64))
         assert self.contents() == before
         return {node.node: node for node in planned}
 
@@ -121,4 +119,4 @@ def test_what_a_driver_refuses_is_refused(output: Output, tmp_path: Path) -> Non
         config=config, data_dir=str(tmp_path / "data"), pipeline_root=str(tmp_path / "root")
     )
     with pytest.raises(DataError, match="should hold the folders span-1"):
-        plan(pipeline, output.store)
+        plan(pipeline, OutputFolder(output.folder), np.zeros(0, np.uint64))

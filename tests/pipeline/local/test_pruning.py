@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +71,11 @@ def withdraw(nights: Nights, night: int) -> None:
     push = nights.pushes()[night - 1]
     mark_withdrawn(nights.store, push, Withdrawal(datetime(2026, 3, 1, tzinfo=UTC), "it loves sequels"))
     take_out(push.destination)
+
+
+def wait_for_the_next_version(nights: Nights) -> None:
+    """Several pushes in one second have the numbers of the seconds that follow."""
+    time.sleep(max(0.0, nights.pushes()[-1].version + 1 - time.time()))
 
 
 def test_of_an_earlier_run_stay_the_blessed_model_its_blessing_its_graph_and_the_keys_of_its_rows(nights):
@@ -205,6 +211,7 @@ def test_a_pruned_model_may_be_pushed_again_unlike_one_that_was_deleted_by_hand(
     pruned(nights, "--keep-runs", "3", "--keep-versions", "1")
     assert nights.served() == ["c"]
     assert [refusal(nights.store, push.model) for push in (first, second, third)] == [None] * 3
+    wait_for_the_next_version(nights)
     assert nights.run(1, content="a") == CACHED | {"Pusher.ranking": "complete"}
     assert nights.served() == ["c", "a"]
     assert nights.run(1, content="a") == CACHED
@@ -352,6 +359,7 @@ def test_after_a_prune_that_was_cut_off_a_run_trusts_nothing_of_what_is_going(ni
         patch.setattr(pruning, "_remove", cut_off)
         assert prune(nights.root, "--yes", "--keep-runs", "1")[0] == cli.INTERRUPTED
     assert nights.served() == ["b", "model of night 2"]
+    wait_for_the_next_version(nights)
     assert nights.run(1, content="a") == ALL_RAN
     assert nights.served() == ["b", "model of night 2", "a"]
     # Nor does the second prune take what the run has made anew.
@@ -377,26 +385,64 @@ def test_what_cannot_be_removed_is_named_and_the_next_prune_goes_on(nights, monk
     assert not graph.exists()
 
 
-def test_nothing_outside_of_the_folder_is_touched(nights, tmp_path):
+def test_a_copy_of_the_folder_is_refused_and_nothing_outside_of_it_is_touched(nights, tmp_path):
     for night in (1, 2, 3):
         nights.run(night)
-    moved = nights.root.rename(tmp_path / "moved")
-    code, _, err = prune(moved, "--yes", "--keep-runs", "1")
-    assert code == 2
-    assert f"it was moved, since their artifacts lie in {nights.output.artifacts}." in err
-    # What the runs after the move have written can be pruned; what lies at the old place stays.
-    shutil.copytree(moved, nights.root)
+    copy = shutil.copytree(nights.root, tmp_path / "copy")
     before = nights.contents()
-    later = Nights(moved)
+    code, _, err = prune(copy, "--yes", "--keep-runs", "1")
+    assert code == 2
+    assert f"it is a copy, since their artifacts lie in {nights.output.artifacts}." in err
+    # What runs have then written to the copy can be pruned.
+    later = Nights(copy)
     for night in (4, 5):
         later.run(night)
     lines = pruned(later, "--keep-runs", "1")
     assert lines[0].startswith("Removed 5 artifacts of 1 earlier run: 2 Examples, ")
-    assert lines[-1] == "Left alone: 27 artifacts outside of the folder, from before it was moved."
+    assert lines[-2].startswith("Left alone, since no run put them there: ranking ")
+    assert lines[-1] == "Left alone: 27 artifacts outside of the folder, which is a copy."
     assert nights.contents() == before
-    by_hand = [line for line in lines if line.startswith("Left alone, since no run put them there: ranking ")]
-    assert len(by_hand) == 1
     assert len(later.served()) == 5
+
+
+def test_a_folder_that_was_moved_is_pruned_where_it_is(nights, tmp_path):
+    for night in (1, 2, 3):
+        nights.run(night)
+    (tmp_path / "elsewhere").mkdir()
+    moved = Nights(nights.root.rename(tmp_path / "elsewhere" / "output"))
+    before = moved.contents()
+    assert prune(moved.root, "--keep-runs", "1")[1].startswith("Would remove 11 artifacts of 2 earlier runs: ")
+    assert moved.contents() == before
+    lines = pruned(moved, "--keep-runs", "1")
+    assert lines[0].startswith("Removed 11 artifacts of 2 earlier runs: ")
+    assert moved.files("ModelRun") == [[], [], ["events"]]
+    assert moved.files("Model") == [MODEL] * 3
+    assert moved.served() == ["model of night 2", "model of night 3"]
+    moved.run(4)
+    assert moved.champions[4].model == moved.artifacts("Model")[2].id
+
+
+def test_of_a_model_that_was_measured_again_the_last_verdict_counts(nights):
+    nights.run(1, content="a")
+    nights.run(1, content="a", blessed=0)
+    nights.run(1, content="b", blessed=0)
+    nights.run(1, content="b")
+    # Taken from the cache, the first verdict of the first model is not its last.
+    assert nights.run(1, content="a") == CACHED
+    nights.run(2)
+    second = nights.artifacts("Model")[1].id
+    assert nights.champions[2].model == second
+    pruned(nights, "--keep-runs", "2")
+    assert nights.live("ModelBlessing") == [True] * 5
+    nights.run(3, blessed=0)
+    assert nights.champions[3].model == nights.artifacts("Model")[2].id
+    withdraw(nights, len(nights.pushes()))
+    nights.run(4, blessed=0)
+    assert nights.champions[4].model == second
+    # Refused in the end, the first model goes with its verdicts once no run that stays has it.
+    pruned(nights, "--keep-runs", "1")
+    assert nights.files("Model")[:2] == [[], MODEL]
+    assert nights.files("ModelBlessing")[:4] == [[], [], ["NOT_BLESSED"], ["BLESSED"]]
 
 
 def test_the_folder_may_be_named_by_another_path(nights, tmp_path):

@@ -1,6 +1,7 @@
 """The summary of a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from pipeline.config import EvaluationConfig, load_config
 from pipeline.local import report
-from pipeline.local.report import Artifact, Champion, model_summary, reasons_not_pushed, summarise, write_summary
+from pipeline.local.choices import Artifact, Champion, MadeOf
+from pipeline.local.report import model_summary, reasons_not_pushed, summarise, write_summary
+from pipeline.local.tables import made_of_lines
 from pipeline.nodes import NodeRun
 
 TOLERANCES = EvaluationConfig(recall_tolerance=0.002, mse_tolerance=0.003, liked_tolerance=0.004).tolerances
@@ -55,6 +58,9 @@ EVALUATIONS = {
 }
 
 
+MADE_OF = MadeOf({"retrieval": (3, "/model/3"), "ranking": (4, "/model/4")}, None, "")
+
+
 @pytest.fixture
 def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Artifact]]:
     """The outputs of a run in which the joint model was refused."""
@@ -74,12 +80,13 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Artifact]]:
     return found
 
 
-def summary(outputs: dict[str, dict[str, Artifact]], *overrides: str) -> dict[str, Any]:
+def summary(outputs: dict[str, dict[str, Artifact]], made_of: MadeOf | None = MADE_OF) -> dict[str, Any]:
     return summarise(
-        load_config("sample", ["data.split.seed=3", *overrides]),
+        load_config("sample", ["data.split.seed=3"]),
         [NodeRun("Transform", "complete", 41.234, 5), NodeRun("Resolver.dcn", "resolved", 0.1, 6)],
         outputs,
         {"ranking": Champion(12, "/model/12", "model 15 was fitted to 3 of this run's 9 test rows")},
+        made_of,
         seconds=123.45,
         peak_rss_mb=2000,
         finished="2024-01-01T00:00:00+00:00",
@@ -183,7 +190,11 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert found["models"]["joint"]["blessed"] is False
     assert found["models"]["joint"]["pushed"] is None
     assert found["models"]["joint"]["reasons"] == ["squared_error_gain of joint is too small"]
-    assert found["recommender"] == model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000", TOLERANCES)
+    parts = {"retrieval": (3, "/model/3"), "ranking": (4, "/model/4")}
+    assert found["recommender"] == {
+        **model_summary(RECOMMENDER, [], True, "/serving/recommender/1700000000", TOLERANCES),
+        "made_of": {"parts": parts, "transform_graph": None, "why": ""},
+    }
     assert found["recommender_parts"] == ["retrieval", "ranking"]
     why = "model 15 was fitted to 3 of this run's 9 test rows"
     assert found["models"]["ranking"]["champion"] == {"model": 12, "uri": "/model/12", "why": why}
@@ -191,7 +202,9 @@ def test_the_summary_of_a_run(outputs: dict[str, dict[str, Artifact]]) -> None:
     assert reasons_not_pushed(found) == {
         "joint": "was not blessed, so it was not pushed: squared_error_gain of joint is too small"
     }
-    assert json.loads(json.dumps(found)) == found
+    as_json = json.loads(json.dumps(found))
+    assert as_json["recommender"]["made_of"]["parts"]["ranking"] == [4, "/model/4"]
+    assert as_json["models"] == found["models"]
 
 
 def test_a_refused_recommender_is_measured_and_its_reason_is_told(outputs: dict[str, dict[str, Artifact]]) -> None:
@@ -202,6 +215,7 @@ def test_a_refused_recommender_is_measured_and_its_reason_is_told(outputs: dict[
     }
     found = summary(outputs)
     reasons = ["squared_error_gain of recommender is too small"]
+    del found["recommender"]["made_of"]
     assert found["recommender"] == model_summary(RECOMMENDER, reasons, False, None, TOLERANCES)
     assert "recommender" not in found["models"]
     assert reasons_not_pushed(found)["recommender"] == f"was not blessed, so it was not pushed: {reasons[0]}"
@@ -220,19 +234,35 @@ def test_a_blessed_model_that_the_pusher_refused_has_its_reason(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parts"),
-    [([], "retrieval and ranking"), (["recommender.parts=joint"], "joint")],
+    ("made_of", "why"),
+    [
+        (MadeOf({}, None, "this run's joint was not blessed"), "this run's joint was not blessed"),
+        (None, "its parts were not measured"),
+    ],
 )
-def test_a_recommender_that_was_not_built_names_its_parts(
-    outputs: dict[str, dict[str, Artifact]], overrides: list[str], parts: str
+def test_a_recommender_that_was_not_built_has_its_reason(
+    outputs: dict[str, dict[str, Artifact]], made_of: MadeOf | None, why: str
 ) -> None:
     del outputs["Evaluator.recommender"]
     del outputs["Pusher.recommender"]
-    found = summary(outputs, *overrides)
-    reason = f"it was not built, since it is made of {parts}, not all of which were blessed"
-    assert found["recommender"] == {"blessed": False, "reasons": [reason], "pushed": None}
+    found = summary(outputs, made_of)
+    reason = f"it was not built: {why}"
+    assert {name: found["recommender"][name] for name in ("blessed", "reasons", "pushed")} == {
+        "blessed": False,
+        "reasons": [reason],
+        "pushed": None,
+    }
     assert reasons_not_pushed(found)["recommender"] == f"was not blessed, so it was not pushed: {reason}"
     assert list(reasons_not_pushed(found)) == ["joint", "recommender"]
+    assert made_of_lines(found) == []
+
+
+def test_a_recommender_of_an_earlier_pair_is_said_to_be_one(outputs: dict[str, dict[str, Artifact]]) -> None:
+    assert made_of_lines(summary(outputs)) == []
+    earlier = replace(MADE_OF, transform_graph="/graph/2", why="this run's ranking was not blessed")
+    assert made_of_lines(summary(outputs, earlier)) == [
+        "The recommender is made of retrieval /model/3, ranking /model/4, because this run's ranking was not blessed"
+    ]
 
 
 def test_a_summary_is_replaced_whole(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.local.tables import champions_lines, champions_table, kept_table, models_table, recommender_table
+from pipeline.local.tables import (
+    champions_lines,
+    champions_of,
+    champions_table,
+    kept_table,
+    models_table,
+    recommender_table,
+)
 
 LISTS = ("recall_at_10", "liked_recall_at_10", "ndcg_at_10", "liked_ndcg_at_10")
 RETRIEVAL = {
@@ -88,12 +95,12 @@ def test_each_model_names_its_champion_or_says_why_there_is_none() -> None:
     nobody = {"model": None, "uri": None, "why": "no earlier model was blessed"}
     models = {name: RETRIEVAL | {"champion": met} for name, met in (("dcn", champion), ("joint", passed_over))}
     summary = {"models": models, "recommender": RECOMMENDER | {"champion": nobody}}
-    assert champions_lines(summary) == [
+    assert champions_lines(champions_of(summary)) == [
         "Champion of dcn: model 12, /model/12",
         "Champion of joint: model 12, /model/12, because model 15 was fitted to 3 of this run's 9 test rows",
         "Champion of recommender: none, because no earlier model was blessed",
     ]
-    assert champions_lines(SUMMARY) == []
+    assert champions_lines(champions_of(SUMMARY)) == []
 
 
 def test_a_model_stands_against_its_champion() -> None:

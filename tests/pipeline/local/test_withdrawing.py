@@ -200,12 +200,22 @@ def test_a_folder_whose_runs_pushed_nothing_is_refused(tmp_path: Path) -> None:
     assert err.endswith("should be the output folder of a run that pushed models; none were pushed.\n")
 
 
-def test_a_folder_that_was_moved_is_refused(runs: Runs, tmp_path: Path) -> None:
+def test_a_folder_that_was_moved_is_found_again(runs: Runs, tmp_path: Path) -> None:
     moved = runs.root.rename(tmp_path / "moved")
-    code, _, err = withdraw(moved, "ranking", 21)
+    code, out, err = withdraw(moved, "ranking", 21)
+    assert (code, err) == (0, "")
+    assert "Served as ranking from now on: 11." in out
+    assert not (moved / "serving" / "ranking" / "21").exists()
+    assert (moved / "serving" / "ranking" / "11").is_dir()
+
+
+def test_a_copy_is_refused_while_the_folder_that_it_was_made_of_is_there(runs: Runs, tmp_path: Path) -> None:
+    copy = shutil.copytree(runs.root, tmp_path / "copy")
+    code, _, err = withdraw(copy, "ranking", 21)
     assert code == 2
-    assert f"it was moved, since its models were pushed to {runs.output.serving}." in err
-    assert (moved / "serving" / "ranking" / "21").is_dir()
+    assert f"it is a copy, since its models were pushed to {runs.output.serving}." in err
+    assert (copy / "serving" / "ranking" / "21").is_dir()
+    assert (runs.root / "serving" / "ranking" / "21").is_dir()
 
 
 def test_the_folder_may_be_named_by_another_path(runs: Runs, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Finds artifacts again after the output folder was moved, or mounted elsewhere.
+
+TFX records where each artifact lies as an absolute path. Models that were trained before the move would be known, but
+not found: none could be a champion, be started from, be part of a recommender, or be withdrawn.
+"""
+
+import logging
+from pathlib import Path
+
+import ml_metadata as mlmd
+
+from components.pushing.pushed_models import DESTINATION
+from pipeline.local.output import OutputFolder
+
+_logger = logging.getLogger(__name__)
+
+# Artifacts lie at COMPONENT/OUTPUT/EXECUTION below their folder, and versions at NAME/VERSION below `serving`.
+_ARTIFACT_DEPTH, _VERSION_DEPTH = 3, 2
+
+
+def follow_move(store: mlmd.MetadataStore, output: OutputFolder) -> list[Path]:
+    """Records the new places of artifacts and pushed models whose old output folder is gone.
+
+    What lies in a folder that is still there stays where it is on record: a copy was made, or a new folder was begun.
+    Since TFX takes a changed artifact for another one, whatever reads artifacts runs again in the run after a move.
+
+    Args:
+      store: the metadata store of the folder.
+      output: where the folder is now.
+
+    Returns:
+      The folders that it was moved from.
+    """
+    changed, moved = [], dict[Path, None]()
+    for artifact in store.get_artifacts():
+        properties = artifact.custom_properties
+        uri = _followed(artifact.uri, _ARTIFACT_DEPTH, output.artifacts)
+        pushed = properties[DESTINATION].string_value if DESTINATION in properties else ""
+        destination = _followed(pushed, _VERSION_DEPTH, output.serving)
+        if uri:
+            moved[Path(artifact.uri).parents[_ARTIFACT_DEPTH]] = None
+            artifact.uri = uri
+        if destination:
+            moved[Path(pushed).parents[_VERSION_DEPTH]] = None
+            properties[DESTINATION].string_value = destination
+        if uri or destination:
+            changed.append(artifact)
+    if changed:
+        store.put_artifacts(changed)
+        _logger.warning("%s was moved to %s.", ", ".join(map(str, moved)), output.root)
+    return list(moved)
+
+
+def _followed(path: str, depth: int, folder: Path) -> str:
+    """The place in a folder of what lay at a depth below another one of this name; "" unless that one is gone."""
+    parts = Path(path).parts
+    old = Path(*parts[:-depth]) if len(parts) > depth else folder
+    if old == folder or old.name != folder.name or old.exists():
+        return ""
+    return str(folder.joinpath(*parts[-depth:]))
