@@ -57,6 +57,11 @@ COMMANDS = {
         "withdraw",
         "Take a version of a model out of serving, and have no later run push that model again.",
     ),
+    "prune": Command(
+        "pipeline.commands.prune",
+        "prune",
+        "Free the disk of what earlier runs have left, but nothing that is served, blessed or a champion.",
+    ),
     "serve": Command(
         "pipeline.commands.serve",
         "serve",

@@ -79,6 +79,15 @@ class DataConfig(ConfigSection):
         description="Number of newest spans to train on; the data folder then holds span-1/, span-2/ and so on. Each "
         "run reads whatever spans are there, and is measured on the newest. null: the data folder holds the files.",
     )
+    keep_spans: int | None = Field(
+        None,
+        ge=1,
+        le=_MAX_SPANS,
+        description="Number of newest spans that a run reads at all, missing ones included; at least `spans`. Earlier "
+        "ones are not looked at, and need not be there. Histories and the recommender's memory hold no rating from "
+        "before: somebody who rated nothing since is new to it, and may be recommended a movie that they rated then. "
+        "With 1, the newest span is compared with none before it. null: all spans are read.",
+    )
     missing_spans: Literal["stop", "skip"] = Field(
         "stop",
         description="stop: a number that is missing among the newest spans ends the run, since their data may be late. "
@@ -95,6 +104,12 @@ class DataConfig(ConfigSection):
     def _spans_are_possible(self) -> Self:
         if self.versions and self.spans is None:
             raise ValueError("versions should go with spans; spans is null")
+        if self.keep_spans is not None and self.spans is None:
+            raise ValueError("keep_spans should go with spans; spans is null")
+        if self.keep_spans is not None and self.spans is not None and self.keep_spans < self.spans:
+            raise ValueError(
+                f"keep_spans should be at least spans; received keep_spans {self.keep_spans} and spans {self.spans}"
+            )
         if self.missing_spans == "skip" and self.spans is None:
             raise ValueError("missing_spans: skip should go with spans; spans is null")
         if self.spans is not None and self.split.strategy is Strategy.LEAVE_LAST_OUT:

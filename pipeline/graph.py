@@ -65,6 +65,7 @@ def data_stage(config: Config, data_dir: str) -> DataStage:
         spans=config.data.spans,
         versions=config.data.versions,
         skip_missing=config.data.missing_spans == "skip",
+        keep_spans=config.data.keep_spans,
     )
 
     # Computes statistics, and compares them with the schema that is kept in the repository, and train with eval. The

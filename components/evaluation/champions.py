@@ -1,8 +1,8 @@
 """Which earlier model a candidate is compared with, training starts from, or the recommender is made of, and why.
 
-The champion of a candidate is the latest model that the same node made before it, that was blessed and not withdrawn,
-and that is known not to have been fitted to the candidate's test rows. It is looked up in the metadata alone, by the
-same code on every runner; see `components.metadata.lineage`.
+The champion of a candidate is the latest model that the same node made before it, that was blessed, neither withdrawn
+nor pruned, and that is known not to have been fitted to the candidate's test rows. It is looked up in the metadata
+alone, by the same code on every runner; see `components.metadata.lineage`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +17,9 @@ from tfx.types import Artifact
 from components.ingestion.row_keys import read_row_keys
 from components.metadata.lineage import Lineage
 from components.pushing.pushed_models import withdrawals
+
+# Whose files were pruned, or are about to be.
+_GONE = (metadata_store_pb2.Artifact.MARKED_FOR_DELETION, metadata_store_pb2.Artifact.DELETED)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,13 @@ class Champions:
     """Chooses among the models and blessings of a metadata store."""
 
     def __init__(self, store: mlmd.MetadataStore, models: Iterable[Artifact], blessings: Iterable[Artifact]):
-        """Takes all models and blessings, of whatever node and pipeline."""
+        """Takes all models and blessings, of whatever node and pipeline.
+
+        Those whose files are gone are not considered: a resolver is not even handed them, though a report is.
+        """
+        models, blessings = (
+            [each for each in all_ if not _is_gone(each.mlmd_artifact)] for all_ in (models, blessings)
+        )
         self._store, self._lineage = store, Lineage(store)
         self._models = sorted(models, key=lambda model: model.id, reverse=True)
         # Of a model that was measured more than once, as after a change of the gates, the last verdict counts.
@@ -154,7 +163,7 @@ class Champions:
             is_other = model.id != own.id and model.id in self._blessings
             if is_other and producer is not None and self._lineage.producer(model.id) == producer:
                 graph = self._lineage.transform_graph(model.id)
-                if graph is not None and graph.state != metadata_store_pb2.Artifact.DELETED:
+                if graph is not None and not _is_gone(graph):
                     found.setdefault(graph.id, model)
         return found
 
@@ -200,6 +209,10 @@ class Champions:
 def is_blessed(blessing: Artifact) -> bool:
     """Whether an Evaluator blessed the model that it measured."""
     return bool(blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1)
+
+
+def _is_gone(artifact: metadata_store_pb2.Artifact) -> bool:
+    return artifact.state in _GONE
 
 
 def _newest(data: list[metadata_store_pb2.Artifact]) -> int | None:

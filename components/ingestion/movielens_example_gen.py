@@ -13,7 +13,6 @@ import apache_beam as beam
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from google.protobuf import json_format, struct_pb2
 from tfx import types
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.util import examples_utils
@@ -38,12 +37,12 @@ from components.ingestion.example_rows import (
 )
 from components.ingestion.quarantine import QuarantinedRows, write_quarantine
 from components.ingestion.row_keys import write_row_keys
+from components.ingestion.settings import SETTINGS, pack_settings, unpack_settings
 from components.ingestion.spans import SPAN_PATTERN, VERSION_PATTERN, Ratings, Source, find_window
 from components.ingestion.splits import SPLITS, SplitConfig
 
 MOVIES = "movies"
 QUARANTINE = "quarantine"
-SETTINGS = "settings"  # Custom property of the examples: all settings that the rows depend on, as JSON.
 
 # Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README. Only
 # TFX's own driver, which Kubeflow Pipelines runs, looks for files with it.
@@ -75,6 +74,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
         spans: int | None = None,
         versions: bool = False,
         skip_missing: bool = False,
+        keep_spans: int | None = None,
     ):
         """Makes the component.
 
@@ -88,6 +88,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
             are made of; test is made of the newest alone. None if it holds the files.
           versions: whether each span holds folders version-1, version-2 and so on; the latest is read.
           skip_missing: whether spans may be missing among the newest.
+          keep_spans: number of the newest spans that are read at all, at least `spans`; None if all are.
         """
         settings = {
             "split": split.model_dump(mode="json"),
@@ -96,12 +97,8 @@ class MovieLensExampleGen(FileBasedExampleGen):
             "spans": spans,
             "versions": versions,
             "skip_missing": skip_missing,
+            "keep_spans": keep_spans,
         }
-        packed = struct_pb2.Struct()
-        # As text, because a Struct holds numbers in floating point, and a long seed would lose its last digits.
-        packed.update({SETTINGS: json.dumps(settings)})
-        custom_config = example_gen_pb2.CustomConfig()
-        custom_config.custom_config.Pack(packed)
         folders = [*([SPAN_PATTERN] if spans is not None else []), *([VERSION_PATTERN] if versions else [])]
         pattern = "/".join([*folders, _FILE_PATTERN])
         # Made here, because the __init__ of FileBasedExampleGen would make a spec without the second output.
@@ -120,7 +117,7 @@ class MovieLensExampleGen(FileBasedExampleGen):
             ),
             output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
             output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
-            custom_config=custom_config,
+            custom_config=pack_settings(settings),
             examples=types.Channel(type=standard_artifacts.Examples),
             quarantine=types.Channel(type=QuarantinedRows),
         )
@@ -150,7 +147,7 @@ class Executor(BaseBeamExecutor):
             ratings; nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = _unpack_settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        settings = unpack_settings(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         source = _find_source(exec_properties, settings)
         parts = _parts(json.loads(settings)["spans"])
         # Read here first, because Beam would wrap a DataError that a worker raises. A worker reads the files again,
@@ -190,19 +187,11 @@ def _parts(spans: int | None) -> tuple[Part, ...]:
     return WITHOUT_SPANS if spans is None else WITH_SPANS
 
 
-def _unpack_settings(custom_config: str) -> str:
-    message = example_gen_pb2.CustomConfig()
-    json_format.Parse(custom_config, message)
-    packed = struct_pb2.Struct()
-    message.custom_config.Unpack(packed)
-    return packed[SETTINGS]
-
-
 def _find_source(exec_properties: dict[str, Any], settings: str) -> Source:
     base, values = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), json.loads(settings)
     return Source(
         base,
-        find_window(base, values["spans"], values["versions"], values["skip_missing"]),
+        find_window(base, values["spans"], values["versions"], values["skip_missing"], values["keep_spans"]),
         SplitConfig.model_validate_json(json.dumps(values["split"])),
         values["tolerance"],
     )

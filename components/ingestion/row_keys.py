@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from components.ingestion.splits import TEST, row_hash
 
-_FILE = "row_keys.npz"
+ROW_KEYS_FILE = "row_keys.npz"  # Stays when the rows are pruned.
 
 
 def row_keys(ratings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def write_row_keys(uri: str, ratings: pd.DataFrame) -> None:
     fitted, test = row_keys(ratings)
     content = io.BytesIO()
     np.savez(content, fitted=fitted, test=test)
-    with tf.io.gfile.GFile(f"{uri}/{_FILE}", "wb") as file:
+    with tf.io.gfile.GFile(f"{uri}/{ROW_KEYS_FILE}", "wb") as file:
         file.write(content.getvalue())
 
 
@@ -45,7 +45,7 @@ def read_row_keys(uri: str) -> tuple[np.ndarray, np.ndarray] | None:
 
     Returns None for an artifact that has none: it was written by an earlier version, or removed.
     """
-    path = f"{uri}/{_FILE}"
+    path = f"{uri}/{ROW_KEYS_FILE}"
     if not tf.io.gfile.exists(path):
         return None
     with tf.io.gfile.GFile(path, "rb") as file:

@@ -5,7 +5,8 @@ on. The latest version counts.
 
 The folders are the ledger. A run reads whatever spans are there when it begins, so that one that arrived late, or was
 delivered anew, counts from then on, and no run depends on what earlier runs have read. Models are trained on a window
-of the newest spans; of older ones, histories and the recommender's memory hold the ratings.
+of the newest spans; of older ones, histories and the recommender's memory hold the ratings. Spans that are too old to
+be kept are not looked at, and need not be there.
 """
 
 import re
@@ -26,20 +27,28 @@ VERSION_PATTERN = "version-{VERSION}"
 _LARGEST_NUMBER = 2**31 - 1  # TFX adds to the numbers of spans, in 64 bits.
 
 
-def span_folders(base: Path, versions: bool) -> dict[int, Path]:
-    """Returns the folders of all spans by number, the earliest first.
+def span_folders(base: Path, versions: bool, keep: int | None = None) -> dict[int, Path]:
+    """Returns the folders of the spans by number, the earliest first.
 
     Args:
       base: the folder that holds the spans.
       versions: whether each span holds versions; the folder of the latest version is then returned.
+      keep: number of the newest spans to return, missing ones included; None for all.
 
     Raises:
       DataError: there is no span, or a folder's name does not end in a whole number without leading zeros.
     """
-    spans = _numbered(base, "span")
-    if versions:
-        return {number: list(_numbered(span, "version").values())[-1] for number, span in spans.items()}
-    return spans
+    return _latest_versions(_kept(_numbered(base, "span"), keep), versions)
+
+
+def _kept(spans: dict[int, Path], keep: int | None) -> dict[int, Path]:
+    return spans if keep is None else {number: span for number, span in spans.items() if number > max(spans) - keep}
+
+
+def _latest_versions(spans: dict[int, Path], versions: bool) -> dict[int, Path]:
+    if not versions:
+        return spans
+    return {number: list(_numbered(span, "version").values())[-1] for number, span in spans.items()}
 
 
 @dataclass(frozen=True)
@@ -47,14 +56,16 @@ class Window:
     """The spans that a run reads.
 
     Attributes:
-      folders: the folders of all spans up to the newest by number, earliest first; {0: the input folder} without spans.
+      folders: the folders of all spans that are read by number, earliest first; {0: the input folder} without spans.
       first: number of the earliest span that models are trained on.
       lacking: numbers between the first and the newest of which there is no span.
+      dropped: numbers of the spans that are there, but too old to be read.
     """
 
     folders: dict[int, Path]
     first: int
     lacking: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
 
     @property
     def newest(self) -> int:
@@ -63,7 +74,7 @@ class Window:
 
     @property
     def previous(self) -> int:
-        """Number of the span before the newest, with which it is compared; of the only span, its own."""
+        """Number of the span before the newest, with which it is compared; of the only one that is read, its own."""
         return sorted(self.folders)[max(0, len(self.folders) - 2)]
 
     @property
@@ -73,7 +84,9 @@ class Window:
         return _number(self.folders[self.newest]) if name.startswith("version-") else None
 
 
-def find_window(base: Path, spans: int | None, versions: bool, skip_missing: bool = False) -> Window:
+def find_window(
+    base: Path, spans: int | None, versions: bool, skip_missing: bool = False, keep: int | None = None
+) -> Window:
     """Finds the spans that a run reads.
 
     Args:
@@ -82,14 +95,17 @@ def find_window(base: Path, spans: int | None, versions: bool, skip_missing: boo
         files.
       versions: whether each span holds versions.
       skip_missing: whether spans may be missing inside the window.
+      keep: number of the newest spans that are read, missing ones included, at least `spans`; None if all are.
 
     Raises:
       DataError: as `span_folders`; or a span of the window is missing.
     """
     if spans is None:
         return Window({0: base}, 0, ())
-    folders = span_folders(base, versions)
-    first = max(min(folders), max(folders) - spans + 1)
+    there = _numbered(base, "span")
+    folders = _latest_versions(_kept(there, keep), versions)
+    # A span that is not read any more still tells that those after it are expected.
+    first = max(min(there), max(there) - spans + 1)
     lacking = tuple(number for number in range(first, max(folders)) if number not in folders)
     if lacking and not skip_missing:
         numbers = ", ".join(map(str, lacking))
@@ -98,7 +114,7 @@ def find_window(base: Path, spans: int | None, versions: bool, skip_missing: boo
             "if data.missing_spans is skip"
         )
         raise DataError(base, None, problem)
-    return Window(folders, first, lacking)
+    return Window(folders, first, lacking, tuple(number for number in there if number not in folders))
 
 
 def _number(folder: Path) -> int:

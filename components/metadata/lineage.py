@@ -37,9 +37,9 @@ class Lineage:
                     return ".".join(names), event.path.steps[0].key
         return None
 
-    def data(self, artifact: int) -> list[metadata_store_pb2.Artifact]:
-        """The Examples artifacts of raw rows that an artifact was made of, whatever was between, by rising id."""
-        ancestors = self._ancestors(artifact)
+    def data(self, *artifacts: int) -> list[metadata_store_pb2.Artifact]:
+        """The Examples artifacts of raw rows that some artifacts were made of, whatever was between, by rising id."""
+        ancestors = self._ancestors(artifacts)
         examples = [
             each
             for each in self._store.get_artifacts_by_id(sorted(ancestors))
@@ -57,12 +57,12 @@ class Lineage:
         ]
         return max(graphs, key=lambda each: each.id, default=None)
 
-    def _ancestors(self, artifact: int) -> set[int]:
-        known, new = set[int](), {artifact}
+    def _ancestors(self, artifacts: Iterable[int]) -> set[int]:
+        known, new = set[int](), set(artifacts)
         while new:
             known |= new
             new = self._inputs(new) - known
-        return known - {artifact}
+        return known - set(artifacts)
 
     def _inputs(self, artifacts: Iterable[int]) -> set[int]:
         """The artifacts that went into those executions of which some artifacts are outputs."""

@@ -2,6 +2,7 @@
 
 A withdrawal is written on the PushedModel artifact and not on the model, although it is the model that is withdrawn:
 TFX takes any change of an artifact for other data, and would measure the model, and build a recommender of it, anew.
+That a version was pruned, which is to say taken out to free the disk, is written there, too.
 """
 
 from collections import defaultdict
@@ -27,6 +28,7 @@ REFUSED = "refused"
 
 _MODEL_INPUT = "model"
 _WITHDRAWN, _WHY = "withdrawn", "withdrawn_because"
+_PRUNED = "pruned"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Push:
       archive: the copy among the artifacts.
       time: when it was pushed, in UTC.
       withdrawal: of this version; None if there is none.
+      pruned: whether the version was taken out to free the disk, or is about to be.
     """
 
     artifact: int
@@ -70,6 +73,7 @@ class Push:
     archive: Path
     time: datetime
     withdrawal: Withdrawal | None
+    pruned: bool
 
     @property
     def name(self) -> str:
@@ -85,6 +89,10 @@ class Push:
     def is_there(self) -> bool:
         """Whether the version is still in the folder that it was pushed to."""
         return (self.destination / SAVED_MODEL).is_file()
+
+    def is_in(self, serving: Path) -> bool:
+        """Whether it was pushed below a folder, by whatever path that was named then."""
+        return self.destination.parents[1].resolve() == serving.resolve()
 
 
 def pushes(store: mlmd.MetadataStore) -> list[Push]:
@@ -118,7 +126,8 @@ def refusal(store: mlmd.MetadataStore, model: int) -> str | None:
     """Why a model may not be pushed, however good it is; None if it may.
 
     It may not if it was withdrawn, or if somebody deleted the version that it was last pushed as: that was meant to
-    take it from those who use it, and pushing it under another number would undo it.
+    take it from those who use it, and pushing it under another number would undo it. A version that was pruned was not
+    deleted for being bad, so its model may be pushed again.
 
     Args:
       store: the metadata store.
@@ -127,12 +136,12 @@ def refusal(store: mlmd.MetadataStore, model: int) -> str | None:
     if withdrawal := withdrawals(store, [model]).get(model):
         return withdrawal.reason
     of_model = [push for push in pushes(store) if push.model == model]
-    if not of_model or of_model[-1].is_there:
+    if not of_model or of_model[-1].is_there or of_model[-1].pruned:
         return None
     last = of_model[-1]
     return (
         f"version {last.version} of {last.name} was pushed on {last.time:%Y-%m-%d} and is no longer there; it was not "
-        f"withdrawn, and it is not pushed again. To serve it, copy {last.archive} to {last.destination}"
+        f"withdrawn, and it is not pushed again. To serve it, copy {_copy(store, last)} to {last.destination}"
     )
 
 
@@ -142,6 +151,15 @@ def mark_withdrawn(store: mlmd.MetadataStore, push: Push, withdrawal: Withdrawal
     artifact.custom_properties[_WITHDRAWN].string_value = withdrawal.time.isoformat(timespec="seconds")
     artifact.custom_properties[_WHY].string_value = withdrawal.why
     store.put_artifacts([artifact])
+
+
+def mark_pruned(store: mlmd.MetadataStore, pruned: Iterable[Push]) -> None:
+    """Writes down that versions are taken out to free the disk."""
+    if numbers := [push.artifact for push in pruned]:
+        artifacts = store.get_artifacts_by_id(numbers)
+        for artifact in artifacts:
+            artifact.custom_properties[_PRUNED].int_value = 1
+        store.put_artifacts(artifacts)
 
 
 def parts(store: mlmd.MetadataStore, models: Iterable[int]) -> dict[int, set[int]]:
@@ -166,7 +184,19 @@ def _push(artifact: metadata_store_pb2.Artifact, model: int) -> Push:
         Path(artifact.uri),
         datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC),
         withdrawn,
+        pruned=bool(properties[_PRUNED].int_value),
     )
+
+
+def _copy(store: mlmd.MetadataStore, push: Push) -> Path:
+    """Where a copy of a pushed model lies: among the artifacts or, if that one was pruned, the model itself."""
+    if push.archive.is_dir():
+        return push.archive
+    # Imported here, since it takes seconds, and most who ask for pushed models need no such copy.
+    from tfx.utils import path_utils
+
+    (model,) = store.get_artifacts_by_id([push.model])
+    return Path(path_utils.serving_model_path(model.uri))
 
 
 def _inputs(store: mlmd.MetadataStore, artifacts: Iterable[int], names: Iterable[str]) -> dict[int, set[int]]:

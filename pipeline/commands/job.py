@@ -15,6 +15,7 @@ from pipeline.paths import check_no_pattern, local_path
 
 if TYPE_CHECKING:
     from components.data.raw_files import MovieLens
+    from components.ingestion.spans import Window
     from pipeline.config import Config
     from pipeline.local.logs import Consoles
     from pipeline.local.output import OutputFolder
@@ -56,6 +57,12 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+class NoRunError(RunError):
+    """The folder is not one that a run wrote to."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
     check_no_pattern("--output", str(folder.root))
     movielens = _read_data(data, settings) if data else None
-    folder.prepare(_MINIMUM_FREE_MEGABYTES + (_FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data) // 2**20 if data else 0))
+    read = _FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data, settings) // 2**20 if data else 0
+    folder.prepare(_MINIMUM_FREE_MEGABYTES + read)
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
@@ -149,22 +157,38 @@ def planned_job(
         yield PlannedJob(settings, data.resolve(), folder, describe_spans(data, settings))
 
 
+def output_of_runs(output: Path) -> "OutputFolder":
+    """The output folder of earlier runs, for commands that change what these have written.
+
+    Raises:
+      NoRunError: no run has written to it.
+    """
+    from pipeline.local.output import OutputFolder
+
+    folder = OutputFolder(output.absolute())
+    if not folder.metadata.is_file():
+        raise NoRunError(
+            f"--output should be a folder that `movielens run` wrote to; {folder.root} has no {folder.metadata.name}."
+        )
+    return folder
+
+
 def describe_spans(data: Path, config: "Config") -> str:
     """Which spans a run reads, in a sentence; "" without spans.
 
     Raises:
       DataError: a span of the window is missing.
     """
-    from components.ingestion.spans import find_window
-
     if config.data.spans is None:
         return ""
-    window = find_window(data, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    window = window_of(data, config)
     there = [number for number in window.folders if number >= window.first]
     text = f"Trained on {_numbers('span', there)}, measured on span {window.newest}"
     earlier = [number for number in window.folders if number < window.first]
     if earlier:
         text += f"; what was rated in {_numbers('span', earlier)} is known"
+    if window.dropped:
+        text += f"; what was rated in {_numbers('span', list(window.dropped))} is no longer read"
     if window.lacking:
         text += f"; {_numbers('span', list(window.lacking))} missing"
     return f"{text}."
@@ -181,17 +205,26 @@ def _read_data(folder: Path, config: "Config") -> "MovieLens":
       DataError: a file cannot be read, or a span of the window is missing.
     """
     from components.data.raw_files import read_movielens
-    from components.ingestion.spans import find_window, read_span
+    from components.ingestion.spans import read_span
 
     if config.data.spans is None:
         return read_movielens(folder, config.data.tolerance)
-    window = find_window(folder, config.data.spans, config.data.versions, config.data.missing_spans == "skip")
+    window = window_of(folder, config)
     return read_span(folder, window.folders[window.newest], config.data.tolerance)
 
 
-def _dat_bytes(folder: Path) -> int:
-    """Returns the total size of a folder's *.dat files, sub-folders included; links that lead nowhere do not count."""
-    return sum(file.stat().st_size for file in folder.rglob("*.dat") if file.is_file())
+def window_of(folder: Path, config: "Config") -> "Window":
+    """The spans that a run reads, as `find_window`, whose errors these are."""
+    from components.ingestion.spans import find_window
+
+    data = config.data
+    return find_window(folder, data.spans, data.versions, data.missing_spans == "skip", data.keep_spans)
+
+
+def _dat_bytes(folder: Path, config: "Config") -> int:
+    """Returns the total size of the *.dat files that are read; links that lead nowhere do not count."""
+    folders = window_of(folder, config).folders.values()
+    return sum(file.stat().st_size for each in folders for file in each.glob("*.dat") if file.is_file())
 
 
 def _sample_path(config: "Config", output: "OutputFolder") -> Path:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.job import ConfigOption, DataOption, OutputOption, PlannedJob, SetOption, planned_job
+from pipeline.commands.job import ConfigOption, DataOption, OutputOption, PlannedJob, SetOption, planned_job, window_of
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 from pipeline.local.tables import champions_lines
 
@@ -69,11 +69,10 @@ def _tested(job: PlannedJob) -> "np.ndarray":
     """The keys of the rows that models would be measured on."""
     from components.ingestion.movielens_example_gen import fitted_and_tested
     from components.ingestion.row_keys import row_keys
-    from components.ingestion.spans import Source, find_window
+    from components.ingestion.spans import Source
 
     data = job.config.data
-    window = find_window(job.data, data.spans, data.versions, data.missing_spans == "skip")
-    source = Source(job.data, window, data.split, data.tolerance)
+    source = Source(job.data, window_of(job.data, job.config), data.split, data.tolerance)
     return row_keys(fitted_and_tested(source.read(), source))[1]
 
 

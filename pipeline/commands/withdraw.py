@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipeline.local.errors import RunError
+from pipeline.commands.job import output_of_runs
 from pipeline.paths import artifact_path
 
 if TYPE_CHECKING:
     from pipeline.local.withdrawing import TakenBack
-
-
-class NoRunError(RunError):
-    """The folder is not one that a run wrote to."""
-
-    exit_code = 2
 
 
 def withdraw(
@@ -50,13 +44,7 @@ def withdraw(
     if not why.strip():
         raise typer.BadParameter("should be the reason for the withdrawal; received an empty text.", param_hint="--why")
 
-    from pipeline.local.output import OutputFolder
-
-    folder = OutputFolder(output.absolute())
-    if not folder.metadata.is_file():
-        raise NoRunError(
-            f"--output should be a folder that `movielens run` wrote to; {folder.root} has no {folder.metadata.name}."
-        )
+    folder = output_of_runs(output)
     with folder.locked("wait for it to end"):
         folder.check_metadata()
         from pipeline.local.withdrawing import withdraw as take_back

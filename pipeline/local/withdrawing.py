@@ -68,7 +68,9 @@ def withdraw(output: OutputFolder, name: str, version: int, why: str) -> TakenBa
         mark_withdrawn(store, chosen, withdrawal)
     parts_of = parts(store, {push.model for push in every})
     concerned = [push for push in every if push.model == chosen.model or chosen.model in parts_of[push.model]]
-    removed = [(push.name, push.version) for push in concerned if _is_here(output, push) and take_out(push.destination)]
+    removed = [
+        (push.name, push.version) for push in concerned if push.is_in(output.serving) and take_out(push.destination)
+    ]
     served = {each: _newest(output.serving / each) for each in dict.fromkeys(push.name for push in concerned)}
     known = {(push.name, push.version) for push in every}
     by_hand = {(each, number) for each, number in served.items() if number is not None} - known
@@ -76,7 +78,7 @@ def withdraw(output: OutputFolder, name: str, version: int, why: str) -> TakenBa
 
 
 def _find(output: OutputFolder, every: list[Push], name: str, version: int) -> Push:
-    here = [push for push in every if _is_here(output, push)]
+    here = [push for push in every if push.is_in(output.serving)]
     names = sorted({push.name for push in here})
     if not names:
         moved = sorted({str(push.destination.parents[1]) for push in every})
@@ -94,11 +96,6 @@ def _find(output: OutputFolder, every: list[Push], name: str, version: int) -> P
             + (", which was put there by hand, and is to be deleted by hand." if by_hand else ".")
         )
     return versions[version]
-
-
-def _is_here(output: OutputFolder, push: Push) -> bool:
-    # The folder may have been named by another path when the model was pushed.
-    return push.destination.parents[1].resolve() == output.serving.resolve()
 
 
 def _newest(folder: Path) -> int | None:

@@ -332,6 +332,15 @@ def test_spans_do_not_go_with_leave_last_out():
     assert "data.spans" in message("sample", "data.spans=0")
 
 
+def test_spans_to_keep_are_at_least_those_of_the_window():
+    assert load_config("sample", ["data.spans=3"]).data.keep_spans is None
+    assert load_config("sample", ["data.spans=3", "data.keep_spans=3"]).data.keep_spans == 3
+    too_few = message("sample", "data.spans=3", "data.keep_spans=2")
+    assert "data: keep_spans should be at least spans; received keep_spans 2 and spans 3" in too_few
+    assert "data: keep_spans should go with spans; spans is null" in message("sample", "data.keep_spans=2")
+    assert "data.keep_spans" in message("sample", "data.spans=1", "data.keep_spans=0")
+
+
 @pytest.mark.parametrize("override", ["data={2024-01-01: 3}", "data=&a {x: *a}", "data={!!binary aGVsbG8= : 1}"])
 def test_what_json_cannot_hold_is_refused(override):
     assert "should have text as keys, and no value that contains itself" in message("sample", override)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.types import Artifact, standard_artifacts
+from tfx.types.artifact import ArtifactState
 
 from components.evaluation.champion_resolvers import (
     CANDIDATE,
@@ -257,6 +258,30 @@ def test_a_withdrawn_model_is_no_champion_and_no_training_starts_from_it(history
     withdraw(history, withdrawn)
     why = f"model {withdrawn.id} was not taken: withdrawn on 2030-01-02: too bad"
     assert history.champion(candidate) == history.base(graph) == Choice(older, history.blessings[0], why)
+
+
+@pytest.mark.parametrize("state", [ArtifactState.MARKED_FOR_DELETION, ArtifactState.DELETED])
+def test_a_model_whose_files_are_gone_is_no_champion_and_no_training_starts_from_it(
+    history: History, night, state: str
+) -> None:
+    older, gone = history.train(night(1)), history.train(night(2))
+    data = night(3)
+    candidate, graph = history.train(data, blessed=None), history.transform(data)
+    assert [history.champion(candidate).model, history.base(graph).model] == [gone, gone]
+    gone.state = state
+    assert history.champion(candidate) == history.base(graph) == Choice(older, history.blessings[0], "")
+
+
+def test_the_keys_of_rows_that_were_pruned_still_tell_what_a_model_has_seen(history: History) -> None:
+    seen = history.data({"train": [1, 2], "test": [3]})
+    (artifact,) = history.store.get_artifacts_by_id([seen.id])
+    artifact.state = pb.Artifact.DELETED
+    history.store.put_artifacts([artifact])
+    earlier = history.train(seen)
+    unseen = history.champion(history.train(history.data({"train": [7], "test": [8]}), blessed=None))
+    assert unseen == Choice(earlier, history.blessings[0], "")
+    leaky = history.champion(history.train(history.data({"train": [7], "test": [2, 8]}), blessed=None))
+    assert leaky.why.endswith(f"model {earlier.id} was fitted to 1 of this run's 2 test rows")
 
 
 def test_a_recommender_that_is_made_of_a_withdrawn_model_is_no_champion(history: History, night) -> None:

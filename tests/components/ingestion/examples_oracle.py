@@ -83,7 +83,12 @@ def assert_examples(
 
 
 def assert_window(
-    tables: dict[str, pa.Table], folders: dict[int, Path], spans: int, history_length: int, config: SplitConfig
+    tables: dict[str, pa.Table],
+    folders: dict[int, Path],
+    spans: int,
+    history_length: int,
+    config: SplitConfig,
+    keep: int | None = None,
 ) -> pd.DataFrame:
     """Checks every feature of every row against the raw files of spans, and which rows are in which split.
 
@@ -93,11 +98,13 @@ def assert_window(
       spans: number of spans in the window.
       history_length: the largest number of movies in a history.
       config: how each span was divided.
+      keep: number of the newest spans that anything may be known of; None for all.
 
     Returns:
       The ratings of all spans that count, with the columns `split`, `span` and `part`.
     """
-    raw = {number: read_raw(folder) for number, folder in sorted(folders.items())}
+    oldest = min(folders) if keep is None else max(folders) - keep + 1
+    raw = {number: read_raw(folder) for number, folder in sorted(folders.items()) if number >= oldest}
     newest, first = max(raw), max(raw) - spans + 1
     divided = []
     for number, of_span in raw.items():

@@ -355,6 +355,39 @@ def test_a_span_that_arrives_late_or_anew_counts_from_then_on(days, run):
     assert_window(tables_of(anew), folders_of(days), 3, 5, SplitConfig())
 
 
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.TEMPORAL_ROLLING])
+def test_of_spans_that_are_not_kept_nothing_is_known(days, run, strategy):
+    # Some of the first day's movies were rated again later, and all of its people rated others.
+    rate_again(days, span=2, of=1, rows=40)
+    split = SplitConfig(strategy=strategy, fractions=Fractions(train=0.6, eval=0.1, test=0.3))
+    rows = {}
+    for keep in (1, 2, 3, None):
+        artifact = run(days, split, spans=1, keep_spans=keep)
+        ratings = assert_window(tables_of(artifact), folders_of(days), 1, 5, split, keep)
+        assert set(ratings["part"]) == {"train", "eval", "test", *(["past"] if keep != 1 else [])}
+        rows[keep] = artifact.custom_properties["rows_past"].int_value
+        assert json.loads(artifact.custom_properties["settings"].string_value)["keep_spans"] == keep
+    assert rows == {1: 0, 2: 340, 3: 600, None: 600}
+
+
+def test_a_change_before_the_spans_that_are_kept_runs_nothing_again(days, run):
+    first = run(days, spans=1, keep_spans=2)
+    turn_around(days / "span-1" / "ratings.dat")
+    assert run(days, spans=1, keep_spans=2).id == first.id
+    (days / "span-1" / "ratings.dat").write_text("no ratings")
+    assert run(days, spans=1, keep_spans=2).id == first.id
+    shutil.rmtree(days / "span-1")
+    assert run(days, spans=1, keep_spans=2).id == first.id
+    turn_around(days / "span-2" / "ratings.dat")
+    second = run(days, spans=1, keep_spans=2)
+    assert second.id != first.id
+    # Not kept any more, the second span is not asked for either.
+    third = run(days, spans=1, keep_spans=1)
+    assert third.id != second.id
+    shutil.rmtree(days / "span-2")
+    assert run(days, spans=1, keep_spans=1).id == third.id
+
+
 def test_a_hole_before_the_window_is_of_no_matter(days, run):
     shutil.rmtree(days / "span-1")
     (days / "span-2").rename(days / "span-1")

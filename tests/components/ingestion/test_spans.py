@@ -1,10 +1,13 @@
 """Spans are found by the numbers of their folders and versions, and a window has no holes unless that is allowed."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.data.raw_files import DataError, read_movielens
 from components.data.sample import generate_sample
@@ -64,6 +67,48 @@ def test_the_only_span_is_compared_with_itself(tmp_path):
 def test_a_hole_in_the_window_names_the_spans_that_are_missing(base):
     with pytest.raises(DataError, match=r"every span from 8 to 10; there is no span 8, 9\. .*missing_spans"):
         find_window(base, spans=3, versions=False)
+
+
+@given(
+    numbers=st.sets(st.integers(0, 12), min_size=1, max_size=9),
+    spans=st.integers(1, 14),
+    further=st.integers(0, 14),
+)
+def test_spans_that_are_not_kept_make_no_difference_but_that_they_are_not_read(numbers, spans, further):
+    keep = spans + further
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        for number in numbers:
+            (base / f"span-{number}").mkdir()
+        everything = find_window(base, spans, versions=False, skip_missing=True)
+        kept = find_window(base, spans, versions=False, skip_missing=True, keep=keep)
+        oldest = max(numbers) - keep + 1
+        assert kept.folders == {n: path for n, path in everything.folders.items() if n >= oldest}
+        assert list(kept.dropped) == sorted(n for n in numbers if n < oldest)
+        assert everything.dropped == ()
+        assert (kept.first, kept.lacking, kept.newest) == (everything.first, everything.lacking, everything.newest)
+        # What models are trained on is all there.
+        assert {n for n in numbers if n >= everything.first} <= set(kept.folders)
+        before = sorted(set(kept.folders) - {kept.newest})
+        assert kept.previous == (before[-1] if before else kept.newest)
+
+
+def test_the_span_before_the_newest_is_compared_only_if_it_is_kept(base):
+    windows = [find_window(base, spans=1, versions=False, keep=keep) for keep in (1, 8, 9, 10, None)]
+    assert [window.previous for window in windows] == [10, 10, 2, 2, 2]
+    assert [window.dropped for window in windows] == [(1, 2), (1, 2), (1,), (), ()]
+
+
+def test_a_span_that_is_not_kept_may_be_without_files_and_versions_but_is_not_forgotten(base):
+    for name in ("span-9/version-1", "span-10/version-1"):
+        (base / name).mkdir(parents=True)
+    assert list(find_window(base, spans=2, versions=True, keep=2).folders) == [9, 10]
+    with pytest.raises(DataError, match=r"^span-1: should hold the folders version-1"):
+        find_window(base, spans=2, versions=True)
+    # There were spans before the window, so that one which is missing at its beginning is late, and not the first.
+    (base / "span-9").rename(base / "aside")
+    with pytest.raises(DataError, match=r"every span from 9 to 10; there is no span 9"):
+        find_window(base, spans=2, versions=True, keep=2)
 
 
 def test_without_spans_there_are_the_files_alone(base):

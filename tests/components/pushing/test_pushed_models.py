@@ -8,6 +8,7 @@ import pytest
 from components.pushing.pushed_models import (
     PART_INPUTS,
     Withdrawal,
+    mark_pruned,
     mark_withdrawn,
     parts,
     pushes,
@@ -111,3 +112,47 @@ def test_of_a_model_that_was_pushed_twice_the_last_version_counts(recorded, tmp_
     shutil.rmtree(last)
     write_version(tmp_path / "ranking" / "17")
     assert "version 19 of ranking" in str(refusal(recorded.store, model))
+
+
+def test_a_model_whose_version_was_pruned_may_be_pushed_again_unless_it_was_withdrawn(recorded, tmp_path):
+    model, other = recorded.model(), recorded.model()
+    pushed = recorded.push(model, tmp_path / "ranking" / "17")
+    recorded.push(other, tmp_path / "ranking" / "18")
+    assert "version 17 of ranking" in str(refusal(recorded.store, model))
+    mark_pruned(recorded.store, pushes(recorded.store)[:1])
+    assert [push.pruned for push in pushes(recorded.store)] == [True, False]
+    assert refusal(recorded.store, model) is None
+    assert "version 18 of ranking" in str(refusal(recorded.store, other))
+    withdraw(recorded, pushed)
+    assert pushes(recorded.store)[0].pruned
+    assert refusal(recorded.store, model) == "withdrawn on 2026-03-01: it loves sequels"
+
+
+def test_a_model_that_was_pushed_again_after_a_prune_and_then_deleted_by_hand_is_refused(recorded, tmp_path):
+    model = recorded.model()
+    recorded.push(model, tmp_path / "ranking" / "17")
+    mark_pruned(recorded.store, pushes(recorded.store))
+    mark_pruned(recorded.store, [])
+    recorded.push(model, tmp_path / "ranking" / "19")
+    assert "version 19 of ranking" in str(refusal(recorded.store, model))
+
+
+def test_where_the_copy_of_a_version_is_gone_the_model_itself_is_to_be_copied(recorded, tmp_path):
+    model = recorded.model()
+    (artifact,) = recorded.store.get_artifacts_by_id([model])
+    artifact.uri = str(tmp_path / "model")
+    recorded.store.put_artifacts([artifact])
+    write_version(tmp_path / "model" / "Format-Serving")
+    version = tmp_path / "ranking" / "17"
+    recorded.push(model, version, tmp_path / "archive")
+    expected = f"To serve it, copy {tmp_path / 'model' / 'Format-Serving'} to {version}"
+    assert str(refusal(recorded.store, model)).endswith(expected)
+
+
+def test_a_push_is_known_to_be_in_a_folder_by_whatever_path(recorded, tmp_path):
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "serving")
+    recorded.push(recorded.model(), tmp_path / "link" / "ranking" / "17")
+    (push,) = pushes(recorded.store)
+    assert push.is_in(tmp_path / "serving")
+    assert not push.is_in(tmp_path)
