@@ -84,7 +84,9 @@ class Pipeline:
         reached = set(names)
         # Nodes are listed after those whose outputs they read.
         for name, node in self.nodes.items():
-            inputs = [each for each in node.inputs.inputs.values() if not each.hidden]
+            # What a resolver chooses among is hidden behind what it chooses.
+            is_resolver = name.startswith(RESOLVERS)
+            inputs = [each for each in node.inputs.inputs.values() if is_resolver or not each.hidden]
             if reached & {channel.producer_node_query.id for each in inputs for channel in each.channels}:
                 reached.add(name)
         return {name for name in reached if not name.startswith(RESOLVERS)}
