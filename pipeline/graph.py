@@ -4,7 +4,7 @@ ratings.dat users.dat movies.dat [credits.csv]
    └─ MovieLensExampleGen ─ ImportSchemaGen ─ StatisticsGen ─ ExampleValidator ─ DistributionValidator ─ DataGate
         └─ Transform ─ for each model: [Tuner] ─ Trainer ─ Resolver ─ Evaluator ─ Pusher
              ├─ FeatureImportance of the DCN
-             └─ RecommenderBuilder, if its parts are blessed ─ Resolver ─ Evaluator ─ Pusher
+             └─ Resolver of the latest blessed pair ─ RecommenderBuilder ─ Resolver ─ Evaluator ─ Pusher
 """
 
 from dataclasses import dataclass
@@ -164,7 +164,7 @@ def create_pipeline(
     )
     nodes.append(importance)
 
-    # One model that retrieves, drops seen movies and orders the rest; built if its parts are blessed.
+    # One model that retrieves, drops seen movies and orders the rest; made of the latest parts that were blessed.
     nodes += recommender_stage(config, data.examples, data.gate, data.transform, stages, serving_dir, resolver_strategy)
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
