@@ -20,6 +20,7 @@ RECOMMENDER = "recommender"
 _LATER = ("after_30_days", "after_1_year", "after_25_years")
 _RECALL, _ERROR = "recall_at_10_filtered", "squared_error"
 _MAIN = {"dcn": (_ERROR,), "ranking": (_ERROR,), "retrieval": (_RECALL,), "joint": (_RECALL, _ERROR)}
+_PEOPLE_AT_ONCE = 500  # A request may be of 1,024 people.
 # One-sided, with a confidence of .95.
 _ERRORS_OF_BOUND = 1.6448536269514722
 
@@ -198,11 +199,13 @@ def check_memory(folder: Path, ratings: pd.DataFrame, newest: Path) -> None:
         assert set(ids[seen[offsets[row] : offsets[row + 1]]]) == movies, user
     catalogue = set(read_raw(newest)["movies"]["movie_id"])
     people = [*of_user.index, 0]
-    none = tf.zeros([len(people), 0], tf.int64)
-    answer = loaded.signatures["serving_default"](
-        user_id=tf.constant(people, tf.int64), history_movie_ids=none, history_ratings=tf.cast(none, tf.float32)
-    )
-    for user, movies in zip(people, answer["movie_id"].numpy(), strict=True):
-        recommended = movies[movies > 0].tolist()
-        assert len(set(recommended)) == len(recommended) > 0
-        assert set(recommended) <= catalogue - of_user.get(user, set()), user
+    for start in range(0, len(people), _PEOPLE_AT_ONCE):
+        some = people[start : start + _PEOPLE_AT_ONCE]
+        none = tf.zeros([len(some), 0], tf.int64)
+        answer = loaded.signatures["serving_default"](
+            user_id=tf.constant(some, tf.int64), history_movie_ids=none, history_ratings=tf.cast(none, tf.float32)
+        )
+        for user, movies in zip(some, answer["movie_id"].numpy(), strict=True):
+            recommended = movies[movies > 0].tolist()
+            assert len(set(recommended)) == len(recommended) > 0
+            assert set(recommended) <= catalogue - of_user.get(user, set()), user
