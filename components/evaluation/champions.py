@@ -68,9 +68,11 @@ class Champions:
         self._store, self._lineage = store, Lineage(store)
         self._models = sorted(models, key=lambda model: model.id, reverse=True)
         # Of a model that was measured more than once, as after a change of the gates, the last verdict counts.
+        # It may be an earlier one from the cache, where the gates were changed back.
+        given = self._lineage.last_given(blessing.id for blessing in blessings)
         verdicts = {
             blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
-            for blessing in sorted(blessings, key=lambda blessing: blessing.id)
+            for blessing in sorted(blessings, key=lambda blessing: (given[blessing.id], blessing.id))
         }
         self._blessings = {model: blessing for model, blessing in verdicts.items() if is_blessed(blessing)}
 
@@ -82,7 +84,7 @@ class Champions:
             latest.
         """
         candidate = max(candidates, key=lambda model: model.id)
-        producer, tested = self._lineage.producer(candidate.id), _tested(self._lineage.data(candidate.id))
+        producer, tested = self._lineage.producer(candidate.id), _tested(self._lineage.own_data(candidate.id))
         earlier = (model for model in self._models if model.id < candidate.id)
         return self._latest_blessed(earlier, producer, tested)
 
@@ -118,7 +120,7 @@ class Champions:
         maker = (f"{pipeline}.{node}", "model")
         # The maker is asked for first, since finding all that is behind a model takes many look-ups.
         own = (model for model in self._models if self._lineage.producer(model.id) == maker)
-        others = (model for model in own if _newest(self._lineage.data(model.id)) != newest)
+        others = (model for model in own if _newest(self._lineage.own_data(model.id)) != newest)
         return self._latest_blessed(others, maker, _tested(trained))
 
     def pair_for_recommender(
@@ -145,26 +147,31 @@ class Champions:
         problems += [
             f"this run's {part} was {withdrawn[own[part].id].reason}" for part in own if own[part].id in withdrawn
         ]
-        tested = _tested(self._lineage.data(next(iter(own.values())).id))
-        earlier = {part: self._blessed_by_graph(model) for part, model in own.items()}
-        for graph in sorted(set.intersection(*(set(by_graph) for by_graph in earlier.values())), reverse=True):
-            pair = {part: by_graph[graph] for part, by_graph in earlier.items()}
-            problem = next(filter(None, (self._problem(model, tested) for model in pair.values())), "")
-            if not problem:
+        tested = _tested(self._lineage.own_data(next(iter(own.values())).id))
+        blessed = {part: self._blessed_by_graph(model) for part, model in own.items()}
+        for graph in sorted(set.intersection(*(set(by_graph) for by_graph in blessed.values())), reverse=True):
+            pair = {}
+            for part, by_graph in blessed.items():
+                found = {model.id: self._problem(model, tested) for model in by_graph[graph]}
+                problems += [problem for number, problem in found.items() if problem and number not in withdrawn]
+                usable = [model for model in by_graph[graph] if not found[model.id]]
+                if not usable:
+                    break
+                pair[part] = usable[0]
+            else:
                 chosen = {part: self._blessings[model.id] for part, model in pair.items()}
-                return Pair(pair, chosen, graph, "; ".join(problems))
-            problems.append(problem)
+                return Pair(pair, chosen, graph, "; ".join(dict.fromkeys(problems)))
+        problems = list(dict.fromkeys(problems))
         return Pair(own, verdicts, None, "; ".join([*problems, "there is no earlier pair of blessed models to take"]))
 
-    def _blessed_by_graph(self, own: Artifact) -> dict[int, Artifact]:
-        """Other blessed models of the node that made a run's own, by their Transform output; of several, the latest."""
-        producer, found = self._lineage.producer(own.id), dict[int, Artifact]()
+    def _blessed_by_graph(self, own: Artifact) -> dict[int, list[Artifact]]:
+        """The blessed models of the node that made a run's own, by their Transform output, the latest first."""
+        producer, found = self._lineage.producer(own.id), dict[int, list[Artifact]]()
         for model in self._models:
-            is_other = model.id != own.id and model.id in self._blessings
-            if is_other and producer is not None and self._lineage.producer(model.id) == producer:
+            if model.id in self._blessings and producer is not None and self._lineage.producer(model.id) == producer:
                 graph = self._lineage.transform_graph(model.id)
                 if graph is not None and not _is_gone(graph):
-                    found.setdefault(graph.id, model)
+                    found.setdefault(graph.id, []).append(model)
         return found
 
     def _problem(self, model: Artifact, tested: np.ndarray | None) -> str:
@@ -197,13 +204,13 @@ class Champions:
         """Why a model must not be measured on these test rows; "" if it may."""
         if tested is None:
             return "may have seen this run's test rows, which are not on record"
-        seen = 0
+        seen = np.zeros(len(tested), bool)
         for examples in self._lineage.data(model.id):
             fitted = read_row_keys(examples.uri)
             if fitted is None:
                 return f"may have been fitted to this run's test rows: those of {examples.uri} are not on record"
-            seen += np.isin(tested, fitted[0]).sum()
-        return f"was fitted to {seen} of this run's {len(tested)} test rows" if seen else ""
+            seen |= np.isin(tested, fitted[0])
+        return f"was fitted to {seen.sum()} of this run's {len(tested)} test rows" if seen.any() else ""
 
 
 def is_blessed(blessing: Artifact) -> bool:

@@ -37,6 +37,29 @@ class Lineage:
                     return ".".join(names), event.path.steps[0].key
         return None
 
+    def last_given(self, artifacts: Iterable[int]) -> dict[int, int]:
+        """The latest execution that had each artifact as an output: made it, or took it from the cache; 0 for none."""
+        latest = dict.fromkeys(artifacts, 0)
+        for event in self._store.get_events_by_artifact_ids(list(latest)) if latest else []:
+            if event.type == _OUTPUT:
+                latest[event.artifact_id] = max(latest[event.artifact_id], event.execution_id)
+        return latest
+
+    def own_data(self, model: int) -> list[metadata_store_pb2.Artifact]:
+        """The Examples artifacts of raw rows that a model was made with itself, by rising id.
+
+        A recommender reads them, any other model was trained with what Transform made of them. What a model started
+        from, or is made of, may have been made of other data; see `data`.
+        """
+        direct = self._store.get_artifacts_by_id(sorted(self._inputs([model])))
+        raw = [
+            each
+            for each in direct
+            if each.type == standard_artifacts.Examples.TYPE_NAME and not self._inputs([each.id])
+        ]
+        graph = self.transform_graph(model)
+        return raw or self.data(model if graph is None else graph.id)
+
     def data(self, *artifacts: int) -> list[metadata_store_pb2.Artifact]:
         """The Examples artifacts of raw rows that some artifacts were made of, whatever was between, by rising id."""
         ancestors = self._ancestors(artifacts)

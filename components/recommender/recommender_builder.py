@@ -90,7 +90,7 @@ def RecommenderBuilder(
 
 
 def eval_rows(recommender: Recommender, uri: str) -> list[tuple[str, Candidates]]:
-    """The candidates of the rows of the eval split, which no model was fitted to.
+    """The candidates of the rows of the eval split, which no model was fitted to if the split is what it was then.
 
     Args:
       recommender: retrieves and rates them.

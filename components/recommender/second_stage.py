@@ -81,7 +81,7 @@ def fit(rows: Candidates, tolerance: float, people: str = "all") -> np.ndarray:
     """Finds the weights of the second stage: float64 [features].
 
     Args:
-      rows: rows that neither model was trained on, and that are not test rows.
+      rows: rows that are not test rows, and that neither model should have been trained on.
       tolerance: recall@10 that may be lost against the retriever's own order.
       people: whose rows they are, in a word, for the log.
 

@@ -322,8 +322,10 @@ class _Finder:
 
     @cached_property
     def _verdicts(self) -> list[metadata_store_pb2.Artifact]:
-        """What was said of models, the earliest first."""
-        return [self._artifacts[number] for number in sorted(self._artifacts) if self._is_live(number, _BLESSING)]
+        """What was said of models, in the order in which runs said it last, from the cache or not."""
+        live = [number for number in sorted(self._artifacts) if self._is_live(number, _BLESSING)]
+        given = Lineage(self._store).last_given(live)
+        return [self._artifacts[number] for number in sorted(live, key=lambda number: (given[number], number))]
 
     def _is_live(self, number: int, kind: str) -> bool:
         return self._has_state(number, _LIVE) and self._artifacts[number].type == kind

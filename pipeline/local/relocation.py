@@ -4,7 +4,11 @@ TFX records where each artifact lies as an absolute path. Models that were train
 not found: none could be a champion, be started from, be part of a recommender, or be withdrawn.
 """
 
+import contextlib
+import functools
 import logging
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_metadata as mlmd
@@ -19,10 +23,12 @@ _ARTIFACT_DEPTH, _VERSION_DEPTH = 3, 2
 
 
 def follow_move(store: mlmd.MetadataStore, output: OutputFolder) -> list[Path]:
-    """Records the new places of artifacts and pushed models whose old output folder is gone.
+    """Records the new places of artifacts and pushed models whose old output folder is there no more.
 
-    What lies in a folder that is still there stays where it is on record: a copy was made, or a new folder was begun.
-    Since TFX takes a changed artifact for another one, whatever reads artifacts runs again in the run after a move.
+    If the old folder still has the same metadata, the new one is a copy, and what lies in the old one stays where it is
+    on record. Another folder may have taken the old one's place; what lies there has nothing to do with these records,
+    even if it has the same path. Since TFX takes a changed artifact for another one, whatever reads artifacts runs
+    again in the run after a move.
 
     Args:
       store: the metadata store of the folder.
@@ -32,11 +38,12 @@ def follow_move(store: mlmd.MetadataStore, output: OutputFolder) -> list[Path]:
       The folders that it was moved from.
     """
     changed, moved = [], dict[Path, None]()
+    is_copy = functools.cache(functools.partial(_is_copy, output.root))
     for artifact in store.get_artifacts():
         properties = artifact.custom_properties
-        uri = _followed(artifact.uri, _ARTIFACT_DEPTH, output.artifacts)
+        uri = _followed(artifact.uri, _ARTIFACT_DEPTH, output.artifacts, is_copy)
         pushed = properties[DESTINATION].string_value if DESTINATION in properties else ""
-        destination = _followed(pushed, _VERSION_DEPTH, output.serving)
+        destination = _followed(pushed, _VERSION_DEPTH, output.serving, is_copy)
         if uri:
             moved[Path(artifact.uri).parents[_ARTIFACT_DEPTH]] = None
             artifact.uri = uri
@@ -51,10 +58,27 @@ def follow_move(store: mlmd.MetadataStore, output: OutputFolder) -> list[Path]:
     return list(moved)
 
 
-def _followed(path: str, depth: int, folder: Path) -> str:
-    """The place in a folder of what lay at a depth below another one of this name; "" unless that one is gone."""
+def _followed(path: str, depth: int, folder: Path, is_copy: Callable[[Path], bool]) -> str:
+    """The place in a folder of what lay at a depth below another one of this name; "" unless it was moved here."""
     parts = Path(path).parts
     old = Path(*parts[:-depth]) if len(parts) > depth else folder
-    if old == folder or old.name != folder.name or old.exists():
+    if "://" in path or old == folder or old.name != folder.name or is_copy(old.parent):
         return ""
     return str(folder.joinpath(*parts[-depth:]))
+
+
+def _is_copy(folder: Path, old: Path) -> bool:
+    """Whether an output folder is a copy of another one that is still there: both remember the same first run."""
+    first = _first_run(OutputFolder(old).metadata)
+    return first is not None and first == _first_run(OutputFolder(folder).metadata)
+
+
+def _first_run(metadata: Path) -> str | None:
+    """The id of the first run in a metadata store, "" if there is none yet; None if there is no store to be read."""
+    query = "SELECT c.name FROM Context c JOIN Type t ON c.type_id = t.id WHERE t.name = 'pipeline_run' ORDER BY c.id"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{metadata.as_uri()}?mode=ro", uri=True)) as store:
+            row = store.execute(query).fetchone()
+    except sqlite3.Error:
+        return None
+    return str(row[0]) if row else ""

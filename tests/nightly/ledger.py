@@ -99,12 +99,16 @@ class Ledger:
         if retrieval.may_be_used and ranking.may_be_used:
             return retrieval, ranking
         usable = {
-            name: {each.graph: each for each in self.made if each.name == name and each.may_be_used}
+            name: {
+                each.graph: each
+                for each in self.made
+                if each.name == name and each.may_be_used and not each.fitted & tested
+            }
             for name in ("retrieval", "ranking")
         }
         for graph in reversed(list(dict.fromkeys(each.graph for each in self.made if each.graph))):
             found = [by_graph[graph] for by_graph in usable.values() if graph in by_graph]
-            if len(found) == 2 and not any(each.fitted & tested for each in found):
+            if len(found) == 2:
                 return found[0], found[1]
         return None
 

@@ -43,6 +43,11 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files of a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
@@ -158,15 +163,16 @@ class Nights:
         }
         for name in MODELS:
             self._check_model(own[name], summary["models"][name], tested, records)
-        pair = self.ledger.pair(own["retrieval"], own["ranking"], tested)
+        own_pair = own["retrieval"], own["ranking"]
+        pair = self.ledger.pair(*own_pair, tested)
         entry = summary[RECOMMENDER]
-        if pair is None and not any(own[name].is_withdrawn for name in ("retrieval", "ranking")):
+        if pair is None and not all(part.blessed for part in own_pair):
             assert "it was not built" in entry["reasons"][0]
         else:
-            pair = pair or (own["retrieval"], own["ranking"])
+            assert bool(entry["made_of"]["why"]) == (pair != own_pair)
+            pair = pair or own_pair
             parts = {name: ledger.place(uri) for name, (_, uri) in entry["made_of"]["parts"].items()}
             assert parts == {"retrieval": pair[0].place, "ranking": pair[1].place}
-            assert bool(entry["made_of"]["why"]) == (pair != (own["retrieval"], own["ranking"]))
             built = self._newest("RecommenderBuilder", RECOMMENDER)
             fitted_too = set.union(fitted, *(part.fitted for part in pair))
             made = self.ledger.add(Made(RECOMMENDER, ledger.place(built), fitted_too, parts=pair))
@@ -230,23 +236,38 @@ class Nights:
                 continue
             version = Path(entry["pushed"])
             assert version.parent == self.output / "serving" / name
-            assert [*before.get(name, []), *([version.name] if made.pushed != version.name else [])] == versions, name
-            assert (version / "saved_model.pb").read_bytes() == (self._folder(made) / "saved_model.pb").read_bytes()
+            # A run that was killed may have pushed it already.
+            assert sorted({*before.get(name, []), version.name}, key=int) == versions, name
+            assert contents(version) == contents(self._folder(made)), name
             made.pushed = version.name
 
-    def withdraw(self, name: str) -> None:
-        """Withdraws the model that is served."""
+    def withdraw(self, name: str) -> Made:
+        """Withdraws the model that is served, and returns it."""
         version = self.served()[name][-1]
         outcome = self.command("withdraw", name, version, "--output", str(self.output), "--why", "it loves sequels")
         assert outcome.code == 0, outcome.stderr
         assert version not in self.served()[name]
-        next(made for made in self.ledger.made if made.name == name and made.pushed == version).withdrawn = True
+        made = self._pushed_as(name, version)
+        made.withdrawn = True
+        return made
 
-    def delete_by_hand(self, name: str) -> None:
-        """Removes the version that is served, as somebody would who does not know of `withdraw`."""
+    def delete_by_hand(self, name: str) -> Made:
+        """Removes the version that is served, as somebody would who does not know of `withdraw`; returns its model."""
         version = self.served()[name][-1]
         shutil.rmtree(self.output / "serving" / name / version)
-        next(made for made in self.ledger.made if made.name == name and made.pushed == version).gone = True
+        made = self._pushed_as(name, version)
+        made.gone = True
+        return made
+
+    def _pushed_as(self, name: str, version: str) -> Made:
+        return next(made for made in self.ledger.made if made.name == name and made.pushed == version)
+
+    def prune(self) -> None:
+        """Frees the disk; the newest version of each model stays."""
+        newest = {name: versions[-1:] for name, versions in self.served().items()}
+        outcome = self.command("prune", "--output", str(self.output), "--yes", "--keep-versions", "1")
+        assert outcome.code == 0, outcome.stderr
+        assert {name: versions[-1:] for name, versions in self.served().items()} == newest
 
     def plan(self, *settings: str) -> dict[str, Any]:
         """What `movielens plan` says of the next run."""

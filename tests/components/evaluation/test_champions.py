@@ -450,6 +450,59 @@ def test_a_model_that_was_measured_anew_has_its_last_verdict(history: History, n
     assert history.champion(history.train(night(3), blessed=None)).model is None
 
 
+def test_a_model_of_the_run_from_the_cache_goes_with_an_earlier_one_of_its_graph(history: History, night) -> None:
+    Night(history, night(1))
+    tonight = Night(history, night(2))
+    # The same day another ranker is tried; the retriever comes from the cache.
+    again = Night.__new__(Night)
+    ranking = history.train(tonight.graph, node="Trainer.ranking", blessed=False)
+    again.models = {"retrieval": tonight.models["retrieval"], "ranking": ranking}
+    again.blessings = {"retrieval": tonight.blessings["retrieval"], "ranking": history.blessings[-1]}
+    why = "this run's ranking was not blessed"
+    assert pair_of(history, again) == Pair(tonight.models, tonight.blessings, tonight.graph.id, why)
+
+
+def test_behind_a_withdrawn_model_of_a_graph_is_the_one_before_it(history: History, night) -> None:
+    earlier = Night(history, night(1))
+    withdraw(history, history.train(earlier.graph, node="Trainer.ranking"))
+    pair = pair_of(history, Night(history, night(2), ranking=False))
+    assert pair.models == earlier.models
+    assert "was not taken: withdrawn on 2030-01-02: too bad" in pair.why
+
+
+def test_a_verdict_from_the_cache_is_the_last_one(history: History, night) -> None:
+    model = history.train(night(1))
+    blessed = history.put(history.blessings.pop())
+    history.blessings.append(blessed)
+    history.execute("Evaluator.ranking", [model], {"blessing": blessed})
+    refused = history.put(standard_artifacts.ModelBlessing())
+    refused.set_int_custom_property("blessed", 0)
+    refused.set_int_custom_property("current_model_id", model.id)
+    history.blessings.append(refused)
+    history.execute("Evaluator.ranking", [model], {"blessing": refused})
+    candidate = history.train(night(2), blessed=None)
+    assert history.champion(candidate).model is None
+    # The gates are what they were at first, and so is the verdict.
+    history.execute("Evaluator.ranking", [model], {"blessing": blessed})
+    assert history.champion(candidate).model is model
+
+
+def test_training_starts_from_the_same_model_though_that_one_is_of_later_data(history: History, night) -> None:
+    graph = history.transform(night(1))
+    later = history.train(night(2))
+    assert history.base(graph).model is later
+    # The first data are there again, and from the cache; so is, after that, the model that was trained on them.
+    history.train(graph, start=later)
+    assert history.base(graph).model is later
+
+
+def test_rows_that_several_data_have_count_once(history: History) -> None:
+    data = history.data({"train": [1, 2], "test": [3]})
+    leaky = history.train(history.data({"train": [1, 2], "test": [3]}), start=history.train(data))
+    candidate = history.train(history.data({"train": [3], "test": [1, 2, 4]}), blessed=None)
+    assert f"model {leaky.id} was fitted to 2 of this run's 3 test rows" in history.champion(candidate).why
+
+
 def test_both_parts_may_be_one_model(history: History, night) -> None:
     def joint(data: Artifact, blessed: bool) -> tuple[Artifact, Pair]:
         model = history.train(data, node="Trainer.joint", blessed=blessed)

@@ -12,6 +12,7 @@ from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
 from pipeline.local.relocation import follow_move
 from pipeline.local.runner import run_pipeline
+from tests.components.pushing.recorded import Recorded
 from tests.pipeline.local import standin
 from tests.pipeline.local.test_plan import Silent
 
@@ -84,3 +85,28 @@ def test_a_folder_that_was_moved_twice_is_found(output: OutputFolder, tmp_path: 
     third = OutputFolder(second.root.rename(tmp_path / "third"))
     assert follow_move(store_of(third), third) == [first.root]
     assert all(str(third.root) in uri for uri in uris(third))
+
+
+def test_what_took_the_place_of_a_moved_folder_is_not_taken_for_it(output: OutputFolder, tmp_path: Path) -> None:
+    moved = OutputFolder(output.root.rename(tmp_path / "elsewhere"))
+    # The new folder has artifacts at the very same paths.
+    output.root.mkdir()
+    run(output)
+    before = uris(output)
+    assert set(uris(moved)) == set(before)
+    assert follow_move(store_of(moved), moved) == [output.root]
+    assert all(Path(uri).is_relative_to(moved.root) for uri in uris(moved))
+    assert follow_move(store_of(output), output) == []
+    assert uris(output) == before
+
+
+def test_a_bucket_is_no_folder_that_was_moved(output: OutputFolder) -> None:
+    recorded = Recorded(store_of(output))
+    recorded.push(
+        recorded.model(), Path("/gone/serving/ranking/1"), archive=Path("gs:/bucket/pipeline/Pusher/pushed/1")
+    )
+    (artifact,) = [each for each in recorded.store.get_artifacts() if each.uri.startswith("gs:")]
+    artifact.uri = artifact.uri.replace("gs:/", "gs://")
+    recorded.store.put_artifacts([artifact])
+    follow_move(recorded.store, output)
+    assert artifact.uri in uris(output)
