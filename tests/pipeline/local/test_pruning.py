@@ -425,24 +425,24 @@ def test_a_folder_that_was_moved_is_pruned_where_it_is(nights, tmp_path):
 def test_of_a_model_that_was_measured_again_the_last_verdict_counts(nights):
     nights.run(1, content="a")
     nights.run(1, content="a", blessed=0)
-    nights.run(1, content="b", blessed=0)
     nights.run(1, content="b")
-    # Taken from the cache, the first verdict of the first model is not its last.
-    assert nights.run(1, content="a") == CACHED
+    nights.run(1, content="b", blessed=0)
+    # The gates are what they were: from the cache, the first verdict on the second model is its last.
+    assert nights.run(1, content="b") == CACHED
     nights.run(2)
     second = nights.artifacts("Model")[1].id
     assert nights.champions[2].model == second
     pruned(nights, "--keep-runs", "2")
-    assert nights.live("ModelBlessing") == [True] * 5
+    # Refused in the end, the first model goes with its verdicts; with the second one both of its own stay.
+    assert nights.live("ModelBlessing") == [False, False, True, True, True]
     nights.run(3, blessed=0)
     assert nights.champions[3].model == nights.artifacts("Model")[2].id
     withdraw(nights, len(nights.pushes()))
     nights.run(4, blessed=0)
     assert nights.champions[4].model == second
-    # Refused in the end, the first model goes with its verdicts once no run that stays has it.
     pruned(nights, "--keep-runs", "1")
     assert nights.files("Model")[:2] == [[], MODEL]
-    assert nights.files("ModelBlessing")[:4] == [[], [], ["NOT_BLESSED"], ["BLESSED"]]
+    assert nights.files("ModelBlessing")[:4] == [[], [], ["BLESSED"], ["NOT_BLESSED"]]
 
 
 def test_the_folder_may_be_named_by_another_path(nights, tmp_path):
