@@ -1,6 +1,6 @@
 """What a run wrote, and which earlier models it chose: champions, and the pair that its recommender is made of."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -99,20 +99,22 @@ class MadeOf:
 
 
 def planned_champions(
-    store: "MetadataStore", pipeline: str, cached: Collection[str], tested: "np.ndarray"
+    store: "MetadataStore", pipeline: str, does: Mapping[str, str], tested: "np.ndarray"
 ) -> dict[str, Champion]:
-    """The champion that each model would meet; by model.
+    """The champion that each model would meet that is not known to be skipped; by model.
 
     Args:
       store: the metadata store, in which what would come from the cache is recorded already.
       pipeline: the name of the pipeline.
-      cached: the ids of the nodes that would come from the cache.
+      does: what would become of each node by its id, as in `plan.Planned`.
       tested: uint64 [test rows], the keys of the rows that models would be measured on.
     """
     models, champions = _known(store)
     met = {}
     for name, (node, output) in _MADE_BY.items():
-        candidate = _latest_output(store, f"{pipeline}.{node}", output) if node in cached else None
+        if does.get(node) == "skip":
+            continue
+        candidate = _latest_output(store, f"{pipeline}.{node}", output) if does.get(node) == "cached" else None
         if candidate is None:
             choice = champions.of_next(pipeline, node, output, tested)
         else:

@@ -82,9 +82,9 @@ def plan(
             follow_move(mlmd.MetadataStore(metadata_config(copy)), output)
         nodes = _Nodes(pipeline, copy, Path(folder, "artifacts"))
         planned = [nodes.plan(node.pipeline_node) for node in nodes.ir.nodes]
-        cached = {node.node for node in planned if node.does == "cached"}
+        does = {node.node: node.does for node in planned}
         store = mlmd.MetadataStore(metadata_config(copy))
-        return planned, planned_champions(store, nodes.ir.pipeline_info.id, cached, tested)
+        return planned, planned_champions(store, nodes.ir.pipeline_info.id, does, tested)
 
 
 class _Nodes:
