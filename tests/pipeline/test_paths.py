@@ -77,6 +77,7 @@ def test_the_cases_are_all_there():
         *(("tune", name) for name in ("data", "output")),
         *(("plan", name) for name in ("data", "output")),
         ("withdraw", "output"),
+        ("prune", "output"),
         ("serve", "models"),
         *(("data", "credits", name) for name in ("links", "imdb", "output", "movies")),
         ("data", "sample", "output"),

@@ -88,7 +88,7 @@ ir = compile_pipeline(
 nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
 parameters = nodes["Trainer.fifth"].parameters.parameters
 eval_config = nodes["Evaluator.fifth"].parameters.parameters["eval_config"].field_value.string_value
-summary = summarise(config, [], {}, {}, seconds=0, peak_rss_mb=0, finished="", log=Path("log"))
+summary = summarise(config, [], {}, {}, None, seconds=0, peak_rss_mb=0, finished="", log=Path("log"))
 print("RESULT" + json.dumps({
     "nodes": sorted(node for node in nodes if node.endswith("fifth")),
     "run_fn": parameters["run_fn"].field_value.string_value,

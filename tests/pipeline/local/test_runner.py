@@ -111,7 +111,7 @@ def test_a_withdrawn_model_is_not_pushed_again_and_the_next_one_is(tmp_path: Pat
     assert states(tmp_path)["Worker"] == "cached"
     entry = json.loads((tmp_path / "summary.json").read_text())["recommender"]
     reason = f"withdrawn on {datetime.now(UTC):%Y-%m-%d}: it loves sequels"
-    assert entry == {"blessed": True, "reasons": [reason], "pushed": None}
+    assert entry == {"blessed": True, "reasons": [reason], "pushed": None, "made_of": None}
     assert f"recommender was blessed, but it was not pushed: {reason}." in again.stderr
     assert pushed(tmp_path) == ["ab"]
     assert run(tmp_path, "--set", "models.ranking.epochs=3").returncode == 0
