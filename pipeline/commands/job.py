@@ -309,6 +309,7 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
             consoles.err.print(
                 f"{old} was moved here: its models are known, but what was computed from its data is computed again.",
                 markup=False,
+                soft_wrap=True,
             )
     recovered = recover(output)
     if recovered:
