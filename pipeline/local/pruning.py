@@ -31,7 +31,7 @@ from serving.local.versions import list_versions
 _LIVE = metadata_store_pb2.Artifact.LIVE
 _MARKED = metadata_store_pb2.Artifact.MARKED_FOR_DELETION
 _DELETED = metadata_store_pb2.Artifact.DELETED
-_OUTPUT, _INPUT = metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INPUT
+_OUTPUT = metadata_store_pb2.Event.OUTPUT
 _ENDED_WELL = (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED)
 
 _MODEL = standard_artifacts.Model.TYPE_NAME
@@ -324,7 +324,7 @@ class _Finder:
     def _verdicts(self) -> list[metadata_store_pb2.Artifact]:
         """What was said of models, in the order in which runs said it last, from the cache or not."""
         live = [number for number in sorted(self._artifacts) if self._is_live(number, _BLESSING)]
-        given = Lineage(self._store).last_given(live)
+        given = self._lineage.last_given(live)
         return [self._artifacts[number] for number in sorted(live, key=lambda number: (given[number], number))]
 
     def _is_live(self, number: int, kind: str) -> bool:
@@ -348,13 +348,8 @@ class _Finder:
 
     def _graphs_of(self, models: set[int]) -> set[int]:
         """The Transform graphs that models were made with."""
-        if not models:
-            return set()
-        events = self._store.get_events_by_artifact_ids(list(models))
-        made_by = {event.execution_id for event in events if event.type == _OUTPUT}
-        events = self._store.get_events_by_execution_ids(made_by) if made_by else []
-        read = {event.artifact_id for event in events if event.type == _INPUT}
-        return {number for number in read if self._is_live(number, _GRAPH)}
+        graphs = [self._lineage.transform_graph(model) for model in models]
+        return {graph.id for graph in graphs if graph is not None and self._is_live(graph.id, _GRAPH)}
 
     @cached_property
     def _chosen(self) -> set[int]:
