@@ -59,7 +59,7 @@ class _ContentProcessor(FileBasedInputProcessor):
         """Chooses the latest span and its latest version; without spans these are 0 and None, as TFX has it.
 
         Raises:
-          DataError: as `components.ingestion.spans.span_folders`.
+          DataError: as `components.ingestion.spans.find_window`.
         """
         base = Path(self._input_base_uri)
         if not self._is_match_span:

@@ -27,20 +27,6 @@ VERSION_PATTERN = "version-{VERSION}"
 _LARGEST_NUMBER = 2**31 - 1  # TFX adds to the numbers of spans, in 64 bits.
 
 
-def span_folders(base: Path, versions: bool, keep: int | None = None) -> dict[int, Path]:
-    """Returns the folders of the spans by number, the earliest first.
-
-    Args:
-      base: the folder that holds the spans.
-      versions: whether each span holds versions; the folder of the latest version is then returned.
-      keep: number of the newest spans to return, missing ones included; None for all.
-
-    Raises:
-      DataError: there is no span, or a folder's name does not end in a whole number without leading zeros.
-    """
-    return _latest_versions(_kept(_numbered(base, "span"), keep), versions)
-
-
 def _kept(spans: dict[int, Path], keep: int | None) -> dict[int, Path]:
     return spans if keep is None else {number: span for number, span in spans.items() if number > max(spans) - keep}
 
@@ -98,7 +84,8 @@ def find_window(
       keep: number of the newest spans that are read, missing ones included, at least `spans`; None if all are.
 
     Raises:
-      DataError: as `span_folders`; or a span of the window is missing.
+      DataError: there is no span, a folder's name does not end in a whole number without leading zeros, or a span of
+        the window is missing.
     """
     if spans is None:
         return Window({0: base}, 0, ())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.data.raw_files import DataError, read_movielens
 from components.data.sample import generate_sample
 from components.ingestion.example_rows import PAST, WITHOUT_SPANS, MovieTable, make_shards
-from components.ingestion.spans import Source, Window, find_window, span_folders
+from components.ingestion.spans import Source, Window, find_window
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
 
 
@@ -24,7 +24,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_folders_are_in_the_order_of_their_numbers(base):
-    assert [(number, folder.name) for number, folder in span_folders(base, versions=False).items()] == [
+    assert [(number, folder.name) for number, folder in find_window(base, 1, versions=False).folders.items()] == [
         (1, "span-1"),
         (2, "span-2"),
         (10, "span-10"),
@@ -35,18 +35,18 @@ def test_folders_are_in_the_order_of_their_numbers(base):
 def test_folder_names_without_a_plain_number_are_refused(base, name):
     (base / name).mkdir()
     with pytest.raises(DataError, match=rf"^{name}: the name should be span- and a whole number"):
-        span_folders(base, versions=False)
+        find_window(base, 1, versions=False)
 
 
 def test_a_number_that_metadata_cannot_hold_is_refused(base):
     (base / f"span-{2**63}").mkdir()
     with pytest.raises(DataError, match=r"span-9223372036854775808: the number should be at most 2147483647"):
-        span_folders(base, versions=False)
+        find_window(base, 1, versions=False)
 
 
 def test_a_folder_without_spans_is_refused(tmp_path):
     with pytest.raises(DataError, match="should hold the folders span-1, span-2 and so on; there is none"):
-        span_folders(tmp_path, versions=False)
+        find_window(tmp_path, 1, versions=False)
 
 
 def test_the_window_ends_with_the_newest_span(base):
@@ -120,7 +120,7 @@ def test_without_spans_there_are_the_files_alone(base):
 def test_only_the_latest_version_of_a_span_is_read(base):
     for name in ("span-1/version-1", "span-1/version-12", "span-2/version-9", "span-10/version-1"):
         (base / name).mkdir()
-    folders = span_folders(base, versions=True)
+    folders = find_window(base, 1, versions=True).folders
     assert [str(folder.relative_to(base)) for folder in folders.values()] == [
         *("span-1/version-12", "span-2/version-9", "span-10/version-1")
     ]
@@ -129,7 +129,7 @@ def test_only_the_latest_version_of_a_span_is_read(base):
 
 def test_a_span_without_versions_is_refused(base):
     with pytest.raises(DataError, match=r"^span-1: should hold the folders version-1, version-2"):
-        span_folders(base, versions=True)
+        find_window(base, 1, versions=True)
 
 
 def test_an_error_in_an_earlier_span_names_that_span(tmp_path):
