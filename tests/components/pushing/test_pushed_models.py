@@ -95,8 +95,9 @@ def test_a_model_whose_version_was_deleted_by_hand_is_refused_until_it_is_put_ba
     recorded.push(model, version, tmp_path / "archive")
     assert refusal(recorded.store, model) is None
     shutil.move(version, tmp_path / "archive")
+    (push,) = pushes(recorded.store)
     assert refusal(recorded.store, model) == (
-        f"version 17 of ranking was pushed on {datetime.now(UTC):%Y-%m-%d} and is no longer there; it was not "
+        f"version 17 of ranking was pushed on {push.time:%Y-%m-%d} and is no longer there; it was not "
         f"withdrawn, and it is not pushed again. To serve it, copy {tmp_path / 'archive'} to {version}"
     )
     shutil.copytree(tmp_path / "archive", version)

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import ml_metadata as mlmd
@@ -13,11 +13,20 @@ from typer.testing import CliRunner
 from components.pushing.pushed_models import pushes, refusal, withdrawals
 from components.pushing.versions import take_out
 from pipeline import cli
+from pipeline.local import withdrawing
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
 from tests.components.pushing.recorded import Recorded, write_version
 
-TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
+TODAY = "2026-03-01"
+
+
+class ThatDay(datetime):
+    """A clock that stands still: tests that run at midnight know what day it is, too."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC).astimezone(tz)
 
 
 class Runs(Recorded):
@@ -52,6 +61,11 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.INFO)
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _that_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withdrawing, "datetime", ThatDay)
 
 
 @pytest.fixture
