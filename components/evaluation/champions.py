@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.components.evaluator import constants
 from tfx.types import Artifact
 
-from components.ingestion.row_keys import read_row_keys
+from components.ingestion.row_keys import RowKeys, read_row_keys
 from components.metadata.lineage import Lineage
 from components.pushing.pushed_models import withdrawals
 
@@ -84,7 +84,8 @@ class Champions:
             latest.
         """
         candidate = max(candidates, key=lambda model: model.id)
-        producer, tested = self._lineage.producer(candidate.id), _tested(self._lineage.own_data(candidate.id))
+        producer = self._lineage.producer(candidate.id)
+        tested = _tested(_keys(self._lineage.own_data(candidate.id)))
         earlier = (model for model in self._models if model.id < candidate.id)
         return self._latest_blessed(earlier, producer, tested)
 
@@ -121,7 +122,7 @@ class Champions:
         # The maker is asked for first, since finding all that is behind a model takes many look-ups.
         own = (model for model in self._models if self._lineage.producer(model.id) == maker)
         others = (model for model in own if _newest(self._lineage.own_data(model.id)) != newest)
-        return self._latest_blessed(others, maker, _tested(trained))
+        return self._latest_blessed(others, maker, _tested(_keys(trained)))
 
     def pair_for_recommender(
         self, models: Mapping[str, Iterable[Artifact]], blessings: Mapping[str, Iterable[Artifact]]
@@ -147,12 +148,12 @@ class Champions:
         problems += [
             f"this run's {part} was {withdrawn[own[part].id].reason}" for part in own if own[part].id in withdrawn
         ]
-        tested = _tested(self._lineage.own_data(next(iter(own.values())).id))
+        keys = _keys(self._lineage.own_data(next(iter(own.values())).id))
         blessed = {part: self._blessed_by_graph(model) for part, model in own.items()}
         for graph in sorted(set.intersection(*(set(by_graph) for by_graph in blessed.values())), reverse=True):
             pair = {}
             for part, by_graph in blessed.items():
-                found = {model.id: self._problem(model, tested) for model in by_graph[graph]}
+                found = {model.id: self._problem_of_part(model, keys) for model in by_graph[graph]}
                 problems += [problem for number, problem in found.items() if problem and number not in withdrawn]
                 usable = [model for model in by_graph[graph] if not found[model.id]]
                 if not usable:
@@ -180,6 +181,19 @@ class Champions:
         problem = f"was not taken: {withdrawal.reason}" if withdrawal else self._has_seen(model, tested)
         return problem and f"model {model.id} {problem}"
 
+    def _problem_of_part(self, model: Artifact, keys: RowKeys | None) -> str:
+        """Why a blessed model cannot be a part of a recommender; "" if it can.
+
+        The second stage is fitted to the eval rows. It would trust a part too much that was trained on them.
+        """
+        problem = self._problem(model, _tested(keys))
+        if problem or keys is None:
+            return problem
+        data = (read_row_keys(examples.uri) for examples in self._lineage.data(model.id))
+        trained = np.concatenate([each.train for each in data if each is not None])
+        count = int(np.isin(keys.eval, trained).sum())
+        return f"model {model.id} was trained on {count} of this run's {len(keys.eval)} eval rows" if count else ""
+
     def _latest_blessed(
         self,
         models: Iterable[Artifact],
@@ -206,10 +220,10 @@ class Champions:
             return "may have seen this run's test rows, which are not on record"
         seen = np.zeros(len(tested), bool)
         for examples in self._lineage.data(model.id):
-            fitted = read_row_keys(examples.uri)
-            if fitted is None:
+            keys = read_row_keys(examples.uri)
+            if keys is None:
                 return f"may have been fitted to this run's test rows: those of {examples.uri} are not on record"
-            seen |= np.isin(tested, fitted[0])
+            seen |= np.isin(tested, keys.fitted)
         return f"was fitted to {seen.sum()} of this run's {len(tested)} test rows" if seen.any() else ""
 
 
@@ -226,8 +240,11 @@ def _newest(data: list[metadata_store_pb2.Artifact]) -> int | None:
     return max((examples.id for examples in data), default=None)
 
 
-def _tested(data: list[metadata_store_pb2.Artifact]) -> np.ndarray | None:
-    """The keys of the test rows of the newest of some data, uint64 [test rows]; None if they are not on record."""
+def _keys(data: list[metadata_store_pb2.Artifact]) -> RowKeys | None:
+    """The keys of the rows of the newest of some data; None if they are not on record."""
     newest = _newest(data)
-    keys = next((read_row_keys(examples.uri) for examples in data if examples.id == newest), None)
-    return None if keys is None else keys[1]
+    return next((read_row_keys(examples.uri) for examples in data if examples.id == newest), None)
+
+
+def _tested(keys: RowKeys | None) -> np.ndarray | None:
+    return None if keys is None else keys.test

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.job import ConfigOption, DataOption, OutputOption, PlannedJob, SetOption, planned_job, window_of
+from pipeline.local.choices import MADE_BY
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 from pipeline.local.tables import champions_lines
 
@@ -61,7 +62,10 @@ def plan(
     if job.spans:
         console.print(job.spans, markup=False, soft_wrap=True)
     console.print(plan_table(nodes))
-    for line in champions_lines({name: vars(champion) for name, champion in champions.items()}):
+    does = {node.node: node.does for node in nodes}
+    unsure = {name for name in champions if does.get(MADE_BY[name][0]) == "depend"}
+    met = {f"{name}, if it is made anew" if name in unsure else name: vars(each) for name, each in champions.items()}
+    for line in champions_lines(met):
         console.print(line, soft_wrap=True, markup=False)
 
 
@@ -73,7 +77,7 @@ def _tested(job: PlannedJob) -> "np.ndarray":
 
     data = job.config.data
     source = Source(job.data, window_of(job.data, job.config), data.split, data.tolerance)
-    return row_keys(fitted_and_tested(source.read(), source))[1]
+    return row_keys(fitted_and_tested(source.read(), source)).test
 
 
 def plan_table(nodes: "list[Planned]") -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # The node that makes each model, and the name of its output.
-_MADE_BY = {name: (f"Trainer.{name}", "model") for name in MODELS} | {RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)}
+MADE_BY = {name: (f"Trainer.{name}", "model") for name in MODELS} | {RECOMMENDER: ("RecommenderBuilder", RECOMMENDER)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_champions(store: "MetadataStore", outputs: Outputs) -> dict[str, Champi
     """The champion that each model of a run met, as its resolver chose it, and why; by model."""
     models, champions = _known(store)
     met = {}
-    for name, (node, output) in _MADE_BY.items():
+    for name, (node, output) in MADE_BY.items():
         candidate = outputs.get(node, {}).get(output)
         if candidate is not None:
             met[name] = _champion(champions.of_candidate([models[candidate.id]]))
@@ -103,6 +103,9 @@ def planned_champions(
 ) -> dict[str, Champion]:
     """The champion that each model would meet that is not known to be skipped; by model.
 
+    Of what depends on nodes that would run, it is the champion of a model that is made anew: where it comes from the
+    cache after all, it meets what it met before.
+
     Args:
       store: the metadata store, in which what would come from the cache is recorded already.
       pipeline: the name of the pipeline.
@@ -111,7 +114,7 @@ def planned_champions(
     """
     models, champions = _known(store)
     met = {}
-    for name, (node, output) in _MADE_BY.items():
+    for name, (node, output) in MADE_BY.items():
         if does.get(node) == "skip":
             continue
         candidate = _latest_output(store, f"{pipeline}.{node}", output) if does.get(node) == "cached" else None

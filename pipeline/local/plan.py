@@ -67,7 +67,7 @@ def plan(
     Args:
       pipeline: what would be run; its own connection to a metadata store is not used.
       output: the output folder; need not exist.
-      tested: uint64 [test rows], the keys of the rows that models would be measured on, as of `row_keys`.
+      tested: uint64 [test rows], the keys of the rows that models would be measured on, as of `RowKeys.test`.
 
     Returns:
       What would become of each node, in the order in which they would run; and the champion that each model would meet.

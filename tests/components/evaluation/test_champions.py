@@ -25,7 +25,7 @@ from components.evaluation.champion_resolvers import (
 )
 from components.evaluation.champions import Champions, Choice, Pair
 from components.ingestion.row_keys import read_row_keys, write_row_keys
-from components.ingestion.splits import TEST, TRAIN
+from components.ingestion.splits import SPLITS
 from components.pushing.pushed_models import Withdrawal, mark_withdrawn, pushes
 from tests.components.pushing.recorded import Recorded
 
@@ -92,7 +92,7 @@ class History:
                 "user_id": [user for user, _ in users],
                 "movie_id": 1,
                 "timestamp": 1,
-                "split": [{"train": TRAIN, "test": TEST}[split] for _, split in users],
+                "split": [SPLITS.index(split) for _, split in users],
             }
         )
         Path(examples.uri).mkdir(parents=True)
@@ -163,7 +163,7 @@ def test_the_champion_of_a_model_that_is_not_there_yet_is_that_which_it_then_mee
         keys = read_row_keys(data.uri)
         assert keys is not None
         champions = Champions(history.store, history.models, history.blessings)
-        return champions.of_next("nightly", "Trainer.ranking", "model", keys[1])
+        return champions.of_next("nightly", "Trainer.ranking", "model", keys.test)
 
     assert of_next(night(1)) == Choice(None, None, "no earlier model was blessed")
     history.train(night(1))
@@ -416,6 +416,16 @@ def test_a_pair_that_has_seen_the_test_rows_is_passed_over(history: History) -> 
     pair = pair_of(history, Night(history, history.data({"train": [1], "test": [4, 6]}), ranking=False))
     assert pair.models == older.models
     problem = f"model {leaky.models['retrieval'].id} was fitted to 1 of this run's 2 test rows"
+    assert pair.why == f"this run's ranking was not blessed; {problem}"
+
+
+def test_a_pair_that_was_trained_on_the_eval_rows_is_passed_over(history: History) -> None:
+    # The second stage is fitted to eval rows. Between the second night and the third their share has grown.
+    older = Night(history, history.data({"train": [1], "eval": [4, 5], "test": [3]}))
+    latest = Night(history, history.data({"train": [4, 5], "eval": [6], "test": [3]}))
+    pair = pair_of(history, Night(history, history.data({"train": [1], "eval": [4, 5, 6], "test": [7]}), ranking=False))
+    assert pair.models == older.models
+    problem = f"model {latest.models['retrieval'].id} was trained on 2 of this run's 3 eval rows"
     assert pair.why == f"this run's ranking was not blessed; {problem}"
 
 

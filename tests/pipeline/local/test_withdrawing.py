@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import ml_metadata as mlmd
 import pytest
@@ -25,8 +26,8 @@ class ThatDay(datetime):
     """A clock that stands still: tests that run at midnight know what day it is, too."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC).astimezone(tz)
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 3, 1, 23, 59, 59, tzinfo=UTC).astimezone(tz)
 
 
 class Runs(Recorded):
