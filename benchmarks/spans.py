@@ -57,7 +57,7 @@ def main(
 
     Exits with 1 if a run ended otherwise than with 0, or if a recommender does not know everybody who had rated.
     """
-    console = Console(width=240, highlight=False)
+    console = Console(width=500, highlight=False)
     console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in machine().items()) + ".")
     output.mkdir(parents=True, exist_ok=True)
     results = output / "nights.json"
@@ -107,7 +107,8 @@ def _night(
     entries = summary["models"] | {RECOMMENDER: summary[RECOMMENDER]}
     artifacts = output / "runs" / "pipeline"
     made = {name: _newest(artifacts / f"Trainer.{name}" / "model") for name in MODELS}
-    made[RECOMMENDER] = _newest(artifacts / "RecommenderBuilder" / RECOMMENDER)
+    if "metrics" in summary[RECOMMENDER]:
+        made[RECOMMENDER] = _newest(artifacts / "RecommenderBuilder" / RECOMMENDER)
     earlier = {place: number for number, night in enumerate(nights, start=1) for place in night["made"].values()}
     rated = pd.DataFrame(
         [line.split("::")[:2] for part in parts for line in part], columns=["user", "movie"]
@@ -124,18 +125,18 @@ def _night(
             if (champion := entry.get("champion"))
         },
         "people_who_rated": len(movies_of),
-        "people_known": _people_known(Path(made[RECOMMENDER]) / "Format-Serving", movies_of.to_numpy()),
+        "people_known": _people_known(Path(made[RECOMMENDER]), movies_of.to_numpy()) if RECOMMENDER in made else 0,
     }
 
 
-def _people_known(folder: Path, movies_of: np.ndarray) -> int:
+def _people_known(model: Path, movies_of: np.ndarray) -> int:
     """How many people a recommender knows together with all movies that they rated.
 
     Args:
-      folder: the SavedModel, which numbers people by their ids.
+      model: the artifact; its SavedModel numbers people by their ids.
       movies_of: int64 [people], the number of movies that each of them rated, by their ids.
     """
-    offsets = tf.saved_model.load(str(folder)).seen_offsets.numpy()
+    offsets = tf.saved_model.load(str(model / "Format-Serving")).seen_offsets.numpy()
     # The first row is that of people whom it does not know.
     known = np.diff(offsets)[1:]
     return int((known == movies_of).sum()) if len(known) == len(movies_of) else 0

@@ -19,7 +19,7 @@ from pipeline.local import pruning
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import metadata_config
 from tests.components.pushing.recorded import Recorded
-from tests.pipeline.local.nightly import Nights
+from tests.pipeline.local.small_pipeline import Nights
 
 pytestmark = pytest.mark.component
 
