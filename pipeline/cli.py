@@ -47,6 +47,21 @@ COMMANDS = {
         "plan",
         "Say what a run with the same options would do: which components would run, and why.",
     ),
+    "compile": Command(
+        "pipeline.commands.nodes",
+        "compile_",
+        "Compile the pipeline, so that an orchestrator can run each node in a process of its own.",
+    ),
+    "run-node": Command(
+        "pipeline.commands.nodes",
+        "run_node",
+        "Run one node of a compiled pipeline in this process.",
+    ),
+    "summary": Command(
+        "pipeline.commands.nodes",
+        "summary",
+        "Show the results of a run whose nodes were run one by one, and write them to summary.json.",
+    ),
     "tune": Command(
         "pipeline.commands.tune",
         "tune",

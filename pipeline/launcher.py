@@ -3,6 +3,8 @@
 A pipeline is compiled once to TFX's intermediate representation (IR), a protocol buffer that holds everything a node
 needs: its inputs, its executor, and the connection to the metadata store. Any process that has the IR can launch any
 node of it.
+
+A process that launches a single node should be quick to start, so nothing here imports `tfx.v1`, which takes seconds.
 """
 
 import json
@@ -10,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
+from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
@@ -24,6 +26,7 @@ _IMPORTER = "tfx.dsl.components.common.importer.Importer"
 
 # The custom property under which TFX's launcher keeps the error of an execution whose inputs could not be resolved.
 _EXECUTION_RESULT = "__execution_result__"
+_MESSAGE = "resultMessage"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Launched:
     Attributes:
       state: as in `pipeline.nodes.NodeRun`.
       execution_id: its execution in the metadata store; None where the node was skipped.
-      problem: why it failed, as TFX recorded it, which may be the text of a traceback; empty otherwise.
+      problem: why it failed, as it is on record, which may be the text of a traceback; empty otherwise.
     """
 
     state: State
@@ -41,7 +44,7 @@ class Launched:
     problem: str = ""
 
 
-def compile_pipeline(pipeline: tfx.dsl.Pipeline) -> pipeline_pb2.Pipeline:
+def compile_pipeline(pipeline: tfx_pipeline.Pipeline) -> pipeline_pb2.Pipeline:
     """Compiles a pipeline to TFX's intermediate representation; the id of the run is left open.
 
     Components should name user functions by import path. TFX's own runners would package a `module_file` here.
@@ -74,14 +77,10 @@ def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str | None) -> 
       KeyError: the pipeline has no such node.
       Exception: whatever the node's driver or executor raises; the execution is recorded as failed.
     """
-    bound = pipeline_pb2.Pipeline()
-    bound.CopyFrom(ir)
-    if run_id is not None:
-        runtime_parameter_utils.substitute_runtime_parameter(bound, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
-    node = _find(bound, node_id)
+    bound = ir if run_id is None else bound_to_run(ir, run_id)
+    node = find_node(bound, node_id)
     deployment = runner_utils.extract_local_deployment_config(bound)
-    config = deployment.metadata_connection_config
-    connection = metadata.Metadata(getattr(config, config.WhichOneof("connection_config")))
+    connection = metadata.Metadata(metadata_of(bound))
     info = launcher.Launcher(
         pipeline_node=node,
         mlmd_connection=connection,
@@ -94,20 +93,60 @@ def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str | None) -> 
         return Launched("skipped")
     with connection as handle:
         (execution,) = handle.store.get_executions_by_id([info.execution_id])
-    return _outcome(execution, node.node_info.type.name)
+    launched = outcome(execution, node.node_info.type.name)
+    if launched.state == "failed" and not launched.problem:
+        return Launched("failed", execution.id, "its inputs could not be resolved")
+    return launched
 
 
-def _find(ir: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
+def bound_to_run(ir: pipeline_pb2.Pipeline, run_id: str) -> pipeline_pb2.Pipeline:
+    """A copy of a compiled pipeline that names its run."""
+    bound = pipeline_pb2.Pipeline()
+    bound.CopyFrom(ir)
+    runtime_parameter_utils.substitute_runtime_parameter(bound, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    return bound
+
+
+def metadata_of(ir: pipeline_pb2.Pipeline) -> metadata_store_pb2.ConnectionConfig:
+    """The connection to the metadata store that a compiled pipeline names.
+
+    Raises:
+      ValueError: it names none.
+    """
+    config = runner_utils.extract_local_deployment_config(ir).metadata_connection_config
+    kind = config.WhichOneof("connection_config")
+    if kind is None:
+        raise ValueError("a pipeline should name its metadata store")
+    return getattr(config, kind)
+
+
+def find_node(ir: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
+    """A node of a compiled pipeline.
+
+    Raises:
+      KeyError: the pipeline has no such node.
+    """
     for node in ir.nodes:
         if node.pipeline_node.node_info.id == node_id:
             return node.pipeline_node
     raise KeyError(f"{node_id} should be one of the pipeline's nodes: {', '.join(node_ids(ir))}.")
 
 
-def _outcome(execution: metadata_store_pb2.Execution, node_type: str) -> Launched:
+def set_problem(execution: metadata_store_pb2.Execution, problem: str) -> None:
+    """Notes down why an execution failed, as TFX does it for some failures, for `outcome` to find."""
+    execution.custom_properties[_EXECUTION_RESULT].string_value = json.dumps({_MESSAGE: problem})
+
+
+def outcome(execution: metadata_store_pb2.Execution, node_type: str) -> Launched:
+    """What came of an execution that is over.
+
+    Args:
+      execution: as in the metadata store.
+      node_type: the name of its type.
+    """
     if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
         result = json.loads(execution.custom_properties[_EXECUTION_RESULT].string_value or "{}")
-        return Launched("failed", execution.id, result.get("resultMessage", "its inputs could not be resolved"))
+        return Launched("failed", execution.id, result.get(_MESSAGE, ""))
     if node_type in (_RESOLVER, _IMPORTER):
         return Launched("resolved", execution.id)
     cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED

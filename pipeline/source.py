@@ -60,6 +60,11 @@ def source_key(*modules: str, without: Collection[str] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
+def component_key() -> str:
+    """One key for everything that components run."""
+    return source_key("components", "trainers", "transform")
+
+
 def files_reached(*modules: str, without: Collection[str] = ()) -> list[str]:
     """Paths below `ROOT` of the files that are part of the key of modules; the arguments are those of `source_key`."""
     return sorted(_reached(modules, without)[0])
@@ -215,4 +220,4 @@ def _version(distribution: str) -> str:
 
 
 if __name__ == "__main__":
-    print(source_key("components", "trainers", "transform"))  # noqa: T201
+    print(component_key())  # noqa: T201

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.local.output import OutputFolder
 
 # Free disk space that a run needs: a fixed amount, and a multiple of the size of the raw data.
-_MINIMUM_FREE_MEGABYTES = 200
+MINIMUM_FREE_MEGABYTES = 200
 _FREE_BYTES_PER_DATA_BYTE = 20
 
 _logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     check_no_pattern("--output", str(folder.root))
     movielens = _read_data(data, settings) if data else None
     read = _FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data, settings) // 2**20 if data else 0
-    folder.prepare(_MINIMUM_FREE_MEGABYTES + read)
+    folder.prepare(MINIMUM_FREE_MEGABYTES + read)
     with folder.locked():
         folder.check_metadata()
         if data is None or movielens is None:
@@ -255,13 +255,16 @@ def _sample_folder(config: "Config", parent: Path) -> Path:
 
 
 @contextlib.contextmanager
-def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") -> Iterator["Consoles"]:
+def messages_only(
+    output: "OutputFolder", interrupted: str, failed: str = "", alone: bool = True
+) -> Iterator["Consoles"]:
     """Sends the output of libraries to a log file, and turns a failure into a single message.
 
     Args:
-      output: the output folder; the log file goes there, and a failure removes half-written files from it.
+      output: the output folder; the log file goes there.
       interrupted: text to print after "Interrupted; ", which says how the next run continues.
       failed: text to append to the message if a component failed, which says what that means for the results.
+      alone: whether this process has the folder for itself; a failure then removes half-written files from it.
 
     Yields:
       Consoles on the standard output and error as they were before.
@@ -279,7 +282,8 @@ def messages_only(output: "OutputFolder", interrupted: str, failed: str = "") ->
             raise
         except Exception as error:
             _logger.exception("The run failed.")
-            recover_after_failure(output)
+            if alone:
+                recover_after_failure(output)
             raise _as_run_error(error, failed, consoles.log) from error
 
 
@@ -306,16 +310,17 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
 
     if output.metadata.exists():
         for old in follow_move(mlmd.MetadataStore(metadata_config(output.metadata)), output):
-            consoles.err.print(
-                f"{old} was moved here: its models are known, but what was computed from its data is computed again.",
-                markup=False,
-                soft_wrap=True,
-            )
+            consoles.err.print(describe_move(old), markup=False, soft_wrap=True)
     recovered = recover(output)
     if recovered:
         consoles.err.print(
             f"An earlier run was cut off; going on from what it finished ({recovered} executions to repeat)."
         )
+
+
+def describe_move(old: Path) -> str:
+    """What it means for the next run that the output folder was moved here from another place."""
+    return f"{old} was moved here: its models are known, but what was computed from its data is computed again."
 
 
 def recover_after_failure(output: "OutputFolder") -> None:

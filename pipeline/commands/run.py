@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from pipeline.commands.job import (
     ConfigOption,
@@ -21,12 +20,11 @@ from pipeline.commands.job import (
     recover_after_failure,
     recover_first,
 )
+from pipeline.commands.results import end_by, show_results
 from trainers.registry import RECOMMENDER
 
 if TYPE_CHECKING:
     from pipeline.local.logs import Consoles
-
-FAILED, NOT_BLESSED = 1, 3  # Exit codes.
 
 _ANSWER_TITLES = 10
 _ANSWER_SECONDS = 60.0
@@ -62,11 +60,7 @@ def run(
     start = time.monotonic()
     with prepared_job(config, overrides, data, output) as job:
         summary = _run_quietly(job, runner, cache, start)
-    some_not_pushed = _print_reasons_not_pushed(summary)
-    if _print_failed_reports(summary):
-        raise typer.Exit(FAILED)
-    if some_not_pushed:
-        raise typer.Exit(NOT_BLESSED)
+    end_by(summary)
 
 
 def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[str, Any]:
@@ -83,7 +77,7 @@ def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[st
 def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles: "Consoles") -> dict[str, Any]:
     """Runs the pipeline, and writes, prints and returns its summary."""
     from pipeline.local.memory import PeakMemory
-    from pipeline.local.progress import RunProgress, duration
+    from pipeline.local.progress import RunProgress
 
     announce(job, consoles)
     config, output = job.config, job.output
@@ -91,19 +85,9 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         import ml_metadata as mlmd
 
         from pipeline.graph import create_pipeline
-        from pipeline.local.choices import read_champions, read_made_of, read_outputs
         from pipeline.local.recovery import metadata_config
-        from pipeline.local.report import summarise, write_summary
+        from pipeline.local.report import summary_of_run, write_summary
         from pipeline.local.runner import run_pipeline
-        from pipeline.local.tables import (
-            champions_lines,
-            champions_of,
-            champions_table,
-            kept_table,
-            made_of_lines,
-            models_table,
-            recommender_table,
-        )
 
         recover_first(output, consoles)
         connection = metadata_config(output.metadata)
@@ -119,31 +103,17 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
             nodes = run_pipeline(pipeline, runner.value, progress)
         if any(node.state == "failed" for node in nodes):
             recover_after_failure(output)
-        store = mlmd.MetadataStore(connection)
-        outputs = read_outputs(store, nodes)
-        summary = summarise(
+        summary = summary_of_run(
+            mlmd.MetadataStore(connection),
             config,
             nodes,
-            outputs,
-            read_champions(store, outputs),
-            read_made_of(store, outputs, config.recommender.part_names),
             seconds=time.monotonic() - start,
             peak_rss_mb=memory.megabytes,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             log=consoles.log,
         )
     write_summary(summary, output.summary)
-    for table in (
-        models_table(summary),
-        recommender_table(summary),
-        kept_table(summary),
-        champions_table(summary),
-    ):
-        if table.rows:
-            consoles.out.print(table)
-    for line in [*champions_lines(champions_of(summary)), *made_of_lines(summary)]:
-        consoles.out.print(line, soft_wrap=True, highlight=False)
-    consoles.out.print(f"{duration(summary['seconds'])}, at most {summary['peak_rss_mb']} MB of memory")
+    show_results(summary, consoles.out)
     return summary
 
 
@@ -162,29 +132,3 @@ def _show_recommendations(job: Job, console: Console) -> None:
     table = recommendations_table(movies)
     table.title, table.title_justify = f"For user {user}, from the model server", "left"
     console.print(table)
-
-
-def _print_reasons_not_pushed(summary: dict[str, Any]) -> bool:
-    """Prints to standard error which models were not pushed and why; returns whether there are any."""
-    from pipeline.local.report import reasons_not_pushed
-
-    console = Console(stderr=True)
-    reasons = reasons_not_pushed(summary)
-    for name, reason in reasons.items():
-        message = f"[red]{name}[/red] {escape(reason)}."
-        console.print(message, soft_wrap=True, highlight=False)
-    return bool(reasons)
-
-
-def _print_failed_reports(summary: dict[str, Any]) -> bool:
-    """Prints to standard error which nodes failed that only report, and why; returns whether there are any."""
-    from pipeline.local.report import failed_reports
-
-    console = Console(stderr=True)
-    failed = failed_reports(summary)
-    for name, problem in failed.items():
-        message = f"[bold red]Error:[/bold red] {name} failed: {escape(problem)}\nIt only reports; all else was done."
-        console.print(message, soft_wrap=True, highlight=False)
-    if failed:
-        console.print(f"Log: {summary['log']}", soft_wrap=True, highlight=False, markup=False)
-    return bool(failed)

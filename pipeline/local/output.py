@@ -87,18 +87,23 @@ class OutputFolder:
           advice: what to do if another run has locked it.
 
         Raises:
-          RunError: another run has locked the folder.
+          RunError: another run, or a node of one, has locked the folder.
         """
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise RunError(f"{self.root}: another run (process {holder}) is writing here; {advice}.") from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with _locked(self.root / ".lock", f"{self.root}: another run (process {{}}) is writing here; {advice}."):
+            yield
+
+    @contextlib.contextmanager
+    def locked_for_node(self, node: str) -> Iterator[None]:
+        """Locks the folder for one node: other nodes may run meanwhile, but neither this one nor a whole run.
+
+        Raises:
+          RunError: a whole run, or another process with this node, has locked the folder.
+        """
+        whole = f"{self.root}: another run (process {{}}) is writing here; try again when it has ended."
+        same = f"{self.root}: {node} is running already (process {{}}); try again when it has ended."
+        folder = self.root / ".nodes"
+        folder.mkdir(exist_ok=True)
+        with _locked(self.root / ".lock", whole, shared=True), _locked(folder / node, same):
             yield
 
     def check_metadata(self) -> None:
@@ -130,8 +135,27 @@ class OutputFolder:
             )
 
 
-def write_whole(path: Path, text: str) -> None:
+@contextlib.contextmanager
+def _locked(path: Path, refusal: str, shared: bool = False) -> Iterator[None]:
+    """Locks a file, which then holds the number of the process that locked it last.
+
+    Raises:
+      RunError: another process has locked it; the message is `refusal`, with the number of that process.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise RunError(refusal.format(file.read().strip() or "unknown")) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file atomically: a reader finds either the old content or the new, never a part of it."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)

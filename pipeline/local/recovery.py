@@ -24,11 +24,16 @@ def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
     return config
 
 
-def recover(output: OutputFolder) -> int:
+def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
     """Removes the files of executions that failed or did not finish, and marks the unfinished ones as failed.
 
-    Only the run that has locked the folder may call this, and only while no pipeline is running. Files are removed
-    first: on a full disk, the metadata store may need the space to record the failures.
+    Only the process that has locked the folder may call this, and only while no pipeline is running; or, for a node,
+    the one that has locked the folder for this node, before it runs it. Files are removed first: on a full disk, the
+    metadata store may need the space to record the failures.
+
+    Args:
+      output: the folder.
+      node: the pipeline and the id of the only node to look at; None for all nodes of all pipelines.
 
     Returns:
       The number of executions that had not finished.
@@ -36,18 +41,23 @@ def recover(output: OutputFolder) -> int:
     if not output.metadata.exists():
         return 0
     store = mlmd.MetadataStore(metadata_config(output.metadata))
-    executions = store.get_executions()
+    executions = store.get_executions() if node is None else _executions_of(store, *node)
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}
     failed_ids.update(execution.id for execution in unfinished)
     _remove_versions(output, failed_ids)
-    _remove_artifacts(output.artifacts, failed_ids)
+    _remove_artifacts(output.artifacts, failed_ids, "*" if node is None else node[1])
     for execution in unfinished:
         execution.last_known_state = _FAILED
     if unfinished:
         store.put_executions(unfinished)
         _logger.warning("Executions left open by an earlier run: %s.", [execution.id for execution in unfinished])
     return len(unfinished)
+
+
+def _executions_of(store: mlmd.MetadataStore, pipeline: str, node: str) -> list[metadata_store_pb2.Execution]:
+    context = store.get_context_by_type_and_name("node", f"{pipeline}.{node}")
+    return list(store.get_executions_by_context(context.id)) if context else []
 
 
 def _remove_versions(output: OutputFolder, execution_ids: set[int]) -> None:
@@ -63,16 +73,16 @@ def _remove_versions(output: OutputFolder, execution_ids: set[int]) -> None:
             take_out(version)
 
 
-def _remove_artifacts(root: Path, execution_ids: set[int]) -> None:
-    """Removes the folders of the given executions, and every component's stateful working folder.
+def _remove_artifacts(root: Path, execution_ids: set[int], node: str) -> None:
+    """Removes the folders of the given executions, and the stateful working folder of a component, or of all ("*").
 
     These are COMPONENT/OUTPUT/EXECUTION, COMPONENT/.system/executor_execution/EXECUTION and
     COMPONENT/.system/stateful_working_dir/*.
     """
     names = {str(execution_id) for execution_id in execution_ids}
-    for folder in (*root.glob("*/*/*"), *root.glob("*/.system/executor_execution/*")):
+    for folder in (*root.glob(f"{node}/*/*"), *root.glob(f"{node}/.system/executor_execution/*")):
         if folder.name in names:
             _logger.info("Removing %s, left by an execution that did not finish.", folder)
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in root.glob("*/.system/stateful_working_dir/*"):
+    for folder in root.glob(f"{node}/.system/stateful_working_dir/*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,15 +9,18 @@ import re
 from collections.abc import Mapping
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED, MEAN_AT_BEST, MEAN_AT_WORST
 from components.pushing.pushed_models import REFUSED
 from pipeline.config import Config
-from pipeline.local.choices import Champion, MadeOf, Outputs
+from pipeline.local.choices import Champion, MadeOf, Outputs, read_champions, read_made_of, read_outputs
 from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
 from trainers.registry import MODELS, RECOMMENDER
+
+if TYPE_CHECKING:
+    from ml_metadata import MetadataStore
 
 _TOP_K = re.compile(r"(?P<list>popularity_|retrieval_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
 _LISTS = {None: "metrics", "popularity_": "baseline", "retrieval_": "retrieval"}
@@ -178,6 +181,31 @@ def _verdict(worst: float | None, best: float | None, tolerance: float) -> str:
     return "no worse" if worst >= -tolerance else "undecided"
 
 
+def summary_of_run(
+    store: "MetadataStore",
+    config: Config,
+    nodes: list[NodeRun],
+    *,
+    seconds: float,
+    peak_rss_mb: int | None,
+    finished: str,
+    log: Path,
+) -> dict[str, Any]:
+    """The summary of a run, as `summarise` makes it of what the metadata store says of the run."""
+    outputs = read_outputs(store, nodes)
+    return summarise(
+        config,
+        nodes,
+        outputs,
+        read_champions(store, outputs),
+        read_made_of(store, outputs, config.recommender.part_names),
+        seconds=seconds,
+        peak_rss_mb=peak_rss_mb,
+        finished=finished,
+        log=log,
+    )
+
+
 def summarise(
     config: Config,
     nodes: list[NodeRun],
@@ -186,7 +214,7 @@ def summarise(
     made_of: MadeOf | None,
     *,
     seconds: float,
-    peak_rss_mb: int,
+    peak_rss_mb: int | None,
     finished: str,
     log: Path,
 ) -> dict[str, Any]:
@@ -199,9 +227,9 @@ def summarise(
       champions: from `read_champions`.
       made_of: from `read_made_of`.
       seconds: how long the whole run took.
-      peak_rss_mb: the most memory that the run's processes held.
+      peak_rss_mb: the most memory that the run's processes held; None if nobody has measured it.
       finished: when it ended, as ISO 8601.
-      log: the run's log file.
+      log: the run's log file, or the folder of all logs.
     """
     models = {}
     for name in (*MODELS, RECOMMENDER):

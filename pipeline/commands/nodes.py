@@ -1,0 +1,197 @@
+"""The commands by which an orchestrator runs the pipeline node by node: `compile`, `run-node` and `summary`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.commands.job import (
+    MINIMUM_FREE_MEGABYTES,
+    ConfigOption,
+    SetOption,
+    describe_move,
+    messages_only,
+)
+from pipeline.commands.results import NOT_BLESSED, end_by, show_results
+from pipeline.local.errors import RunError
+from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
+from pipeline.nodes import ONLY_REPORT
+from pipeline.paths import local_path
+
+if TYPE_CHECKING:
+    from pipeline.local.compiled import Compiled
+    from pipeline.local.output import OutputFolder
+
+PipelineOption = Annotated[
+    Path,
+    typer.Option(
+        "--pipeline", help="The pipeline, as `movielens compile` wrote it.", metavar="FILE.pb", parser=local_path
+    ),
+]
+RunIdOption = Annotated[
+    str, typer.Option("--run-id", help="The name of the run; the nodes of one run share it.", metavar="NAME")
+]
+
+
+def compile_(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv.",
+            metavar="DIR",
+            parser=local_path,
+        ),
+    ],
+    config: ConfigOption = "sample",
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for everything that the runs write, as --output of `movielens run`.",
+            metavar="DIR",
+            parser=local_path,
+            show_default="output/<name of the configuration>",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE.pb", parser=local_path)] = Path(
+        "pipeline.pb"
+    ),
+    overrides: SetOption = None,
+    cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs have not changed.")] = True,
+) -> None:
+    """Compile the pipeline, so that an orchestrator can run each node in a process of its own.
+
+    `movielens run-node` does that with what is compiled. Writes FILE.pb, TFX's intermediate representation, and
+    FILE.json beside it, which lists the nodes with what each waits for. Paths are written as they are here: compile on
+    the machine, or in the image, that runs the nodes. The data are not read: they may change from run to run.
+
+    Exits with 2 if the configuration is invalid, or the file cannot be written.
+    """
+    from pipeline.config import load_config
+    from pipeline.local.output import OutputFolder
+    from pipeline.paths import PathError, check_no_pattern
+
+    settings = load_config(config, overrides)
+    folder = OutputFolder((root or Path("output") / settings.name).absolute())
+    check_no_pattern("--root", str(folder.root))
+    if output.suffix == ".json" or output.is_dir():
+        raise PathError(f"--output: should be a file such as pipeline.pb; received {str(output)!r}.")
+    import_tensorflow_quietly()
+    from pipeline.graph import create_pipeline
+    from pipeline.launcher import compile_pipeline
+    from pipeline.local.compiled import Compiled, description, write
+    from pipeline.local.recovery import metadata_config
+
+    _follow_move(folder)
+    pipeline = create_pipeline(
+        config=settings,
+        data_dir=str(data.resolve()),
+        pipeline_root=str(folder.artifacts),
+        serving_dir=str(folder.serving),
+        metadata_connection_config=metadata_config(folder.metadata),
+        enable_cache=cache,
+    )
+    compiled = Compiled(compile_pipeline(pipeline), settings, folder)
+    try:
+        write(compiled, output)
+    except OSError as error:
+        raise PathError(f"--output: {output} should be a file that can be written; {error.strerror}.") from error
+    typer.echo(f"{len(compiled.ir.nodes)} nodes of {settings.name}: {output}, {description(output)}")
+
+
+def _follow_move(folder: "OutputFolder") -> None:
+    """Finds the artifacts of earlier runs again if their folder was moved: what is compiled names the new one."""
+    if not folder.metadata.exists():
+        return
+    import ml_metadata as mlmd
+
+    from pipeline.local.recovery import metadata_config
+    from pipeline.local.relocation import follow_move
+
+    with folder.locked():
+        for old in follow_move(mlmd.MetadataStore(metadata_config(folder.metadata)), folder):
+            typer.echo(describe_move(old), err=True)
+
+
+def run_node(
+    node: Annotated[str, typer.Option(help="The id of the node, as in the file that lists them.", metavar="ID")],
+    run_id: RunIdOption,
+    pipeline: PipelineOption = Path("pipeline.pb"),
+) -> None:
+    """Run one node of a compiled pipeline in this process.
+
+    Those that it waits for have to be done. Nodes that do not wait for each other may run at the same time. A node that
+    was killed may be run again, and goes on as if it had never begun; one that came to its end does nothing when it is
+    run again.
+
+    Exits with 0 if the node is done, or its result came from the cache; 1 if it failed; 2 if the data or the compiled
+    pipeline are invalid; and 3 if there is nothing to go on with: a model was not blessed, or was withdrawn, so that it
+    is not pushed.
+    """
+    compiled = _read(pipeline)
+    from pipeline.config import ConfigError
+    from pipeline.launcher import node_ids
+
+    if node not in node_ids(compiled.ir):
+        raise ConfigError(f"--node: should be one of {', '.join(node_ids(compiled.ir))}; received {node!r}.")
+    if not run_id.strip():
+        raise ConfigError("--run-id: should be a name; it is empty.")
+    compiled.output.prepare(MINIMUM_FREE_MEGABYTES)
+    with messages_only(compiled.output, "the same command runs the node again.", alone=False) as consoles:
+        from pipeline.local.single_node import run_node as run_one
+        from pipeline.local.single_node import why_nothing_came_of_it
+
+        consoles.err.print(f"{node} of {compiled.config.name}, run {run_id} …", markup=False, soft_wrap=True)
+        done = run_one(compiled, node, run_id)
+        why = why_nothing_came_of_it(compiled, done, run_id)
+        ended = f"{node}: {done.state}, {done.seconds:.1f} s" + (f"; {why}." if why else "")
+        consoles.err.print(ended, markup=False, soft_wrap=True)
+    if why:
+        raise typer.Exit(NOT_BLESSED)
+
+
+def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb")) -> None:
+    """Show the results of a run whose nodes were run one by one, and write them to summary.json.
+
+    Exits like `movielens run`: with 0 if all models were pushed, 1 if a node failed or has not run, and 3 if a model
+    was not pushed.
+    """
+    compiled = _read(pipeline)
+    unknown = RunError(f"--run-id: should name a run of {pipeline}; received {run_id!r}, which has no nodes.")
+    if not compiled.output.metadata.exists():
+        raise unknown
+    with messages_only(compiled.output, "the same command shows them.", alone=False) as consoles:
+        import ml_metadata as mlmd
+
+        from pipeline.local.recovery import metadata_config
+        from pipeline.local.report import summary_of_run, write_summary
+        from pipeline.local.single_node import not_run, read_run
+
+        nodes = read_run(compiled, run_id)
+        if all(node.execution_id is None for node in nodes):
+            raise unknown
+        for node in nodes:
+            if node.state == "failed" and node.id not in ONLY_REPORT:
+                raise RunError(f"{node.id} failed: {node.problem}")
+        if missing := not_run(compiled, nodes):
+            raise RunError(f"{', '.join(missing)} should have run in {run_id!r} first.")
+        results = summary_of_run(
+            mlmd.MetadataStore(metadata_config(compiled.output.metadata)),
+            compiled.config,
+            nodes,
+            seconds=sum(node.seconds for node in nodes),
+            peak_rss_mb=None,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            log=compiled.output.logs,
+        )
+        write_summary(results, compiled.output.summary)
+        show_results(results, consoles.out)
+        consoles.out.print(f"Summary: {compiled.output.summary}", soft_wrap=True)
+    end_by(results)
+
+
+def _read(path: Path) -> "Compiled":
+    import_tensorflow_quietly()
+    from pipeline.local.compiled import read
+
+    return read(path)
