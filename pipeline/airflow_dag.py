@@ -1,62 +1,253 @@
-"""The pipeline as an Airflow DAG.
+"""The pipeline as an Airflow DAG, for Airflow 2.11 and 3: one task for each node, and a summary at the end.
 
-To use it, put a file like this into Airflow's DAG folder:
+Airflow and TFX need not share an environment: a task calls `movielens run-node` by its path, and this module imports
+nothing but Airflow. Compile the pipeline once with `movielens compile`, which lists the nodes, and put a file like this
+into Airflow's DAG folder:
 
+    # An Airflow DAG.
+    import sys
+
+    sys.path.insert(0, "/path/to/this/project")
     from pipeline.airflow_dag import create_dag
 
     dag = create_dag()
 
-The DAG reads its settings from environment variables, which must be set for both the scheduler and the workers:
+Settings are environment variables of the scheduler and the workers or, in lower case, Airflow's Variables:
 
-    MOVIELENS_CONFIG   a preset or a YAML file (default: ml1m)
-    MOVIELENS_DATA     folder of the raw files (required)
-    MOVIELENS_OUTPUT   folder for artifacts, metadata and pushed models (required)
-    MOVIELENS_SCHEDULE a cron expression; without one, the DAG runs only when somebody starts it
+    MOVIELENS_PIPELINE      the file pipeline.json that `movielens compile` wrote (required)
+    MOVIELENS_COMMAND       the project's command, with its path if it is not on PATH (default: movielens)
+    MOVIELENS_SCHEDULE      a cron expression; without one, the DAG runs only when somebody starts it
+    MOVIELENS_RETRIES       how often a node is tried again that failed or was killed (default: 2)
+    MOVIELENS_RETRY_MINUTES minutes before the first of these tries; later ones wait longer (default: 1)
+    MOVIELENS_NODE_HOURS    hours after which a node is ended (default: 6)
+    MOVIELENS_RUN_HOURS     hours after which a run counts as failed (default: 24)
+    MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of (default: default_pool)
 
-File and folders are paths that scheduler and workers share; URIs are refused.
+Whoever starts the DAG by hand may name another data folder, and settings as for --set. Bad data fail at once, without
+another try; a model that was not blessed is a task that is skipped, with the reason in its log.
 """
 
+import ctypes
+import json
 import os
-from datetime import UTC, datetime
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tfx.orchestration.airflow.airflow_dag_runner import AirflowDagRunner, AirflowPipelineConfig
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from pipeline.config import load_config
-from pipeline.graph import create_pipeline
-from pipeline.paths import check_local, check_no_pattern
+try:
+    from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, Variable
+except ImportError:  # Airflow 2
+    from airflow.datasets import Dataset as Asset
+    from airflow.models import DAG, BaseOperator, Param, Variable
+    from airflow.utils.task_group import TaskGroup
+
+DONE, BAD_INPUT, NOT_BLESSED = 0, 2, 3  # Exit codes of `movielens`.
+
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see `man 2 prctl`.
+_GRACE_SECONDS = 20
+_SPECIAL_CHARACTERS = "+:/ "  # Of run ids, that file names had better not have.
 
 
-def create_dag() -> Any:
-    """Returns the pipeline as an `airflow.models.DAG`; its id is the `name` of the configuration.
+class Movielens(BaseOperator):
+    """Calls the project's command, and shows in the task's log what it prints."""
+
+    template_fields: Sequence[str] = ("arguments",)
+
+    def __init__(self, *, command: Sequence[str], arguments: Sequence[str], skips: bool = True, **kwargs: Any):
+        """Takes the command and its arguments.
+
+        Args:
+          command: the command.
+          arguments: Airflow fills in what they say in double braces.
+          skips: whether the task is skipped if a model was not blessed; otherwise it is then done.
+          **kwargs: of any Airflow task.
+        """
+        super().__init__(**kwargs)
+        self.command, self.arguments, self.skips = list(command), list(arguments), skips
+        self._process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Any) -> None:
+        """Runs the command to its end.
+
+        Raises:
+          AirflowSkipException: there is nothing to go on with, as a model was not blessed.
+          AirflowFailException: the data or the settings are bad; another try would fail, too.
+          AirflowException: it failed in another way.
+        """
+        arguments = [*self.arguments, *self.further_arguments(context)]
+        self.log.info("%s", shlex.join([*self.command, *arguments]))
+        # A list and no shell, so that what somebody types into a form is never a command.
+        self._process = subprocess.Popen(
+            [*self.command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        assert self._process.stdout is not None
+        last = ""
+        for line in self._process.stdout:
+            self.log.info("%s", line.rstrip())
+            last = line.strip() or last
+        code = self._process.wait()
+        if code == NOT_BLESSED and self.skips:
+            raise AirflowSkipException(last)
+        if code == BAD_INPUT:
+            raise AirflowFailException(last)
+        if code not in (DONE, NOT_BLESSED):
+            raise AirflowException(f"{self.task_id} ended with {code}: {last}")
+
+    def further_arguments(self, context: Any) -> list[str]:
+        """Arguments that depend on the run; none here."""
+        del context
+        return []
+
+    def on_kill(self) -> None:
+        """Ends the command when Airflow ends the task."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Compile(Movielens):
+    """Compiles the pipeline for a run, with what was typed into the form."""
+
+    def further_arguments(self, context: Any) -> list[str]:
+        """The data folder and the settings of the run."""
+        params = context["params"]
+        data = ["--data", params["data"]] if params["data"] else []
+        return [*data, *(option for setting in params["settings"] or [] for option in ("--set", setting))]
+
+
+def create_dag(on_failure: Callable[[Any], None] | None = None, **dag_arguments: Any) -> DAG:
+    """Makes the DAG; its id is the `name` of the configuration.
+
+    Args:
+      on_failure: called with Airflow's context when a task has failed for good, or the run has.
+      **dag_arguments: further arguments of Airflow's DAG, such as `tags` or a `deadline` (Airflow 3.1 and later).
 
     Raises:
-      ValueError: a required environment variable is not set.
-      PathError: a path is a URI, or the folder for the output reads as a pattern.
+      ValueError: a setting is missing, or the file that it names lists no nodes.
     """
-    output, data = Path(_setting("MOVIELENS_OUTPUT")), _setting("MOVIELENS_DATA")
-    check_no_pattern("MOVIELENS_OUTPUT", str(output))
-    schedule = {
-        "schedule": os.environ.get("MOVIELENS_SCHEDULE") or None,
-        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
-        "catchup": False,
-    }
-    return AirflowDagRunner(AirflowPipelineConfig(schedule)).run(
-        create_pipeline(
-            config=load_config(os.environ.get("MOVIELENS_CONFIG", "ml1m")),
-            data_dir=data,
-            pipeline_root=str(output / "pipeline"),
-            serving_dir=str(output / "serving"),
-            metadata_connection_config=sqlite_metadata_connection_config(str(output / "metadata.sqlite")),
-        )
+    file = Path(_setting("PIPELINE", None))
+    described = _read(file)
+    command = shlex.split(_setting("COMMAND", "movielens"))
+    run = "{{ run_id | replace('/', '_') }}"
+    compiled = str(Path(described["output"], "runs", f"{run}.pb"))
+    dag = DAG(
+        dag_id=described["name"],
+        description=f"{len(described['nodes'])} nodes of {described['name']}; writes to {described['output']}",
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=float(_setting("RUN_HOURS", "24"))),
+        on_failure_callback=on_failure,
+        default_args={
+            "owner": "movielens",
+            "retries": int(_setting("RETRIES", "2")),
+            "retry_delay": timedelta(minutes=float(_setting("RETRY_MINUTES", "1"))),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=30),
+            "execution_timeout": timedelta(hours=float(_setting("NODE_HOURS", "6"))),
+            "on_failure_callback": on_failure,
+        },
+        params={
+            "data": Param(
+                described["data"], type="string", title="Data folder", description="A folder that the workers can read."
+            ),
+            "settings": Param(
+                [],
+                type="array",
+                items={"type": "string"},
+                title="Settings",
+                description="Replace settings of the configuration, one a line, as in models.ranking.epochs=3.",
+            ),
+        },
+        **{"schedule": _setting("SCHEDULE", "") or None, "doc_md": __doc__, **dag_arguments},
     )
+    with dag:
+        first = Compile(
+            task_id="compile", command=command, arguments=["compile", "--like", str(file), "--output", compiled]
+        )
+        ends = _add_nodes(described, command, compiled)
+        last = Movielens(
+            task_id="summary",
+            command=command,
+            arguments=["summary", "--pipeline", compiled, "--run-id", "{{ run_id }}"],
+            skips=False,
+            trigger_rule="none_failed",
+        )
+        for task in ends["first"]:
+            first >> task
+        for task in ends["last"]:
+            task >> last
+    return dag
 
 
-def _setting(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        raise ValueError(f"{name} should be set in Airflow's environment; it is not.")
-    check_local(name, value)
+def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> dict[str, list[Movielens]]:
+    """Adds a task for each node; returns those that no other comes before, and those that no other comes after."""
+    pool = _setting("POOL", "default_pool")
+    groups: dict[str, TaskGroup] = {}
+    tasks: dict[str, Movielens] = {}
+    for node in described["nodes"]:
+        name, group = node["id"], node["group"]
+        if group not in groups:
+            groups[group] = TaskGroup(group_id=group, prefix_group_id=False)
+        kind, _, model = name.partition(".")
+        tasks[name] = Movielens(
+            task_id=name,
+            task_group=groups[group],
+            command=command,
+            arguments=["run-node", "--pipeline", compiled, "--node", name, "--run-id", "{{ run_id }}"],
+            pool=pool if kind in ("Trainer", "Tuner") else "default_pool",
+            outlets=[Asset(f"file://{described['output']}/serving/{model}")] if kind == "Pusher" else [],
+        )
+        for before in node["upstream"]:
+            tasks[before] >> tasks[name]
+    return {
+        "first": [task for task in tasks.values() if not task.upstream_task_ids],
+        "last": [task for task in tasks.values() if not task.downstream_task_ids],
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not all({"id", "upstream", "group"} <= set(node) for node in described["nodes"]):
+            raise ValueError("a node lacks its id, its group, or what it waits for")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"MOVIELENS_PIPELINE should name the file pipeline.json that `movielens compile` wrote; {file}: {error!r}."
+        ) from error
+    return described
+
+
+def _setting(name: str, default: str | None) -> str:
+    """A setting, from the environment or else from Airflow's Variables.
+
+    Raises:
+      ValueError: there is neither, and no default.
+    """
+    variable = f"MOVIELENS_{name}"
+    value = os.environ.get(variable)
+    if value is None:
+        value = Variable.get(variable.lower(), default)
+    if value is None:
+        raise ValueError(f"{variable} should be set in Airflow's environment, or {variable.lower()} as a Variable.")
     return value
+
+
+def _die_with_parent() -> None:
+    """Has the operating system end this process with the task: a second try must not find the first one at work."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

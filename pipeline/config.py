@@ -1,5 +1,6 @@
 """The pipeline's configuration: one typed tree, read from YAML and overridden from the command line."""
 
+import copy
 import json
 import re
 from importlib import resources
@@ -317,7 +318,18 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
         check_local("--config", source)
     except PathError as error:
         raise ConfigError(str(error)) from error
-    tree = _read_tree(source)
+    return config_of(source, _read_tree(source), overrides)
+
+
+def config_of(source: str, tree: dict[str, Any], overrides: list[str] | None = None) -> Config:
+    """Makes a configuration of what a file says.
+
+    Args:
+      source: the file, for messages.
+      tree: its keys and values.
+      overrides: as for `load_config`, whose errors these are, too.
+    """
+    tree = copy.deepcopy(tree)
     for override in overrides or []:
         _apply_override(tree, override)
     try:

@@ -59,7 +59,7 @@ class Executor(executor.Executor):
         """
         record = self._context.executor_output_uri if self._context else None
         if record is None:
-            # TFX on Kubeflow Pipelines or Airflow asks no such driver, and may push to a bucket, where a rename is no
+            # TFX on Kubeflow Pipelines asks no such driver, and may push to a bucket, where a rename is no
             # single step.
             super().Do(input_dict, output_dict, exec_properties)
             return

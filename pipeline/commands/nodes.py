@@ -35,15 +35,16 @@ RunIdOption = Annotated[
 
 
 def compile_(
+    config: ConfigOption = "sample",
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv.",
             metavar="DIR",
             parser=local_path,
+            show_default=False,
         ),
-    ],
-    config: ConfigOption = "sample",
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +58,16 @@ def compile_(
         "pipeline.pb"
     ),
     overrides: SetOption = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.json of a compiled pipeline, from which configuration and folders are taken instead. The nodes "
+            "have to be the same.",
+            metavar="FILE.json",
+            parser=local_path,
+            show_default=False,
+        ),
+    ] = None,
     cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs have not changed.")] = True,
 ) -> None:
     """Compile the pipeline, so that an orchestrator can run each node in a process of its own.
@@ -67,21 +78,27 @@ def compile_(
 
     Exits with 2 if the configuration is invalid, or the file cannot be written.
     """
-    from pipeline.config import load_config
+    import_tensorflow_quietly()
+    from pipeline.config import ConfigError, config_of, load_config
+    from pipeline.graph import create_pipeline
+    from pipeline.launcher import compile_pipeline, node_ids
+    from pipeline.local.compiled import Compiled, description, read_description, write
     from pipeline.local.output import OutputFolder
+    from pipeline.local.recovery import metadata_config
     from pipeline.paths import PathError, check_no_pattern
 
-    settings = load_config(config, overrides)
-    folder = OutputFolder((root or Path("output") / settings.name).absolute())
+    if like is not None:
+        described = read_description(like)
+        settings = config_of(str(like), described.config, overrides)
+        data, folder, nodes = data or described.data, described.output, described.nodes
+    else:
+        settings = load_config(config, overrides)
+        folder, nodes = OutputFolder((root or Path("output") / settings.name).absolute()), None
+    if data is None:
+        raise PathError("--data: should name the folder of the data; it is missing.")
     check_no_pattern("--root", str(folder.root))
     if output.suffix == ".json" or output.is_dir():
         raise PathError(f"--output: should be a file such as pipeline.pb; received {str(output)!r}.")
-    import_tensorflow_quietly()
-    from pipeline.graph import create_pipeline
-    from pipeline.launcher import compile_pipeline
-    from pipeline.local.compiled import Compiled, description, write
-    from pipeline.local.recovery import metadata_config
-
     _follow_move(folder)
     pipeline = create_pipeline(
         config=settings,
@@ -91,7 +108,10 @@ def compile_(
         metadata_connection_config=metadata_config(folder.metadata),
         enable_cache=cache,
     )
-    compiled = Compiled(compile_pipeline(pipeline), settings, folder)
+    compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder)
+    if nodes is not None and node_ids(compiled.ir) != nodes:
+        other = ", ".join(sorted(set(node_ids(compiled.ir)) ^ set(nodes)))
+        raise ConfigError(f"--set: should leave the nodes as in {like}; what differs: {other}. Compile without --like.")
     try:
         write(compiled, output)
     except OSError as error:

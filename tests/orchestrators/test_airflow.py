@@ -1,61 +1,145 @@
-"""Airflow itself loads the pipeline as a DAG, from the definition that local runs use too."""
+"""Airflow loads the DAG without TFX and runs it, one command for each node; what a command's exit code means is shown.
+
+The commands are stand-ins that note down how they were called.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-pytestmark = pytest.mark.component
+from pipeline import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.component, pytest.mark.timeout(900)]
 
 LOAD = """
 import json, sys
 from airflow.models import DagBag
 bag = DagBag(sys.argv[1], include_examples=False)
-dags = {name: {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks} for name, dag in bag.dags.items()}
-print("RESULT" + json.dumps({"errors": {str(k): str(v) for k, v in bag.import_errors.items()}, "dags": dags}))
+heavy = sorted({"tensorflow", "tfx", "apache_beam", "ml_metadata"} & set(sys.modules))
+dags = {
+    name: {
+        "tasks": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+        "groups": {task.task_id: task.task_group.group_id for task in dag.tasks},
+        "pools": {task.task_id: task.pool for task in dag.tasks},
+        "outlets": {task.task_id: [outlet.uri for outlet in task.outlets] for task in dag.tasks if task.outlets},
+        "schedule": dag.timetable.summary,
+        "active": dag.max_active_runs,
+        "retries": sorted({task.retries for task in dag.tasks}),
+        "hours": sorted({task.execution_timeout.total_seconds() / 3600 for task in dag.tasks}),
+    }
+    for name, dag in bag.dags.items()
+}
+errors = {str(k): str(v) for k, v in bag.import_errors.items()}
+print("RESULT" + json.dumps({"errors": errors, "dags": dags, "heavy": heavy}))
+"""
+
+RUN = """
+import json, sys
+from airflow.models import DagBag, TaskInstance
+from airflow.utils.session import create_session
+(dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
+run = dag.test(run_conf=json.loads(sys.argv[2]))
+with create_session() as session:
+    tasks = session.query(TaskInstance).filter(TaskInstance.run_id == run.run_id).all()
+    states = {task.task_id: str(task.state) for task in tasks}
+print("RESULT" + json.dumps({"run": str(run.state), "run_id": run.run_id, "tasks": states}))
+"""
+
+# Notes down how it was called, and ends with what the variable of its node says.
+COMMAND = """#!{python}
+import json, os, sys
+with open({calls!r}, "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+name = arguments.get("--node", sys.argv[1])
+print(f"{{name}}: why it ended so")
+sys.exit(json.loads(os.environ.get("EXIT_CODES", "{{}}")).get(name, 0))
 """
 
 
-def load_dags(dags, tmp_path, **settings):
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
-        **settings,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(dags)],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.rsplit("RESULT", 1)[1])
+class Airflow:
+    """An Airflow of its own, with a DAG of four nodes."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.calls = folder, folder / "calls"
+        self.dags = folder / "dags"
+        self.dags.mkdir()
+        lines = ["# An Airflow DAG.", "import sys", f"sys.path.insert(0, {str(ROOT)!r})"]
+        lines += ["from pipeline.airflow_dag import create_dag", "dag = create_dag()"]
+        (self.dags / "movielens.py").write_text("\n".join(lines))
+        command = folder / "movielens"
+        command.write_text(COMMAND.format(python=sys.executable, calls=str(self.calls)))
+        command.chmod(0o755)
+        upstream = {"Ingest": [], "Trainer.dcn": ["Ingest"], "Evaluator.dcn": ["Trainer.dcn"]}
+        upstream["Pusher.dcn"] = ["Trainer.dcn", "Evaluator.dcn"]
+        nodes = [
+            {"id": name, "group": name.partition(".")[2] or "data", "upstream": before}
+            for name, before in upstream.items()
+        ]
+        self.description = folder / "pipeline.json"
+        described = {"name": "four", "data": "/data", "output": str(folder / "out"), "nodes": nodes}
+        self.description.write_text(json.dumps(described))
+
+    def python(self, program: str, *arguments: str, **settings: str) -> dict[str, Any]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MOVIELENS_")} | {
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder}/airflow.db",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            "MOVIELENS_PIPELINE": str(self.description),
+            "MOVIELENS_COMMAND": str(self.folder / "movielens"),
+            "MOVIELENS_RETRY_MINUTES": "0.001",
+            **settings,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(self.dags), *arguments],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout.rsplit("RESULT", 1)[1].splitlines()[0])
+        return result | {"log": done.stdout + done.stderr}
+
+    def load(self, **settings: str) -> dict[str, Any]:
+        return self.python(LOAD, **settings)
+
+    def run(self, exit_codes: dict[str, int], **params: object) -> dict[str, Any]:
+        """A run, after an Airflow database was made for the first."""
+        if not (self.folder / "airflow.db").exists():
+            self.python("from airflow.utils import db; db.initdb(); print('RESULT{}')")
+        self.calls.unlink(missing_ok=True)
+        return self.python(RUN, json.dumps(params), EXIT_CODES=json.dumps(exit_codes))
+
+    def called(self) -> list[list[str]]:
+        return [json.loads(line) for line in self.calls.read_text().splitlines()]
 
 
 @pytest.fixture
-def dags(tmp_path):
+def airflow(tmp_path: Path) -> Airflow:
     pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    (folder / "movielens.py").write_text(
-        "# An airflow dag.\nfrom pipeline.airflow_dag import create_dag\n\nmovielens = create_dag()\n"
-    )
-    return folder
+    return Airflow(tmp_path)
 
 
-@pytest.mark.timeout(600)
-def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
-    found = load_dags(
-        dags, tmp_path, MOVIELENS_CONFIG="sample", MOVIELENS_DATA=str(tmp_path), MOVIELENS_OUTPUT=str(tmp_path / "out")
-    )
-    assert found["errors"] == {}
-    tasks = found["dags"]["sample"]
+def test_the_dag_has_the_nodes_and_their_dependencies_and_needs_no_tfx(airflow: Airflow, tmp_path: Path) -> None:
+    folders = ["--data", str(tmp_path), "--root", str(tmp_path / "out"), "--output", str(tmp_path / "sample.pb")]
+    assert CliRunner().invoke(cli.app, ["compile", *folders]).exit_code == 0
+    found = airflow.load(MOVIELENS_PIPELINE=str(tmp_path / "sample.json"), MOVIELENS_POOL="gpu")
+    assert (found["errors"], found["heavy"]) == ({}, [])
+    dag = found["dags"]["sample"]
+    tasks = dag["tasks"]
+    assert tasks["MovieLensExampleGen"] == ["compile"]
     assert "MovieLensExampleGen" in tasks["StatisticsGen"]
     assert {"ExampleValidator", "DistributionValidator"} <= set(tasks["DataGate"])
     assert "DataGate" in tasks["Transform"]
@@ -64,55 +148,78 @@ def test_the_dag_has_the_components_and_their_dependencies(dags, tmp_path):
     assert "Resolver.recommender_parts" in tasks["RecommenderBuilder"]
     assert {"RecommenderBuilder", "Resolver.recommender"} <= set(tasks["Evaluator.recommender"])
     assert {"RecommenderBuilder", "Evaluator.recommender"} <= set(tasks["Pusher.recommender"])
+    assert {"Pusher.dcn", "Pusher.recommender", "FeatureImportance"} <= set(tasks["summary"])
+    groups = dag["groups"]
+    assert (groups["Transform"], groups["Trainer.joint"], groups["FeatureImportance"]) == ("data", "joint", "dcn")
+    assert (groups["RecommenderBuilder"], groups["Resolver.recommender_parts"]) == ("recommender", "recommender")
+    assert {name for name, pool in dag["pools"].items() if pool == "gpu"} == {
+        name for name in tasks if name.startswith("Trainer.")
+    }
+    assert dag["outlets"]["Pusher.joint"] == [f"file://{tmp_path}/out/serving/joint"]
+    assert len(dag["outlets"]) == 5
+    assert (dag["active"], dag["retries"], dag["hours"], dag["schedule"]) == (1, [2], [6.0], "None")
 
 
-@pytest.mark.timeout(600)
-def test_a_missing_setting_is_named_in_the_import_error(dags, tmp_path):
-    found = load_dags(dags, tmp_path, MOVIELENS_OUTPUT="")
-    assert "MOVIELENS_OUTPUT should be set" in "".join(found["errors"].values())
+def test_settings_decide_about_schedule_retries_and_hours(airflow: Airflow) -> None:
+    settings = {"SCHEDULE": "0 3 * * *", "RETRIES": "5", "NODE_HOURS": "0.5"}
+    dag = airflow.load(**{f"MOVIELENS_{name}": value for name, value in settings.items()})["dags"]["four"]
+    assert (dag["schedule"], dag["retries"], dag["hours"]) == ("0 3 * * *", [5], [0.5])
 
 
-REFUSED = """
-import os
-from pipeline.airflow_dag import create_dag
-for settings in [
-    {"MOVIELENS_DATA": "gs://bucket/data"},
-    {"MOVIELENS_OUTPUT": "s3://bucket/out"},
-    {"MOVIELENS_CONFIG": "file:///config.yaml"},
-    {"MOVIELENS_OUTPUT": "/out[1]"},
-]:
-    os.environ.update({"MOVIELENS_DATA": "/data", "MOVIELENS_OUTPUT": "out", "MOVIELENS_CONFIG": "sample"} | settings)
-    try:
-        create_dag()
-        print("RESULT accepted")
-    except ValueError as error:
-        print("RESULT", error)
-"""
+@pytest.mark.parametrize(
+    ("description", "problem"),
+    [
+        (None, "No such file"),
+        ("{", "pipeline.json that `movielens compile` wrote"),
+        ('{"nodes": [{"id": "Ingest"}]}', "a node lacks its id, its group, or what it waits for"),
+    ],
+)
+def test_what_lists_no_nodes_is_named_in_the_import_error(
+    airflow: Airflow, description: str | None, problem: str
+) -> None:
+    airflow.description.unlink()
+    if description is not None:
+        airflow.description.write_text(description)
+    found = airflow.load()
+    assert found["dags"] == {}
+    (error,) = found["errors"].values()
+    assert problem in error
+    assert str(airflow.description) in error
 
 
-@pytest.mark.timeout(600)
-def test_uris_and_folders_that_read_as_patterns_are_refused(tmp_path):
-    pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSED],
-        env=os.environ
-        | {
-            "AIRFLOW_HOME": str(tmp_path / "airflow"),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    results = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert results[:3] == [
-        "MOVIELENS_DATA: should be a path on this machine; received the URI 'gs://bucket/data'.",
-        "MOVIELENS_OUTPUT: should be a path on this machine; received the URI 's3://bucket/out'.",
-        "--config: should be a path on this machine; received the URI 'file:///config.yaml'.",
+def test_every_node_is_called_after_those_that_it_waits_for_with_what_was_typed_into_the_form(airflow: Airflow) -> None:
+    settings = ["models.dcn.epochs=3", "data.split.seed=1; touch /tmp/typed"]
+    ended = airflow.run({}, data="/other data", settings=settings)
+    assert ended["run"] == "success"
+    assert set(ended["tasks"].values()) == {"success"}
+    compiled, *nodes, summary = airflow.called()
+    file = str(airflow.folder / "out" / "runs" / f"{ended['run_id']}.pb")
+    assert compiled == [
+        *["compile", "--like", str(airflow.description), "--output", file, "--data", "/other data"],
+        *["--set", settings[0], "--set", settings[1]],
     ]
-    assert results[3].startswith("MOVIELENS_OUTPUT: should have none of the characters")
-    assert not (tmp_path / "out").exists()
+    node = ["run-node", "--pipeline", file, "--node"]
+    assert nodes == [
+        [*node, name, "--run-id", ended["run_id"]] for name in ("Ingest", "Trainer.dcn", "Evaluator.dcn", "Pusher.dcn")
+    ]
+    assert summary == ["summary", "--pipeline", file, "--run-id", ended["run_id"]]
+
+
+def test_a_model_that_was_not_blessed_is_a_skipped_task_with_the_reason(airflow: Airflow) -> None:
+    ended = airflow.run({"Pusher.dcn": 3, "summary": 3})
+    assert ended["run"] == "success"
+    assert ended["tasks"]["Pusher.dcn"] == "skipped"
+    assert ended["tasks"]["summary"] == "success"
+    assert "Pusher.dcn: why it ended so" in ended["log"]
+
+
+def test_bad_data_fail_at_once_and_other_failures_are_tried_again(airflow: Airflow) -> None:
+    bad = airflow.run({"Ingest": 2})
+    assert bad["run"] == "failed"
+    assert bad["tasks"]["Ingest"] == "failed"
+    assert bad["tasks"]["Trainer.dcn"] == "upstream_failed"
+    assert [call[0] for call in airflow.called()] == ["compile", "run-node"]
+    broken = airflow.run({"Ingest": 1})
+    assert broken["tasks"]["Ingest"] == "failed"
+    assert [call[0] for call in airflow.called()] == ["compile", "run-node", "run-node", "run-node"]
+    assert "Ingest ended with 1: Ingest: why it ended so" in broken["log"]
