@@ -22,7 +22,12 @@ _MODEL_METRICS = ("recall_at_10", "recall_at_10_filtered", "ndcg_at_10_filtered"
 _LIST_METRICS = tuple(
     f"{liked}{name}" for liked in ("", "liked_") for name in ("recall_at_5", "recall_at_10", "ndcg_at_10")
 )
-_LISTS = {"baseline": "popularity", "retrieval": "the retriever's own order", "metrics": "recommender"}
+_LISTS = {
+    "baseline": "popularity",
+    "by_group": "popularity by gender and age",
+    "retrieval": "the retriever's own order",
+    "metrics": "recommender",
+}
 
 Summary = Mapping[str, Any]
 

@@ -22,8 +22,15 @@ from trainers.registry import MODELS, RECOMMENDER
 if TYPE_CHECKING:
     from ml_metadata import MetadataStore
 
-_TOP_K = re.compile(r"(?P<list>popularity_|retrieval_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)")
-_LISTS = {None: "metrics", "popularity_": "baseline", "retrieval_": "retrieval"}
+_TOP_K = re.compile(
+    r"(?P<list>popularity_by_group_|popularity_|retrieval_)?(?P<metric>(?:recall|ndcg)_at_\d+(?:_filtered)?)"
+)
+_LISTS = {
+    None: "metrics",
+    "popularity_": "baseline",
+    "popularity_by_group_": "by_group",
+    "retrieval_": "retrieval",
+}
 # The outputs that tell how good a model is in a situation; the longer of two names with one beginning comes first.
 _MAIN = ("recall_at_10_filtered", "recall_at_10", "squared_error", "log_loss")
 _PREDICTIONS = {

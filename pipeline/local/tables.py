@@ -20,7 +20,12 @@ _SITUATIONS = {
     "new_with_history_alone": "history alone",
     "new_without_history": "no history",
 }
-_LISTS = {"metrics": "the recommender's", "retrieval": "the retriever's order", "baseline": "popularity"}
+_LISTS = {
+    "metrics": "the recommender's",
+    "retrieval": "the retriever's order",
+    "baseline": "popularity",
+    "by_group": "popularity by gender and age",
+}
 
 
 def models_table(summary: Mapping[str, Any]) -> Table:

@@ -134,6 +134,7 @@ def test_the_recommender_has_its_list_and_the_lists_that_it_is_compared_with() -
         "metrics": {"recall_at_10": 0.27, "liked_recall_at_10": 0.31, "ndcg_at_10": 0.14, "liked_ndcg_at_10": 0.18},
         "retrieval": {"recall_at_10": 0.28, "liked_recall_at_10": 0.30, "ndcg_at_10": 0.13, "liked_ndcg_at_10": 0.15},
         "baseline": {"recall_at_10": 0.06, "liked_recall_at_10": 0.07, "ndcg_at_10": 0.02, "liked_ndcg_at_10": 0.03},
+        "by_group": {"recall_at_10": 0.08},
         "kept": {"recall_at_10": {"after_30_days": 0.96, "new_without_history": 0.37}},
         "champion": None,
         "against_champion": {},
