@@ -46,7 +46,7 @@ def printed(*outputs: Path) -> tuple[int, str]:
 
 
 def row(text: str, first: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {first}  ") or line.startswith(f"| {first} |")]
+    (line,) = [line for line in text.splitlines() if line.startswith((f"| {first}  ", f"| {first} |"))]
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
