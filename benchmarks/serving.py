@@ -1,13 +1,14 @@
 """Measures the local server: answers over REST beside gRPC, and the longest wait while a new version loads."""
 
 import json
+import math
 import shutil
 import statistics
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -55,23 +56,26 @@ def main(
             console.print(loading)
 
 
-def paired_seconds(calls: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Times calls in turns, so that whatever else the machine does falls on all of them; the first round is left out.
+def paired_seconds(calls: Sequence[Callable[[], object]], rounds: int, in_a_row: int = 1) -> list[list[float]]:
+    """Times calls in turns, so that whatever else the machine does falls on all of them; the first turn is left out.
 
     Args:
       calls: what to time.
-      rounds: number of times for each.
+      rounds: number of times for each, rounded up to whole turns.
+      in_a_row: how often each is called in its turn. With 1, each call finds the data of the others in the processor's
+        caches, and pays for its own.
 
     Returns:
       Seconds of each call, [calls, rounds].
     """
     seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds + 1):
+    for _ in range(math.ceil(rounds / in_a_row) + 1):
         for call, times in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return [times[1:] for times in seconds]
+            for _ in range(in_a_row):
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+    return [times[in_a_row:] for times in seconds]
 
 
 def ratio(seconds: list[float], base: list[float]) -> float:

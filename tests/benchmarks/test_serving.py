@@ -13,6 +13,14 @@ def test_calls_are_timed_in_turns_without_the_first_round():
     assert [len(times) for times in seconds] == [3, 3]
 
 
+def test_several_calls_in_a_row_are_a_turn():
+    order = []
+    calls = [lambda: order.append("a"), lambda: order.append("b")]
+    seconds = paired_seconds(calls, rounds=3, in_a_row=2)
+    assert order == ["a", "a", "b", "b"] * 3
+    assert [len(times) for times in seconds] == [4, 4]
+
+
 def test_the_ratio_is_that_of_the_median_round():
     assert ratio([1.0, 9.0, 4.0], [1.0, 1.0, 2.0]) == 2.0
 
