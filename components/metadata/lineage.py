@@ -1,9 +1,6 @@
 """What the metadata say of where a model comes from: the node that made it, and the data that it was fitted to.
 
-Nothing here depends on where an artifact lies, so that it holds after a folder was moved or mounted elsewhere. Nor does
-it depend on which runner recorded it. TFX records runs in two ways: that of compiled pipelines, and an older one, which
-its Airflow runner uses. The older one names a node in another context, and records what a resolver found as an output
-of the resolver, like that of the node that made it before.
+Nothing here depends on where an artifact lies, so that it holds after a folder was moved or mounted elsewhere.
 """
 
 from collections.abc import Iterable
@@ -13,7 +10,6 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 
 _NODE = "node"  # TFX's type of context for the executions of a node; its name is PIPELINE.NODE.
-_NODE_OF_RUN = "component_run"  # The older type, for one execution; its properties name pipeline and node.
 _OUTPUT = metadata_store_pb2.Event.OUTPUT
 
 
@@ -27,14 +23,11 @@ class Lineage:
     def producer(self, artifact: int) -> tuple[str, str] | None:
         """The node that made an artifact, as PIPELINE.NODE, and the name of its output; None if it is not known."""
         events = [event for event in self._store.get_events_by_artifact_ids([artifact]) if event.type == _OUTPUT]
-        # A resolver hands on what was made before.
+        # Executions that took it from the cache have it as an output, too.
         for event in sorted(events, key=lambda event: event.execution_id):
             for context in self._store.get_contexts_by_execution(event.execution_id):
                 if context.type == _NODE:
                     return context.name, event.path.steps[0].key
-                if context.type == _NODE_OF_RUN:
-                    names = (context.properties[name].string_value for name in ("pipeline_name", "component_id"))
-                    return ".".join(names), event.path.steps[0].key
         return None
 
     def last_given(self, artifacts: Iterable[int]) -> dict[int, int]:

@@ -21,6 +21,7 @@ from pipeline.local.recovery import metadata_config, recover
 from pipeline.local.report import read_refusals
 from pipeline.nodes import NodeRun
 
+_PUSHED = "pushed"  # TFX's custom property of what a Pusher makes: 1, or 0 if it had nothing to push.
 _OPEN = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
 
 
@@ -109,11 +110,12 @@ def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> st
       run_id: the name of the run.
     """
     store = _store(compiled)
-    outputs = read_outputs(store, [node]).get(node.id, {})
-    refused = [str(each.properties[REFUSED]) for each in outputs.values() if REFUSED in each.properties]
+    properties = [each.properties for each in read_outputs(store, [node]).get(node.id, {}).values()]
+    refused = [str(each[REFUSED]) for each in properties if REFUSED in each]
     if refused:
         return refused[0]
-    if node.state != "skipped":
+    is_pushed = not any(each.get(_PUSHED) == 0 for each in properties)
+    if node.state != "skipped" and is_pushed:
         return ""
     before = {each.id: each for each in read_run(compiled, run_id)}
     upstream = [before[each] for each in find_node(compiled.ir, node.id).upstream_nodes]

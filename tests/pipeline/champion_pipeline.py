@@ -4,7 +4,6 @@ A model is as good as it is told to be, so that a test knows what the gates have
 training until a model is 2 % worse than another would take hours, and could not be told how much worse.
 """
 
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +12,6 @@ import pandas as pd
 import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
-from tfx.orchestration import data_types, metadata
-from tfx.orchestration.config import config_utils, pipeline_config
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
@@ -24,7 +21,11 @@ from components.ingestion.splits import TEST, TRAIN
 from pipeline.cache_keys import add_source_keys
 from pipeline.config import EvaluationConfig, load_config
 from pipeline.gates import eval_config
+from pipeline.launcher import compile_pipeline, new_run_id, node_ids
+from pipeline.local.compiled import Compiled
+from pipeline.local.output import OutputFolder
 from pipeline.local.runner import RunnerName, run_pipeline
+from pipeline.local.single_node import run_node, why_nothing_came_of_it
 from pipeline.model_stage import evaluated, latest_blessed, pusher
 from pipeline.nodes import NodeRun
 from trainers.export.situations import SITUATIONS
@@ -188,40 +189,34 @@ def store_config(folder: Path) -> metadata_store_pb2.ConnectionConfig:
     return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
 
 
-def run_on(runner: str, pipeline: tfx.dsl.Pipeline) -> None:
+def run_on(runner: str, pipeline: tfx.dsl.Pipeline) -> dict[str, str]:
     """Runs a pipeline to its end.
 
     Args:
       runner: `local` or `beam`, those of `movielens run`, of which the second is TFX's BeamDagRunner; `tfx_local`, that
-        is TFX's LocalDagRunner; or `airflow`, what TFX runs on Airflow.
+        is TFX's LocalDagRunner; or `nodes`, one after the other as `movielens run-node` does it.
       pipeline: what to run.
+
+    Returns:
+      Of `nodes`, why nothing came of a node, by node; else nothing.
     """
+    if runner == "nodes":
+        return _run_node_by_node(pipeline)
     if runner == "tfx_local":
         tfx.orchestration.LocalDagRunner().run(pipeline)
-    elif runner == "airflow":
-        _run_as_airflow_does(pipeline)
     else:
         run_pipeline(pipeline, cast(RunnerName, runner), _Silent())
+    return {}
 
 
-def _run_as_airflow_does(pipeline: tfx.dsl.Pipeline) -> None:
-    """Launches every node with what TFX's AirflowDagRunner makes a task of, without Airflow around it.
-
-    These launchers know nothing of compiled pipelines. They give resolvers the whole history of the pipeline, and
-    write other contexts and events into the metadata.
-    """
-    info = data_types.PipelineInfo(NAME, pipeline.pipeline_info.pipeline_root, run_id=datetime.now().isoformat())
-    for component in pipeline.components:
-        launcher, config = config_utils.find_component_launch_info(pipeline_config.PipelineConfig(), component)
-        launcher.create(
-            component=component,
-            pipeline_info=info,
-            driver_args=data_types.DriverArgs(enable_cache=pipeline.enable_cache),
-            metadata_connection=metadata.Metadata(pipeline.metadata_connection_config),
-            beam_pipeline_args=pipeline.beam_pipeline_args,
-            additional_pipeline_args={},
-            component_config=config,
-        ).launch()
+def _run_node_by_node(pipeline: tfx.dsl.Pipeline) -> dict[str, str]:
+    output = OutputFolder(Path(pipeline.pipeline_info.pipeline_root).parent)
+    compiled = Compiled(compile_pipeline(pipeline), load_config("sample"), output.data, output)
+    run_id, reasons = new_run_id(), {}
+    for node_id in node_ids(compiled.ir):
+        node = run_node(compiled, node_id, run_id)
+        reasons[node_id] = why_nothing_came_of_it(compiled, node, run_id)
+    return {node_id: reason for node_id, reason in reasons.items() if reason}
 
 
 class _Silent:

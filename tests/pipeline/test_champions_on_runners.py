@@ -19,8 +19,8 @@ from tests.pipeline.champion_pipeline import RECALL, RMSE, night_pipeline, run_o
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-# Airflow's launchers give the resolvers the whole history anyway; compiled pipelines do if a channel asks for it.
-RUNNERS = [("tfx_local", False), ("local", False), ("beam", False), ("airflow", False), ("local", True)]
+# Each with whether the resolvers are given all models that the candidate's node ever made.
+RUNNERS = [("tfx_local", False), ("local", False), ("beam", False), ("nodes", False), ("local", True)]
 
 # By model: the output that is compared, what it is of the first champion, and each night's recall or RMSE as a part of
 # the first night's. The second is the worse candidate and the third is the better one.
@@ -93,14 +93,13 @@ class Store:
         ]
 
 
-def run_nights(folder: Path, runner: str, whole_history: bool, names: list[str], seed: int) -> None:
-    for index in range(3):
-        factors = {name: MEASURED[name][2][index] for name in names}
-        # TFX's launchers for Airflow name an artifact after its output and the run, and ML Metadata refuses a second
-        # one of the same name and type. So there can be only one model in a run.
-        runs = [{name: factor} for name, factor in factors.items()] if runner == "airflow" else [factors]
-        for models in runs:
-            run_on(runner, night_pipeline(folder, index + 1, models, seed, whole_history=whole_history))
+def run_nights(folder: Path, runner: str, whole_history: bool, names: list[str], seed: int) -> list[dict[str, str]]:
+    """Runs three nights; returns what `run_on` does, for each."""
+    nights = [{name: MEASURED[name][2][index] for name in names} for index in range(3)]
+    return [
+        run_on(runner, night_pipeline(folder, number, factors, seed, whole_history=whole_history))
+        for number, factors in enumerate(nights, start=1)
+    ]
 
 
 def check(folder: Path, name: str) -> None:
@@ -148,14 +147,17 @@ def check(folder: Path, name: str) -> None:
         ("tfx_local", False, "retrieval"),
         ("local", True, "ranking"),
         ("beam", False, "retrieval"),
-        ("airflow", False, "ranking"),
+        ("nodes", False, "ranking"),
     ],
 )
 def test_a_worse_candidate_is_refused_and_a_better_one_is_pushed(
     tmp_path: Path, runner: str, whole_history: bool, name: str
 ) -> None:
-    run_nights(tmp_path, runner, whole_history, [name], seed=0)
+    reasons = run_nights(tmp_path, runner, whole_history, [name], seed=0)
     check(tmp_path, name)
+    if runner == "nodes":
+        (refusal,) = Store(tmp_path).nights(name)[1].refusals
+        assert reasons == [{}, {f"Pusher.{name}": f"the model was not blessed; {refusal}"}, {}]
 
 
 @pytest.mark.nightly

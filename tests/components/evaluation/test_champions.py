@@ -32,14 +32,10 @@ from tests.components.pushing.recorded import Recorded
 
 @dataclass
 class History:
-    """A metadata store in which runs are recorded as TFX does it, and the artifacts that they left.
-
-    Runs are recorded like those of compiled pipelines or, with `older`, as TFX's launchers for Airflow do it.
-    """
+    """A metadata store in which runs are recorded as TFX does it, and the artifacts that they left."""
 
     store: mlmd.MetadataStore
     folder: Path
-    older: bool = False
     pipeline: str = "nightly"
     models: list[Artifact] = field(default_factory=list)
     blessings: list[Artifact] = field(default_factory=list)
@@ -56,7 +52,7 @@ class History:
         """Records an execution of a node."""
         type_id = self.store.put_execution_type(pb.ExecutionType(name=node))
         (execution,) = self.store.put_executions([pb.Execution(type_id=type_id)])
-        context_id = self.context_of_run(node) if self.older else self.context_of_node(node)
+        context_id = self.context_of_node(node)
         self.store.put_attributions_and_associations(
             [], [pb.Association(execution_id=execution, context_id=context_id)]
         )
@@ -72,16 +68,6 @@ class History:
         name = f"{self.pipeline}.{node}"
         context = self.store.get_context_by_type_and_name("node", name)
         return context.id if context else self.store.put_contexts([pb.Context(type_id=context_type, name=name)])[0]
-
-    def context_of_run(self, node: str) -> int:
-        names = {"pipeline_name": self.pipeline, "component_id": node}
-        kind = pb.ContextType(name="component_run", properties=dict.fromkeys(names, pb.STRING))
-        run = f"{self.pipeline}.run-{next(self.numbers)}.{node}"
-        context = pb.Context(type_id=self.store.put_context_type(kind), name=run)
-        for name, value in names.items():
-            context.properties[name].string_value = value
-        (context_id,) = self.store.put_contexts([context])
-        return context_id
 
     def data(self, rows: dict[str, list[int]]) -> Artifact:
         """Ingests ratings: for each split, the users, who each rated movie 1 at the second 1."""
@@ -119,9 +105,8 @@ class History:
         model = self.put(standard_artifacts.Model())
         self.execute(node, [*inputs, *([start] if start else [])], {output: model})
         self.models.append(model)
-        # A resolver finds it later, and hands it on as an output of its own.
-        kind = pb.Event.OUTPUT if self.older else pb.Event.INTERNAL_OUTPUT
-        self.execute("Resolver", [] if self.older else self.models, {"model": model}, kind)
+        # A resolver finds it later, and hands it on.
+        self.execute("Resolver", self.models, {"model": model}, pb.Event.INTERNAL_OUTPUT)
         if blessed is not None:
             blessing = self.put(standard_artifacts.ModelBlessing())
             blessing.set_int_custom_property("blessed", int(blessed))
@@ -136,11 +121,11 @@ class History:
         return Champions(self.store, self.models, self.blessings).to_start_from(trainer, graphs)
 
 
-@pytest.fixture(params=["compiled", "older"])
-def history(request: pytest.FixtureRequest, tmp_path: Path) -> History:
+@pytest.fixture
+def history(tmp_path: Path) -> History:
     config = pb.ConnectionConfig()
     config.fake_database.SetInParent()
-    return History(mlmd.MetadataStore(config), tmp_path, older=request.param == "older")
+    return History(mlmd.MetadataStore(config), tmp_path)
 
 
 @pytest.fixture
