@@ -2,12 +2,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-nightly lint format clean
+.PHONY: help setup run test test-fast test-nightly test-airflow lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-FAST := not component and not e2e and not serving and not ml1m and not nightly
+FAST := not component and not e2e and not serving and not ml1m and not nightly and not airflow
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 
 test: ## Run all tests but the nightly ones; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly'
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly and not airflow'
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
@@ -31,6 +31,13 @@ test-fast: ## Run the tests that start no pipeline and no server, in less than t
 test-nightly: ## Run the long version of tests that has no place in every change
 	@scripts/setup.sh --all-extras
 	.venv/bin/python -m pytest -n $(WORKERS) -m nightly
+
+# One environment for each version of Airflow, apart from the project's.
+test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3; needs Debian's package postgresql
+	@scripts/setup.sh --all-extras
+	for version in 2.11.2 3.3.2; do .toolchain/uv/bin/uv venv -q --allow-existing .toolchain/airflow-$$version && \
+	.toolchain/uv/bin/uv pip install -q --python .toolchain/airflow-$$version "apache-airflow[postgres]==$$version" || exit; done
+	AIRFLOW_ENVIRONMENTS=$(CURDIR)/.toolchain/airflow-2.11.2:$(CURDIR)/.toolchain/airflow-3.3.2 .venv/bin/python -m pytest -m airflow
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras

@@ -65,16 +65,21 @@ sys.exit(json.loads(os.environ.get("EXIT_CODES", "{{}}")).get(name, 0))
 """
 
 
+def write_dag(folder: Path) -> None:
+    """Writes the file that the documentation shows into a new DAG folder."""
+    folder.mkdir()
+    lines = ["# An Airflow DAG.", "import sys", f"sys.path.insert(0, {str(ROOT)!r})"]
+    lines += ["from pipeline.airflow_dag import create_dag", "dag = create_dag()"]
+    (folder / "movielens.py").write_text("\n".join(lines))
+
+
 class Airflow:
     """An Airflow of its own, with a DAG of four nodes."""
 
     def __init__(self, folder: Path):
         self.folder, self.calls = folder, folder / "calls"
         self.dags = folder / "dags"
-        self.dags.mkdir()
-        lines = ["# An Airflow DAG.", "import sys", f"sys.path.insert(0, {str(ROOT)!r})"]
-        lines += ["from pipeline.airflow_dag import create_dag", "dag = create_dag()"]
-        (self.dags / "movielens.py").write_text("\n".join(lines))
+        write_dag(self.dags)
         command = folder / "movielens"
         command.write_text(COMMAND.format(python=sys.executable, calls=str(self.calls)))
         command.chmod(0o755)

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from pipeline import cli
 from tests.pipeline.command_line import MOVIELENS, run_code
 from tests.pipeline.judged_lists import judged_and_answered
 
@@ -58,6 +60,12 @@ def run(output: Path, *settings: str, codes: tuple[int, ...] = (0,)) -> Run:
     return Run(completed.stdout, completed.stderr, summary, *counts(output))
 
 
+def command(*arguments: str) -> tuple[int, str]:
+    """Calls the command line in this process; returns the exit code, and what went to standard error."""
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+    return result.exit_code, result.stderr
+
+
 def counts(output: Path) -> tuple[Counter[str], Counter[str]]:
     """Executions by state, and artifacts by type, in the metadata store."""
     import ml_metadata as mlmd
@@ -91,12 +99,27 @@ def second(output: Path, first: Run) -> Run:
 
 
 @pytest.fixture(scope="module")
-def by_rating(output: Path, second: Run) -> Run:
-    return run(output, "recommender.order=rating", codes=(3,))
+def by_rating(output: Path, second: Run) -> dict[str, tuple[int, str]]:
+    """The exit code and the messages of each node, which were run one by one, and of the summary at the end."""
+    (data,) = (output / "data").iterdir()
+    file = output / "pipeline.pb"
+    settings = [option for each in (*SETTINGS, "recommender.order=rating") for option in ("--set", each)]
+    folders = ["--data", str(data), "--root", str(output), "--output", str(file)]
+    assert command("compile", *folders, *settings)[0] == 0
+    of_run = ["--pipeline", str(file), "--run-id", "by rating"]
+    nodes = [node["id"] for node in json.loads(file.with_suffix(".json").read_text())["nodes"]]
+    ended = {node: command("run-node", "--node", node, *of_run) for node in nodes}
+    return ended | {"summary": command("summary", *of_run)}
 
 
 @pytest.fixture(scope="module")
-def joint(output: Path, by_rating: Run) -> Run:
+def by_rating_summary(output: Path, by_rating: dict[str, tuple[int, str]]) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((output / "summary.json").read_text())
+    return summary
+
+
+@pytest.fixture(scope="module")
+def joint(output: Path, by_rating_summary: dict[str, Any]) -> Run:
     # Exit code 3 is accepted too, because the earlier recommender may be better.
     return run(output, "recommender.parts=joint", codes=(0, 3))
 
@@ -179,9 +202,20 @@ def test_a_second_run_executes_nothing(first: Run, second: Run) -> None:
     assert second.summary["recommender"] == first.summary["recommender"]
 
 
-def test_a_recommender_that_orders_by_rating_alone_is_refused(first: Run, by_rating: Run) -> None:
-    assert reran(by_rating) == RECOMMENDER
-    entry = by_rating.summary["recommender"]
+def test_nodes_that_are_run_one_by_one_take_from_the_cache_what_a_whole_run_has_made(
+    first: Run, second: Run, by_rating: dict[str, tuple[int, str]], by_rating_summary: dict[str, Any]
+) -> None:
+    assert set(by_rating) == {*NODES, "summary"}
+    assert {node for node, (code, _) in by_rating.items() if code} == {"Pusher.recommender", "summary"}
+    states = {component["id"]: component["state"] for component in by_rating_summary["components"]}
+    assert states == second.states | dict.fromkeys(RECOMMENDER, "complete")
+    assert by_rating_summary["models"] == first.summary["models"]
+
+
+def test_a_recommender_that_orders_by_rating_alone_is_refused(
+    first: Run, by_rating: dict[str, tuple[int, str]], by_rating_summary: dict[str, Any]
+) -> None:
+    entry = by_rating_summary["recommender"]
     assert not entry["blessed"]
     assert entry["pushed"] is None
     assert entry["retrieval"] == pytest.approx(first.summary["recommender"]["retrieval"])
@@ -191,9 +225,13 @@ def test_a_recommender_that_orders_by_rating_alone_is_refused(first: Run, by_rat
     at_best = float(reason.split()[2])
     assert lost < at_best < -0.002
     assert reason.endswith(" at best; should be at least -0.0020")
-    assert "recommender was not blessed, so it was not pushed: " in by_rating.stderr
-    assert reason in by_rating.stderr
-    assert "from the model server" not in by_rating.stdout
+    code, messages = by_rating["summary"]
+    assert code == 3
+    assert "recommender was not blessed, so it was not pushed: " in messages
+    assert reason in messages
+    code, messages = by_rating["Pusher.recommender"]
+    assert code == 3
+    assert f"; the model was not blessed; {reason}" in messages
 
 
 def test_the_joint_model_makes_a_recommender_by_itself(first: Run, joint: Run) -> None:
