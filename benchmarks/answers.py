@@ -89,15 +89,16 @@ def _asker(model: tf.Module, count: int) -> Callable[[], object]:
     # There is one offset more than there are users, and one user more than are known.
     serve, users = model.signatures["serving_default"], len(model.seen_offsets.numpy()) - 2
     rng = np.random.default_rng(0)
-    requests = itertools.cycle(
+    requests = [
         {
             "user_id": tf.constant(rng.integers(1, users + 1, count)),
             "history_movie_ids": tf.zeros([count, 0], tf.int64),
             "history_ratings": tf.zeros([count, 0]),
         }
         for _ in range(_REQUESTS)
-    )
-    return lambda: serve(**next(requests))["movie_id"].numpy()
+    ]
+    turns = itertools.cycle(requests)
+    return lambda: serve(**next(turns))["movie_id"].numpy()
 
 
 def _memory(ask: Callable[[], object]) -> tuple[float, float]:

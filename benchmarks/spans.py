@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks.options import DataFolder, Overrides, Preset
 from benchmarks.report import machine
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
+from pipeline.local.output import write_whole
 from pipeline.paths import artifact_path
 from trainers.registry import MODELS, RECOMMENDER
 
@@ -64,11 +65,16 @@ def main(
     nights: list[Night] = json.loads(results.read_text()) if results.exists() else []
     parts = cut(data, spans)
     options = [f"data.spans={window}", *(settings or [])]
+    how = {"spans": spans, "config": config, "settings": options}
+    if any(night["how"] != how for night in nights):
+        raise typer.BadParameter(
+            f"{results} is of nights with {nights[0]['how']}; received {how}. Take another folder."
+        )
     for number in range(len(nights) + 1, spans + 1):
         deliver(data, parts[number - 1], output / "data" / f"span-{number}")
         console.print(f"Night {number} of {spans}: {len(parts[number - 1])} new ratings …")
-        nights.append(_night(output, parts[:number], config, options, nights))
-        results.write_text(json.dumps(nights, indent=1))
+        nights.append(_night(output, parts[:number], config, options, nights) | {"how": how})
+        write_whole(results, json.dumps(nights, indent=1))
     for table in (_figures(nights), _champions(nights)):
         console.print()
         console.print(table)
@@ -161,8 +167,9 @@ def _figures(nights: Sequence[Night]) -> Table:
     return table
 
 
-def _cell(metrics: dict[str, float] | None, name: str) -> str:
-    return f"{metrics[name]:.4f}" if metrics else ""
+def _cell(metrics: dict[str, float | None] | None, name: str) -> str:
+    value = (metrics or {}).get(name)
+    return "" if value is None else f"{value:.4f}"
 
 
 def _champions(nights: Sequence[Night]) -> Table:

@@ -15,7 +15,8 @@ into Airflow's DAG folder:
 Settings are environment variables of the scheduler and the workers or, in lower case, Airflow's Variables:
 
     MOVIELENS_PIPELINE      the file pipeline.json that `movielens compile` wrote (required)
-    MOVIELENS_COMMAND       the project's command, with its path if it is not on PATH (default: movielens)
+    MOVIELENS_COMMAND       the project's command itself, with its path if it is not on PATH (default: movielens); if
+                            it is a program that starts the command, a task that is killed may leave the command running
     MOVIELENS_SCHEDULE      a cron expression; without one, the DAG runs only when somebody starts it
     MOVIELENS_RETRIES       how often a node is tried again that failed or was killed (default: 2)
     MOVIELENS_RETRY_MINUTES minutes before the first of these tries; later ones wait longer (default: 1)
@@ -36,7 +37,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
@@ -47,11 +48,13 @@ except ImportError:  # Airflow 2
     from airflow.models import DAG, BaseOperator, Param, Variable
     from airflow.utils.task_group import TaskGroup
 
+_Parsed = TypeVar("_Parsed")
+
 DONE, BAD_INPUT, NOT_BLESSED = 0, 2, 3  # Exit codes of `movielens`.
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see `man 2 prctl`.
+_LIBC = ctypes.CDLL(None)  # Loaded here, since a process that was forked from one with threads should load nothing.
 _GRACE_SECONDS = 20
-_SPECIAL_CHARACTERS = "+:/ "  # Of run ids, that file names had better not have.
 
 
 class Movielens(BaseOperator):
@@ -88,16 +91,21 @@ class Movielens(BaseOperator):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
         assert self._process.stdout is not None
         last = ""
-        for line in self._process.stdout:
-            self.log.info("%s", line.rstrip())
-            last = line.strip() or last
-        code = self._process.wait()
+        try:
+            for line in self._process.stdout:
+                self.log.info("%s", line.rstrip())
+                # Where the log is comes after the error.
+                last = line.strip() if line.strip() and not line.startswith("Log: ") else last
+            code = self._process.wait()
+        finally:
+            self.on_kill()
         if code == NOT_BLESSED and self.skips:
             raise AirflowSkipException(last)
         if code == BAD_INPUT:
@@ -130,52 +138,66 @@ class Compile(Movielens):
         return [*data, *(option for setting in params["settings"] or [] for option in ("--set", setting))]
 
 
-def create_dag(on_failure: Callable[[Any], None] | None = None, **dag_arguments: Any) -> DAG:
+def create_dag(
+    pipeline: str | None = None, on_failure: Callable[[Any], None] | None = None, **dag_arguments: Any
+) -> DAG:
     """Makes the DAG; its id is the `name` of the configuration.
 
     Args:
+      pipeline: the file pipeline.json, for an Airflow with several of these DAGs; None for MOVIELENS_PIPELINE.
       on_failure: called with Airflow's context when a task has failed for good, or the run has.
-      **dag_arguments: further arguments of Airflow's DAG, such as `tags` or a `deadline` (Airflow 3.1 and later).
+      **dag_arguments: arguments of Airflow's DAG that are added to those from here, or take their place, such as `tags`
+        or a `deadline` (Airflow 3.1 and later). `default_args` and `params` are added one by one.
 
     Raises:
       ValueError: a setting is missing, or the file that it names lists no nodes.
     """
-    file = Path(_setting("PIPELINE", None))
+    file = Path(pipeline or _setting("PIPELINE", None)).absolute()
     described = _read(file)
-    command = shlex.split(_setting("COMMAND", "movielens"))
+    command = _parsed("COMMAND", "movielens", shlex.split)
+    if not command:
+        raise ValueError("MOVIELENS_COMMAND should name the project's command; it is empty.")
     run = "{{ run_id | replace('/', '_') }}"
     compiled = str(Path(described["output"], "runs", f"{run}.pb"))
-    dag = DAG(
-        dag_id=described["name"],
-        description=f"{len(described['nodes'])} nodes of {described['name']}; writes to {described['output']}",
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        dagrun_timeout=timedelta(hours=float(_setting("RUN_HOURS", "24"))),
-        on_failure_callback=on_failure,
-        default_args={
-            "owner": "movielens",
-            "retries": int(_setting("RETRIES", "2")),
-            "retry_delay": timedelta(minutes=float(_setting("RETRY_MINUTES", "1"))),
-            "retry_exponential_backoff": True,
-            "max_retry_delay": timedelta(minutes=30),
-            "execution_timeout": timedelta(hours=float(_setting("NODE_HOURS", "6"))),
-            "on_failure_callback": on_failure,
-        },
-        params={
-            "data": Param(
-                described["data"], type="string", title="Data folder", description="A folder that the workers can read."
-            ),
-            "settings": Param(
-                [],
-                type="array",
-                items={"type": "string"},
-                title="Settings",
-                description="Replace settings of the configuration, one a line, as in models.ranking.epochs=3.",
-            ),
-        },
-        **{"schedule": _setting("SCHEDULE", "") or None, "doc_md": __doc__, **dag_arguments},
-    )
+    default_args = {
+        "owner": "movielens",
+        "retries": _parsed("RETRIES", "2", int),
+        "retry_delay": timedelta(minutes=_parsed("RETRY_MINUTES", "1", float)),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+        "execution_timeout": timedelta(hours=_parsed("NODE_HOURS", "6", float)),
+        "on_failure_callback": on_failure,
+    }
+    params = {
+        "data": Param(
+            described["data"],
+            type=["null", "string"],
+            title="Data folder",
+            description="A folder that the workers can read.",
+        ),
+        "settings": Param(
+            [],
+            type=["null", "array"],
+            items={"type": "string"},
+            title="Settings",
+            description="Replace settings of the configuration, one a line, as in models.ranking.epochs=3.",
+        ),
+    }
+    arguments = {
+        "dag_id": described["name"],
+        "description": f"{len(described['nodes'])} nodes of {described['name']}; writes to {described['output']}",
+        "schedule": _setting("SCHEDULE", "") or None,
+        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "max_active_runs": 1,
+        "dagrun_timeout": timedelta(hours=_parsed("RUN_HOURS", "24", float)),
+        "on_failure_callback": on_failure,
+        "doc_md": __doc__,
+        **dag_arguments,
+        "default_args": default_args | dag_arguments.get("default_args", {}),
+        "params": params | dag_arguments.get("params", {}),
+    }
+    dag = DAG(**arguments)
     with dag:
         first = Compile(
             task_id="compile", command=command, arguments=["compile", "--like", str(file), "--output", compiled]
@@ -186,7 +208,10 @@ def create_dag(on_failure: Callable[[Any], None] | None = None, **dag_arguments:
             command=command,
             arguments=["summary", "--pipeline", compiled, "--run-id", "{{ run_id }}"],
             skips=False,
-            trigger_rule="none_failed",
+            # Nothing comes after it, so that its state is that of the run: it fails if any node has failed. One that
+            # only reports may fail; the others have results all the same.
+            trigger_rule="all_done",
+            retries=0,
         )
         for task in ends["first"]:
             first >> task
@@ -211,7 +236,7 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
             command=command,
             arguments=["run-node", "--pipeline", compiled, "--node", name, "--run-id", "{{ run_id }}"],
             pool=pool if kind in ("Trainer", "Tuner") else "default_pool",
-            outlets=[Asset(f"file://{described['output']}/serving/{model}")] if kind == "Pusher" else [],
+            outlets=[Asset(Path(described["output"], "serving", model).as_uri())] if kind == "Pusher" else [],
         )
         for before in node["upstream"]:
             tasks[before] >> tasks[name]
@@ -224,7 +249,9 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
 def _read(file: Path) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not all({"id", "upstream", "group"} <= set(node) for node in described["nodes"]):
+        if lacking := {"name", "data", "output"} - set(described):
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        if not described["nodes"] or not all({"id", "upstream", "group"} <= set(node) for node in described["nodes"]):
             raise ValueError("a node lacks its id, its group, or what it waits for")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -248,6 +275,19 @@ def _setting(name: str, default: str | None) -> str:
     return value
 
 
+def _parsed(name: str, default: str, parse: Callable[[str], _Parsed]) -> _Parsed:
+    """A setting that is no text.
+
+    Raises:
+      ValueError: it cannot be parsed.
+    """
+    value = _setting(name, default)
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"MOVIELENS_{name} cannot be read; {error}; received {value!r}.") from error
+
+
 def _die_with_parent() -> None:
     """Has the operating system end this process with the task: a second try must not find the first one at work."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    _LIBC.prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -10,13 +10,15 @@ A process that launches a single node should be quick to start, so nothing here 
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable import execution_publish_utils, launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.nodes import State
@@ -27,6 +29,8 @@ _IMPORTER = "tfx.dsl.components.common.importer.Importer"
 # The custom property under which TFX's launcher keeps the error of an execution whose inputs could not be resolved.
 _EXECUTION_RESULT = "__execution_result__"
 _MESSAGE = "resultMessage"
+
+_CANCELED = metadata_store_pb2.Execution.CANCELED
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,29 @@ class Launched:
     state: State
     execution_id: int | None = None
     problem: str = ""
+
+
+class _Launcher(launcher.Launcher):
+    """TFX's launcher, but each try of a node is an execution of its own.
+
+    TFX would go on with the execution of a try that failed in the same run. That is known to the cache by the inputs
+    and settings of the first try, so what a later try made of others would be taken for it.
+    """
+
+    def _register_or_reuse_execution(
+        self,
+        metadata_handle: metadata.Metadata,
+        contexts: list[metadata_store_pb2.Context],
+        input_artifacts: Any = None,
+        exec_properties: Any = None,
+    ) -> metadata_store_pb2.Execution:
+        return execution_publish_utils.register_execution(
+            metadata_handle=metadata_handle,
+            execution_type=self._pipeline_node.node_info.type,
+            contexts=contexts,
+            input_artifacts=input_artifacts,
+            exec_properties=exec_properties,
+        )
 
 
 def compile_pipeline(pipeline: tfx_pipeline.Pipeline) -> pipeline_pb2.Pipeline:
@@ -81,7 +108,7 @@ def launch_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str | None) -> 
     node = find_node(bound, node_id)
     deployment = runner_utils.extract_local_deployment_config(bound)
     connection = metadata.Metadata(metadata_of(bound))
-    info = launcher.Launcher(
+    info = _Launcher(
         pipeline_node=node,
         mlmd_connection=connection,
         pipeline_info=bound.pipeline_info,
@@ -132,6 +159,25 @@ def find_node(ir: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineN
     raise KeyError(f"{node_id} should be one of the pipeline's nodes: {', '.join(node_ids(ir))}.")
 
 
+def record_skip(ir: pipeline_pb2.Pipeline, node_id: str) -> int:
+    """Records that a node had nothing to do, as an execution that was cancelled; returns its id.
+
+    Args:
+      ir: the compiled pipeline, which names its run.
+      node_id: the node.
+    """
+    node = find_node(ir, node_id)
+    with metadata.Metadata(metadata_of(ir)) as handle:
+        execution = execution_publish_utils.register_execution(
+            metadata_handle=handle,
+            execution_type=node.node_info.type,
+            contexts=context_lib.prepare_contexts(metadata_handle=handle, node_contexts=node.contexts),
+            last_known_state=_CANCELED,
+        )
+    number: int = execution.id
+    return number
+
+
 def set_problem(execution: metadata_store_pb2.Execution, problem: str) -> None:
     """Notes down why an execution failed, as TFX does it for some failures, for `outcome` to find."""
     execution.custom_properties[_EXECUTION_RESULT].string_value = json.dumps({_MESSAGE: problem})
@@ -147,6 +193,8 @@ def outcome(execution: metadata_store_pb2.Execution, node_type: str) -> Launched
     if execution.last_known_state == metadata_store_pb2.Execution.FAILED:
         result = json.loads(execution.custom_properties[_EXECUTION_RESULT].string_value or "{}")
         return Launched("failed", execution.id, result.get(_MESSAGE, ""))
+    if execution.last_known_state == _CANCELED:
+        return Launched("skipped", execution.id)
     if node_type in (_RESOLVER, _IMPORTER):
         return Launched("resolved", execution.id)
     cached = execution.last_known_state == metadata_store_pb2.Execution.CACHED

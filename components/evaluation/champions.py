@@ -190,7 +190,7 @@ class Champions:
         if problem or keys is None:
             return problem
         data = (read_row_keys(examples.uri) for examples in self._lineage.data(model.id))
-        trained = np.concatenate([each.train for each in data if each is not None])
+        trained = np.concatenate([keys.train[:0], *(each.train for each in data if each is not None)])
         count = int(np.isin(keys.eval, trained).sum())
         return f"model {model.id} was trained on {count} of this run's {len(keys.eval)} eval rows" if count else ""
 

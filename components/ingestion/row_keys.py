@@ -62,4 +62,6 @@ def read_row_keys(uri: str) -> RowKeys | None:
         return None
     with tf.io.gfile.GFile(path, "rb") as file:
         content = np.load(io.BytesIO(file.read()))
+        if not set(SPLITS) <= set(content.files):
+            return None
         return RowKeys(**{name: content[name] for name in SPLITS})

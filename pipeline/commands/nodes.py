@@ -8,7 +8,6 @@ import typer
 
 from pipeline.commands.job import (
     MINIMUM_FREE_MEGABYTES,
-    ConfigOption,
     SetOption,
     describe_move,
     messages_only,
@@ -35,7 +34,10 @@ RunIdOption = Annotated[
 
 
 def compile_(
-    config: ConfigOption = "sample",
+    config: Annotated[
+        str | None,
+        typer.Option(help="A preset (sample, ml1m) or a YAML file.", metavar="NAME|FILE.yaml", show_default="sample"),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +70,14 @@ def compile_(
             show_default=False,
         ),
     ] = None,
-    cache: Annotated[bool, typer.Option(help="Reuse the results of components whose inputs have not changed.")] = True,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Reuse the results of components whose inputs have not changed.",
+            show_default="--cache, or as in --like",
+        ),
+    ] = None,
 ) -> None:
     """Compile the pipeline, so that an orchestrator can run each node in a process of its own.
 
@@ -76,24 +85,31 @@ def compile_(
     FILE.json beside it, which lists the nodes with what each waits for. Paths are written as they are here: compile on
     the machine, or in the image, that runs the nodes. The data are not read: they may change from run to run.
 
-    Exits with 2 if the configuration is invalid, or the file cannot be written.
+    Exits with 2 if the configuration is invalid, or the file cannot be written, and with 1 if a run is writing to the
+    folder, since artifacts of earlier runs are looked for if it was moved.
     """
     import_tensorflow_quietly()
     from pipeline.config import ConfigError, config_of, load_config
     from pipeline.graph import create_pipeline
-    from pipeline.launcher import compile_pipeline, node_ids
+    from pipeline.launcher import compile_pipeline
     from pipeline.local.compiled import Compiled, description, read_description, write
     from pipeline.local.output import OutputFolder
     from pipeline.local.recovery import metadata_config
     from pipeline.paths import PathError, check_no_pattern
 
     if like is not None:
+        if root is not None or config is not None:
+            raise PathError(
+                "--like: the file has the configuration and the folder of the runs; give no --config or --root."
+            )
         described = read_description(like)
         settings = config_of(str(like), described.config, overrides)
         data, folder, nodes = data or described.data, described.output, described.nodes
+        cache = described.cache if cache is None else cache
     else:
-        settings = load_config(config, overrides)
+        settings = load_config(config or "sample", overrides)
         folder, nodes = OutputFolder((root or Path("output") / settings.name).absolute()), None
+        cache = True if cache is None else cache
     if data is None:
         raise PathError("--data: should name the folder of the data; it is missing.")
     check_no_pattern("--root", str(folder.root))
@@ -108,10 +124,14 @@ def compile_(
         metadata_connection_config=metadata_config(folder.metadata),
         enable_cache=cache,
     )
-    compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder)
-    if nodes is not None and node_ids(compiled.ir) != nodes:
-        other = ", ".join(sorted(set(node_ids(compiled.ir)) ^ set(nodes)))
-        raise ConfigError(f"--set: should leave the nodes as in {like}; what differs: {other}. Compile without --like.")
+    compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder, cache)
+    if nodes is not None and compiled.nodes != nodes:
+        every = {*compiled.nodes, *nodes}
+        other = ", ".join(sorted(node for node in every if compiled.nodes.get(node) != nodes.get(node)))
+        raise ConfigError(
+            f"--set: should leave the nodes, and what they wait for, as in {like}; what differs: {other}. "
+            "Compile without --like."
+        )
     try:
         write(compiled, output)
     except OSError as error:
@@ -121,15 +141,14 @@ def compile_(
 
 def _follow_move(folder: "OutputFolder") -> None:
     """Finds the artifacts of earlier runs again if their folder was moved: what is compiled names the new one."""
+    folder.check_metadata(alone=False)
     if not folder.metadata.exists():
         return
-    import ml_metadata as mlmd
-
-    from pipeline.local.recovery import metadata_config
+    from pipeline.local.recovery import open_store
     from pipeline.local.relocation import follow_move
 
-    with folder.locked():
-        for old in follow_move(mlmd.MetadataStore(metadata_config(folder.metadata)), folder):
+    with folder.locked("wait for it"):
+        for old in follow_move(open_store(folder.metadata), folder):
             typer.echo(describe_move(old), err=True)
 
 
@@ -150,10 +169,9 @@ def run_node(
     """
     compiled = _read(pipeline)
     from pipeline.config import ConfigError
-    from pipeline.launcher import node_ids
 
-    if node not in node_ids(compiled.ir):
-        raise ConfigError(f"--node: should be one of {', '.join(node_ids(compiled.ir))}; received {node!r}.")
+    if node not in compiled.nodes:
+        raise ConfigError(f"--node: should be one of {', '.join(compiled.nodes)}; received {node!r}.")
     if not run_id.strip():
         raise ConfigError("--run-id: should be a name; it is empty.")
     compiled.output.prepare(MINIMUM_FREE_MEGABYTES)
@@ -180,26 +198,25 @@ def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb"))
     unknown = RunError(f"--run-id: should name a run of {pipeline}; received {run_id!r}, which has no nodes.")
     if not compiled.output.metadata.exists():
         raise unknown
+    compiled.output.check_metadata(alone=False)
     with messages_only(compiled.output, "the same command shows them.", alone=False) as consoles:
-        import ml_metadata as mlmd
-
-        from pipeline.local.recovery import metadata_config
+        from pipeline.local.recovery import open_store
         from pipeline.local.report import summary_of_run, write_summary
-        from pipeline.local.single_node import not_run, read_run
+        from pipeline.local.single_node import read_run
 
         nodes = read_run(compiled, run_id)
-        if all(node.execution_id is None for node in nodes):
+        if not nodes:
             raise unknown
-        for node in nodes:
+        for node in nodes.values():
             if node.state == "failed" and node.id not in ONLY_REPORT:
                 raise RunError(f"{node.id} failed: {node.problem}")
-        if missing := not_run(compiled, nodes):
+        if missing := [node for node in compiled.nodes if node not in nodes]:
             raise RunError(f"{', '.join(missing)} should have run in {run_id!r} first.")
         results = summary_of_run(
-            mlmd.MetadataStore(metadata_config(compiled.output.metadata)),
+            open_store(compiled.output.metadata),
             compiled.config,
-            nodes,
-            seconds=sum(node.seconds for node in nodes),
+            list(nodes.values()),
+            seconds=sum(node.seconds for node in nodes.values()),
             peak_rss_mb=None,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             log=compiled.output.logs,

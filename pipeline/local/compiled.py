@@ -5,16 +5,15 @@ in it without their having to import TFX: the configuration, the folder of the r
 and a key of the code that it was compiled from.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.config import Config, ConfigError, config_of
-from pipeline.launcher import metadata_of, node_ids
 from pipeline.local.output import OutputFolder, write_whole
 from pipeline.source import component_key
 from trainers.registry import MODELS, RECOMMENDER
@@ -31,64 +30,24 @@ class Compiled:
       config: what it was compiled from.
       data: the folder of the data.
       output: the folder that its runs write to.
+      cache: whether results of earlier runs are used.
     """
 
     ir: pipeline_pb2.Pipeline
     config: Config
     data: Path
     output: OutputFolder
+    cache: bool = True
 
+    @property
+    def nodes(self) -> dict[str, list[str]]:
+        """The ids of the nodes, each with those that it waits for, in order."""
+        nodes = [node.pipeline_node for node in self.ir.nodes]
+        return {node.node_info.id: list(node.upstream_nodes) for node in nodes}
 
-def write(compiled: Compiled, path: Path) -> None:
-    """Writes a compiled pipeline and, beside it, its description; readers find the old files or the new ones, whole.
-
-    Args:
-      compiled: the pipeline.
-      path: of the file; the description has the ending `.json` instead.
-
-    Raises:
-      OSError: a file cannot be written.
-    """
-    nodes = [node.pipeline_node for node in compiled.ir.nodes]
-    described = {
-        "name": compiled.config.name,
-        "data": str(compiled.data),
-        "output": str(compiled.output.root),
-        "source": component_key(),
-        "nodes": [
-            {"id": node.node_info.id, "group": _group(node.node_info.id), "upstream": list(node.upstream_nodes)}
-            for node in nodes
-        ],
-        "config": compiled.config.model_dump(mode="json"),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The description goes first: whoever has the pipeline finds the description, too.
-    write_whole(description(path), json.dumps(described, indent=1) + "\n")
-    write_whole(path, compiled.ir.SerializeToString(deterministic=True))
-
-
-def read(path: Path) -> Compiled:
-    """Reads a compiled pipeline.
-
-    Raises:
-      ConfigError: there is no compiled pipeline, or it was compiled from other code than this one. Its results would
-        then be known by the wrong code, and taken from the cache where they should not.
-    """
-    ir = pipeline_pb2.Pipeline()
-    try:
-        ir.ParseFromString(path.read_bytes())
-        store = metadata_of(ir).sqlite.filename_uri
-    except OSError as error:
-        raise ConfigError(f"{path}: {_PROBLEM}; {error.strerror}.") from error
-    except (DecodeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: {_PROBLEM}; it holds something else.") from error
-    described = read_description(description(path))
-    config = config_of(str(described.file), described.config)
-    if store != str(described.output.metadata) or described.nodes != node_ids(ir):
-        raise ConfigError(f"{described.file}: {_PROBLEM} together with {path.name}; it describes another pipeline.")
-    if described.source != component_key():
-        raise ConfigError(f"{path}: was compiled from other code than this; compile it again.")
-    return Compiled(ir, config, described.data, described.output)
+    def name_of_run(self, run_id: str) -> str:
+        """The name by which the metadata know a run: with a key of the pipeline, so that it is of this one alone."""
+        return f"{run_id}@{_key(self.ir.SerializeToString(deterministic=True))[:12]}"
 
 
 @dataclass(frozen=True)
@@ -98,18 +57,69 @@ class Description:
     Attributes:
       file: where this stands.
       config: the configuration, as the keys and values of a file.
-      data: the folder of the data.
-      output: the folder that runs write to.
-      nodes: the ids of the nodes, in order.
-      source: the key of the code that it was compiled from.
+      data, output, nodes, cache: as of `Compiled`.
+      source: the key of the code that the pipeline was compiled from.
+      key: of the pipeline itself.
     """
 
     file: Path
     config: dict[str, Any]
     data: Path
     output: OutputFolder
-    nodes: list[str]
+    nodes: dict[str, list[str]]
+    cache: bool
     source: str
+    key: str
+
+
+def write(compiled: Compiled, path: Path) -> None:
+    """Writes a compiled pipeline and, beside it, its description; readers find an old file or a new one, whole.
+
+    Args:
+      compiled: the pipeline.
+      path: of the file; the description has the ending `.json` instead.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    content = compiled.ir.SerializeToString(deterministic=True)
+    described = {
+        "name": compiled.config.name,
+        "data": str(compiled.data),
+        "output": str(compiled.output.root),
+        "cache": compiled.cache,
+        "source": component_key(),
+        "key": _key(content),
+        "nodes": [
+            {"id": node, "group": _group(node), "upstream": upstream} for node, upstream in compiled.nodes.items()
+        ],
+        "config": compiled.config.model_dump(mode="json"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The description goes first: whoever has the pipeline finds the description, too.
+    write_whole(description(path), json.dumps(described, indent=1) + "\n")
+    write_whole(path, content)
+
+
+def read(path: Path) -> Compiled:
+    """Reads a compiled pipeline.
+
+    Raises:
+      ConfigError: there is no compiled pipeline, or it was compiled from other code than this one. Its results would
+        then be known by the wrong code, and taken from the cache where they should not.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {_PROBLEM}; {error.strerror}.") from error
+    described = read_description(description(path))
+    if described.key != _key(content):
+        raise ConfigError(f"{path}: {_PROBLEM}; {described.file}, beside it, describes another one.")
+    if described.source != component_key():
+        raise ConfigError(f"{path}: was compiled from other code than this; compile it again.")
+    config = config_of(str(described.file), described.config)
+    ir = pipeline_pb2.Pipeline.FromString(content)
+    return Compiled(ir, config, described.data, described.output, described.cache)
 
 
 def read_description(file: Path) -> Description:
@@ -125,13 +135,19 @@ def read_description(file: Path) -> Description:
             dict(read["config"]),
             Path(read["data"]),
             OutputFolder(Path(read["output"])),
-            [node["id"] for node in read["nodes"]],
+            {node["id"]: list(node["upstream"]) for node in read["nodes"]},
+            bool(read["cache"]),
             read["source"],
+            read["key"],
         )
     except OSError as error:
         raise ConfigError(f"{file}: {_PROBLEM}; {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: {_PROBLEM}; it holds something else.") from error
+
+
+def _key(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _group(node: str) -> str:
@@ -141,7 +157,8 @@ def _group(node: str) -> str:
         return "dcn"
     if kind == "RecommenderBuilder" or name.startswith(RECOMMENDER):
         return RECOMMENDER
-    return name if name in MODELS else "data"
+    # The model that training starts from belongs to its model, too.
+    return next((model for model in MODELS if name in (model, f"{model}_base")), "data")
 
 
 def description(path: Path) -> Path:

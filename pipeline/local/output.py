@@ -13,7 +13,6 @@ from pathlib import Path
 from pipeline.local.errors import RunError
 
 _MEGABYTE = 2**20
-_SQLITE_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class OutputFolder:
         Raises:
           RunError: another run, or a node of one, has locked the folder.
         """
-        with _locked(self.root / ".lock", f"{self.root}: another run (process {{}}) is writing here; {advice}."):
+        with _locked(self.root / ".lock", f"{self.root}: another run ({{}}) is writing here; {advice}."):
             yield
 
     @contextlib.contextmanager
@@ -99,15 +98,18 @@ class OutputFolder:
         Raises:
           RunError: a whole run, or another process with this node, has locked the folder.
         """
-        whole = f"{self.root}: another run (process {{}}) is writing here; try again when it has ended."
-        same = f"{self.root}: {node} is running already (process {{}}); try again when it has ended."
+        whole = f"{self.root}: another run ({{}}) is writing here; try again when it has ended."
+        same = f"{self.root}: {node} is running already ({{}}); try again when it has ended."
         folder = self.root / ".nodes"
         folder.mkdir(exist_ok=True)
         with _locked(self.root / ".lock", whole, shared=True), _locked(folder / node, same):
             yield
 
-    def check_metadata(self) -> None:
+    def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.
+
+        Args:
+          alone: whether nobody else should be using it; otherwise others may, and this waits for them.
 
         Raises:
           RunError: the store is damaged or locked by another process, or it is missing although artifacts exist.
@@ -120,8 +122,8 @@ class OutputFolder:
                 )
             return
         try:
-            with contextlib.closing(sqlite3.connect(self.metadata, timeout=_SQLITE_TIMEOUT_SECONDS)) as store:
-                store.execute("BEGIN IMMEDIATE")
+            with contextlib.closing(sqlite3.connect(self.metadata, timeout=1.0 if alone else 60.0)) as store:
+                store.execute("BEGIN IMMEDIATE" if alone else "BEGIN")
                 (verdict,) = store.execute("PRAGMA quick_check(1)").fetchone()
                 store.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
@@ -137,10 +139,10 @@ class OutputFolder:
 
 @contextlib.contextmanager
 def _locked(path: Path, refusal: str, shared: bool = False) -> Iterator[None]:
-    """Locks a file, which then holds the number of the process that locked it last.
+    """Locks a file, which then says who locked it last.
 
     Raises:
-      RunError: another process has locked it; the message is `refusal`, with the number of that process.
+      RunError: another process has locked it; the message is `refusal`, with what the file says.
     """
     with path.open("a+") as file:
         try:
@@ -149,13 +151,14 @@ def _locked(path: Path, refusal: str, shared: bool = False) -> Iterator[None]:
             file.seek(0)
             raise RunError(refusal.format(file.read().strip() or "unknown")) from error
         file.truncate(0)
-        file.write(str(os.getpid()))
+        # Of several processes that share a lock, none is the one that keeps others out.
+        file.write("of single nodes" if shared else f"process {os.getpid()}")
         file.flush()
         yield
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file atomically: a reader finds either the old content or the new, never a part of it."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)

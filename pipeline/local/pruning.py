@@ -32,6 +32,7 @@ _LIVE = metadata_store_pb2.Artifact.LIVE
 _MARKED = metadata_store_pb2.Artifact.MARKED_FOR_DELETION
 _DELETED = metadata_store_pb2.Artifact.DELETED
 _OUTPUT = metadata_store_pb2.Event.OUTPUT
+_SKIPPED = metadata_store_pb2.Execution.CANCELED
 _ENDED_WELL = (metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED)
 
 _MODEL = standard_artifacts.Model.TYPE_NAME
@@ -217,8 +218,10 @@ class _Finder:
         return datetime.fromtimestamp(self._kept_runs[0].create_time_since_epoch / 1000, UTC)
 
     def _came_to_its_end(self, run: metadata_store_pb2.Context) -> bool:
-        executions = self._store.get_executions_by_context(run.id)
-        bad = [execution for execution in executions if execution.last_known_state not in _ENDED_WELL]
+        executions = sorted(self._store.get_executions_by_context(run.id), key=lambda execution: execution.id)
+        # A node that failed may have been run again.
+        latest = {self._node(execution): execution for execution in executions}.values()
+        bad = [execution for execution in latest if execution.last_known_state not in (*_ENDED_WELL, _SKIPPED)]
         has_pushed = any(self._artifacts[number].type == _PUSHED for number in self._outputs(executions))
         return has_pushed and all(self._node(execution) in ONLY_REPORT for execution in bad)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
+from tfx.orchestration import metadata
 
 from components.pushing.versions import VERSION_FILE, take_out
 from pipeline.local.output import OutputFolder
@@ -24,6 +25,12 @@ def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
     return config
 
 
+def open_store(path: Path) -> mlmd.MetadataStore:
+    """Opens the metadata store at a path, which others may open at the same time; TFX tries again then."""
+    with metadata.Metadata(metadata_config(path)) as handle:
+        return handle.store
+
+
 def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
     """Removes the files of executions that failed or did not finish, and marks the unfinished ones as failed.
 
@@ -40,7 +47,7 @@ def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
     """
     if not output.metadata.exists():
         return 0
-    store = mlmd.MetadataStore(metadata_config(output.metadata))
+    store = open_store(output.metadata)
     executions = store.get_executions() if node is None else _executions_of(store, *node)
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}

@@ -74,8 +74,15 @@ def _is_copy(folder: Path, old: Path) -> bool:
 
 
 def _first_run(metadata: Path) -> str | None:
-    """The id of the first run in a metadata store, "" if there is none yet; None if there is no store to be read."""
-    query = "SELECT c.name FROM Context c JOIN Type t ON c.type_id = t.id WHERE t.name = 'pipeline_run' ORDER BY c.id"
+    """What the first run in a metadata store is called and when it began, "" if there is none yet.
+
+    Two folders' first runs may have the same name, which whoever runs single nodes chooses. None if there is no store
+    to be read.
+    """
+    query = (
+        "SELECT c.name || ' ' || c.create_time_since_epoch FROM Context c JOIN Type t ON c.type_id = t.id "
+        "WHERE t.name = 'pipeline_run' ORDER BY c.id"
+    )
     try:
         with contextlib.closing(sqlite3.connect(f"{metadata.as_uri()}?mode=ro", uri=True)) as store:
             row = store.execute(query).fetchone()

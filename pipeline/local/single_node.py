@@ -2,9 +2,10 @@
 
 It is the same `launch_node` as in a run of all nodes, so resolvers, cache and conditions mean the same. What differs is
 that other nodes may run at the same time, and that no process knows the whole run: what became of the other nodes is
-read from the metadata.
+read from the metadata. So a node that had nothing to do is recorded, too, which TFX itself does not do.
 """
 
+import logging
 import time
 
 import ml_metadata as mlmd
@@ -13,13 +14,15 @@ from tfx.dsl.compiler import constants
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.pushing.pushed_models import REFUSED
-from pipeline.launcher import bound_to_run, find_node, launch_node, node_ids, outcome, set_problem
-from pipeline.local.choices import read_outputs
+from pipeline.launcher import bound_to_run, find_node, launch_node, node_ids, outcome, record_skip, set_problem
+from pipeline.local.choices import read_made_of, read_outputs
 from pipeline.local.compiled import Compiled
 from pipeline.local.errors import RunError, node_failure
-from pipeline.local.recovery import metadata_config, recover
+from pipeline.local.recovery import open_store, recover
 from pipeline.local.report import read_refusals
 from pipeline.nodes import NodeRun
+
+_logger = logging.getLogger(__name__)
 
 _PUSHED = "pushed"  # TFX's custom property of what a Pusher makes: 1, or 0 if it had nothing to push.
 _OPEN = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
@@ -28,7 +31,8 @@ _OPEN = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
 def run_node(compiled: Compiled, node_id: str, run_id: str) -> NodeRun:
     """Runs a node to its end, after whatever an earlier attempt has left of it was removed.
 
-    A node that came to its end in this run does nothing when it is run again.
+    A node that came to its end in this run is not run again. A pipeline that was compiled anew, and differs, makes
+    another run of it, even under the same name.
 
     Args:
       compiled: the pipeline.
@@ -43,62 +47,58 @@ def run_node(compiled: Compiled, node_id: str, run_id: str) -> NodeRun:
       RunError: a whole run, or another process with this node, has locked the output folder; or a node that it waits
         for is not done.
     """
-    node = compiled.ir.pipeline_info.id, node_id
+    ir = bound_to_run(compiled.ir, compiled.name_of_run(run_id))
     with compiled.output.locked_for_node(node_id):
-        recover(compiled.output, node)
-        _check_that_all_before_are_done(compiled, node_id, run_id)
-        start = time.monotonic()
+        compiled.output.check_metadata(alone=False)
+        recover(compiled.output, (ir.pipeline_info.id, node_id))
+        before = read_run(compiled, run_id)
+        if node_id in before and before[node_id].state != "failed":
+            return before[node_id]
+        undone = [
+            each
+            for each in find_node(ir, node_id).upstream_nodes
+            if each not in before or before[each].state == "failed"
+        ]
+        if undone:
+            raise RunError(f"{node_id} waits for {', '.join(undone)}, which should be done in {run_id!r} first.")
+        return _launch(compiled, ir, node_id)
+
+
+def _launch(compiled: Compiled, ir: pipeline_pb2.Pipeline, node_id: str) -> NodeRun:
+    start = time.monotonic()
+    try:
+        launched = launch_node(ir, node_id, None)
+        if launched.state == "failed":
+            # TFX records inputs that cannot be resolved, and goes on.
+            raise RuntimeError(launched.problem)
+        execution_id = launched.execution_id
+        if launched.state == "skipped":
+            execution_id = record_skip(ir, node_id)
+    except Exception as error:
+        failure = node_failure(node_id, error)
         try:
-            launched = launch_node(compiled.ir, node_id, run_id)
-            if launched.state == "failed":
-                # TFX records inputs that cannot be resolved, and goes on.
-                raise RuntimeError(launched.problem)
-        except Exception as error:
-            failure = node_failure(node_id, error)
-            recover(compiled.output, node)
-            _note_down(compiled, node_id, run_id, failure.reason)
-            raise failure from error
-    return NodeRun(node_id, launched.state, time.monotonic() - start, launched.execution_id)
+            recover(compiled.output, (ir.pipeline_info.id, node_id))
+            _note_down(compiled, ir, node_id, failure.reason)
+        except Exception:
+            # Such as a full disk, of which the failure itself tells; the next try cleans up.
+            _logger.exception("Cleaning up failed.")
+        raise failure from error
+    return NodeRun(node_id, launched.state, time.monotonic() - start, execution_id)
 
 
-def _check_that_all_before_are_done(compiled: Compiled, node_id: str, run_id: str) -> None:
-    if not compiled.output.metadata.exists():
-        nodes = [NodeRun(each, "skipped", 0.0) for each in node_ids(compiled.ir)]
-    else:
-        nodes = read_run(compiled, run_id)
-    undone = {*not_run(compiled, nodes), *(node.id for node in nodes if node.state == "failed")}
-    awaited = [each for each in find_node(compiled.ir, node_id).upstream_nodes if each in undone]
-    if awaited:
-        raise RunError(f"{node_id} waits for {', '.join(awaited)}, which should be done in {run_id!r} first.")
-
-
-def read_run(compiled: Compiled, run_id: str) -> list[NodeRun]:
-    """What became of the nodes of a run, in the pipeline's order; those that have no execution were skipped.
+def read_run(compiled: Compiled, run_id: str) -> dict[str, NodeRun]:
+    """What became of the nodes of a run that were run, by node, in the pipeline's order.
 
     Args:
       compiled: the pipeline.
       run_id: the name of the run.
     """
-    store = _store(compiled)
-    ir = bound_to_run(compiled.ir, run_id)
-    return [_read_node(store, find_node(ir, node_id)) for node_id in node_ids(ir)]
-
-
-def not_run(compiled: Compiled, nodes: list[NodeRun]) -> list[str]:
-    """The nodes that did not run in a run though no condition kept them, or what they wait for, from it.
-
-    Args:
-      compiled: the pipeline.
-      nodes: what became of all its nodes, in the pipeline's order.
-    """
-    missing: list[str] = []
-    skipped = set[str]()
-    for node in nodes:
-        if node.state == "skipped":
-            definition = find_node(compiled.ir, node.id)
-            is_kept = definition.inputs.conditionals or skipped.intersection(definition.upstream_nodes)
-            (skipped.add if is_kept else missing.append)(node.id)
-    return missing
+    if not compiled.output.metadata.exists():
+        return {}
+    store = open_store(compiled.output.metadata)
+    ir = bound_to_run(compiled.ir, compiled.name_of_run(run_id))
+    nodes = {node_id: _read_node(store, find_node(ir, node_id)) for node_id in node_ids(ir)}
+    return {node_id: node for node_id, node in nodes.items() if node is not None}
 
 
 def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> str:
@@ -109,37 +109,31 @@ def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> st
       node: what became of the node.
       run_id: the name of the run.
     """
-    store = _store(compiled)
+    store = open_store(compiled.output.metadata)
     properties = [each.properties for each in read_outputs(store, [node]).get(node.id, {}).values()]
     refused = [str(each[REFUSED]) for each in properties if REFUSED in each]
     if refused:
         return refused[0]
-    is_pushed = not any(each.get(_PUSHED) == 0 for each in properties)
-    if node.state != "skipped" and is_pushed:
+    if node.state != "skipped" and not any(each.get(_PUSHED) == 0 for each in properties):
         return ""
-    before = {each.id: each for each in read_run(compiled, run_id)}
-    upstream = [before[each] for each in find_node(compiled.ir, node.id).upstream_nodes]
-    lacking = [each.id for each in upstream if each.state in ("skipped", "failed")]
-    if lacking:
-        return f"{', '.join(lacking)} did not run in {run_id!r}, or made nothing"
-    evaluated = read_outputs(store, upstream)
-    reasons = [
-        reason
-        for each in evaluated.values()
-        if "evaluation" in each
-        for reason in read_refusals(each["evaluation"].uri)
-    ]
-    return "; ".join(["the model was not blessed", *reasons])
+    nodes = read_run(compiled, run_id)
+    upstream = [nodes[each] for each in find_node(compiled.ir, node.id).upstream_nodes]
+    skipped = [each.id for each in upstream if each.state == "skipped"]
+    if skipped:
+        return f"{', '.join(skipped)} had nothing to do"
+    outputs = read_outputs(store, nodes.values())
+    evaluations = [outputs.get(each.id, {}).get("evaluation") for each in upstream]
+    reasons = [reason for each in evaluations if each for reason in read_refusals(each.uri)]
+    if reasons:
+        return "; ".join(["the model was not blessed", *reasons])
+    made_of = read_made_of(store, outputs, compiled.config.recommender.part_names)
+    return made_of.why if made_of else "its condition does not hold"
 
 
-def _store(compiled: Compiled) -> mlmd.MetadataStore:
-    return mlmd.MetadataStore(metadata_config(compiled.output.metadata))
-
-
-def _note_down(compiled: Compiled, node_id: str, run_id: str, reason: str) -> None:
+def _note_down(compiled: Compiled, ir: pipeline_pb2.Pipeline, node_id: str, reason: str) -> None:
     """Records why a node failed, for those who look at the run later."""
-    store = _store(compiled)
-    execution = _execution(store, find_node(bound_to_run(compiled.ir, run_id), node_id))
+    store = open_store(compiled.output.metadata)
+    execution = _execution(store, find_node(ir, node_id))
     if execution is not None:
         set_problem(execution, reason)
         store.put_executions([execution])
@@ -159,10 +153,10 @@ def _execution(store: mlmd.MetadataStore, node: pipeline_pb2.PipelineNode) -> me
     return of_run[max(common)] if common else None
 
 
-def _read_node(store: mlmd.MetadataStore, node: pipeline_pb2.PipelineNode) -> NodeRun:
+def _read_node(store: mlmd.MetadataStore, node: pipeline_pb2.PipelineNode) -> NodeRun | None:
     execution = _execution(store, node)
     if execution is None:
-        return NodeRun(node.node_info.id, "skipped", 0.0)
+        return None
     seconds = (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
     if execution.last_known_state in _OPEN:
         return NodeRun(node.node_info.id, "failed", seconds, execution.id, "it has not come to its end")

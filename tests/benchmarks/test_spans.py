@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks.spans import cut, deliver, main
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
 from trainers.registry import MODELS, RECOMMENDER
-
-from typer import Typer  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +51,10 @@ def entry(pushed: str | None, verdict: str = "", **metrics: float) -> dict[str, 
     return {"metrics": values, "baseline": values, "pushed": pushed, "against_champion": against}
 
 
-def night(known: int = 3, exit_code: int = 0) -> dict[str, Any]:
+def night(spans: int, known: int = 3, exit_code: int = 0) -> dict[str, Any]:
     return {
         "exit": exit_code,
+        "how": {"spans": spans, "config": "ml1m", "settings": ["data.spans=4"]},
         "minutes": 4.6,
         "entries": {name: entry("1") for name in (*MODELS, RECOMMENDER)},
         "made": {},
@@ -65,9 +65,9 @@ def night(known: int = 3, exit_code: int = 0) -> dict[str, Any]:
 
 
 def test_nights_that_are_on_record_are_not_run_again(data: Path, tmp_path: Path) -> None:
-    second = night(exit_code=3) | {"champions": dict.fromkeys(MODELS, 1)}
+    second = night(spans=2, exit_code=3) | {"champions": dict.fromkeys(MODELS, 1)}
     second["entries"] |= {"ranking": entry(None, "worse", rmse=0.8765), RECOMMENDER: {"pushed": None}}
-    (tmp_path / "nights.json").write_text(json.dumps([night(), second]))
+    (tmp_path / "nights.json").write_text(json.dumps([night(spans=2), second]))
     code, text = printed(tmp_path, data, spans=2)
     assert code == 1
     assert not (tmp_path / "data").exists()
@@ -86,8 +86,16 @@ def test_nights_that_are_on_record_are_not_run_again(data: Path, tmp_path: Path)
 def test_somebody_whom_the_recommender_does_not_know_is_a_failure(
     data: Path, tmp_path: Path, known: int, code: int
 ) -> None:
-    (tmp_path / "nights.json").write_text(json.dumps([night(known)]))
+    (tmp_path / "nights.json").write_text(json.dumps([night(1, known)]))
     assert printed(tmp_path, data, spans=1)[0] == code
+
+
+def test_nights_of_other_settings_are_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "nights.json").write_text(json.dumps([night(spans=8)]))
+    code, text = printed(tmp_path, data, spans=4)
+    assert code == 2
+    assert "Take another folder" in text
+    assert not (tmp_path / "data").exists()
 
 
 def test_ratings_of_one_second_stay_in_the_order_of_the_file(tmp_path: Path) -> None:

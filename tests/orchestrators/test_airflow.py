@@ -61,6 +61,7 @@ with open({calls!r}, "a") as file:
 arguments = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 name = arguments.get("--node", sys.argv[1])
 print(f"{{name}}: why it ended so")
+print("Log: /out/logs/run.log")
 sys.exit(json.loads(os.environ.get("EXIT_CODES", "{{}}")).get(name, 0))
 """
 
@@ -162,13 +163,13 @@ def test_the_dag_has_the_nodes_and_their_dependencies_and_needs_no_tfx(airflow: 
     }
     assert dag["outlets"]["Pusher.joint"] == [f"file://{tmp_path}/out/serving/joint"]
     assert len(dag["outlets"]) == 5
-    assert (dag["active"], dag["retries"], dag["hours"], dag["schedule"]) == (1, [2], [6.0], "None")
+    assert (dag["active"], dag["retries"], dag["hours"], dag["schedule"]) == (1, [0, 2], [6.0], "None")
 
 
 def test_settings_decide_about_schedule_retries_and_hours(airflow: Airflow) -> None:
     settings = {"SCHEDULE": "0 3 * * *", "RETRIES": "5", "NODE_HOURS": "0.5"}
     dag = airflow.load(**{f"MOVIELENS_{name}": value for name, value in settings.items()})["dags"]["four"]
-    assert (dag["schedule"], dag["retries"], dag["hours"]) == ("0 3 * * *", [5], [0.5])
+    assert (dag["schedule"], dag["retries"], dag["hours"]) == ("0 3 * * *", [0, 5], [0.5])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,11 @@ def test_settings_decide_about_schedule_retries_and_hours(airflow: Airflow) -> N
     [
         (None, "No such file"),
         ("{", "pipeline.json that `movielens compile` wrote"),
-        ('{"nodes": [{"id": "Ingest"}]}', "a node lacks its id, its group, or what it waits for"),
+        ('{"name": "a", "data": "b"}', "it lacks output"),
+        (
+            '{"name": "a", "data": "b", "output": "/c", "nodes": [{"id": "Ingest"}]}',
+            "a node lacks its id, its group, or what it waits for",
+        ),
     ],
 )
 def test_what_lists_no_nodes_is_named_in_the_import_error(
@@ -190,6 +195,15 @@ def test_what_lists_no_nodes_is_named_in_the_import_error(
     (error,) = found["errors"].values()
     assert problem in error
     assert str(airflow.description) in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RETRIES", "two"), ("COMMAND", "it's"), ("COMMAND", ""), ("PIPELINE", "")]
+)
+def test_a_setting_that_cannot_be_read_is_named(airflow: Airflow, name: str, value: str) -> None:
+    found = airflow.load(**{f"MOVIELENS_{name}": value})
+    (error,) = found["errors"].values()
+    assert f"MOVIELENS_{name} " in error
 
 
 def test_every_node_is_called_after_those_that_it_waits_for_with_what_was_typed_into_the_form(airflow: Airflow) -> None:
@@ -219,12 +233,14 @@ def test_a_model_that_was_not_blessed_is_a_skipped_task_with_the_reason(airflow:
 
 
 def test_bad_data_fail_at_once_and_other_failures_are_tried_again(airflow: Airflow) -> None:
-    bad = airflow.run({"Ingest": 2})
+    # As the real command does, the summary fails if a node has failed.
+    bad = airflow.run({"Ingest": 2, "summary": 1})
     assert bad["run"] == "failed"
     assert bad["tasks"]["Ingest"] == "failed"
     assert bad["tasks"]["Trainer.dcn"] == "upstream_failed"
-    assert [call[0] for call in airflow.called()] == ["compile", "run-node"]
-    broken = airflow.run({"Ingest": 1})
+    assert [call[0] for call in airflow.called()] == ["compile", "run-node", "summary"]
+    broken = airflow.run({"Ingest": 1, "summary": 1})
+    assert broken["run"] == "failed"
     assert broken["tasks"]["Ingest"] == "failed"
-    assert [call[0] for call in airflow.called()] == ["compile", "run-node", "run-node", "run-node"]
+    assert [call[0] for call in airflow.called()] == ["compile", "run-node", "run-node", "run-node", "summary"]
     assert "Ingest ended with 1: Ingest: why it ended so" in broken["log"]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import pipeline
 from pipeline import cli
 from pipeline.commands import run
+from pipeline.local.recovery import open_store
 from tests.pipeline.local import standin
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,6 +74,9 @@ class Folder:
     def states(self) -> dict[str, str]:
         components = json.loads((self.output / "summary.json").read_text())["components"]
         return {component["id"]: component["state"] for component in components}
+
+    def executions(self) -> int:
+        return len(open_store(self.output / "metadata.sqlite").get_executions())
 
     def pushed(self) -> list[str]:
         return [file.read_text() for file in sorted(self.output.glob("serving/recommender/*/saved_model.pb"))]
@@ -152,7 +156,7 @@ def test_neither_the_same_node_nor_a_whole_run_starts_beside_a_node(
     assert f"Worker is running already (process {waiting.pid})" in err
     code, _, err = folder.do("run", "--output", str(folder.output))
     assert code == 1
-    assert "another run (process " in err
+    assert "another run (of single nodes) is writing here" in err
     assert [file.read_text() for file in folder.output.glob("pipeline/Worker/model/*/result")] == ["half"]
 
 
@@ -177,6 +181,60 @@ def test_a_failure_is_one_message_and_leaves_nothing_behind(
         assert code == 1
         assert f"Pusher.recommender waits for Worker, which should be done in '{name}' first" in err
     assert folder.node("Worker", "monday")[0] == 0
+
+
+def test_what_a_second_try_makes_is_known_by_what_it_was_made_of(folder: Folder) -> None:
+    assert folder.nodes("monday", "Source") == [0]
+    assert folder.node("Worker", "monday", "error")[0] == 1
+    assert folder.nodes("monday", "Worker") == [0]
+    assert folder.compile("models.ranking.epochs=2")[0] == 0
+    # The pipeline is another one now, and so is the run, whatever its name.
+    assert "waits for Source" in folder.node("Worker", "monday")[2]
+    assert folder.nodes("monday", "Source") == [0]
+    assert folder.node("Worker", "monday", "error")[0] == 1
+    assert folder.nodes("monday", "Worker") == [0]
+    assert folder.compile("models.ranking.epochs=1")[0] == 0
+    assert folder.nodes("tuesday", "Source") == [0]
+    assert "Worker: cached" in folder.node("Worker", "tuesday")[2]
+    assert folder.nodes("tuesday", *IDS[2:]) == [0, 0, 0]
+    assert folder.pushed() == ["ab"]
+
+
+def test_a_resolver_finds_once_what_it_finds_in_a_run(folder: Folder) -> None:
+    assert folder.nodes("monday", "Source", "Worker", "Latest") == [0, 0, 0]
+    assert folder.compile("models.ranking.epochs=2")[0] == 0
+    assert folder.nodes("tuesday", "Source", "Worker", "Latest") == [0, 0, 0]
+    assert folder.compile("models.ranking.epochs=1")[0] == 0
+    executions = folder.executions()
+    assert "Latest: resolved" in folder.node("Latest", "monday")[2]
+    assert folder.executions() == executions
+
+
+def test_a_folder_whose_metadata_are_gone_is_refused(folder: Folder) -> None:
+    assert folder.nodes("monday", "Source") == [0]
+    (folder.output / "metadata.sqlite").unlink()
+    for answer in (folder.node("Source", "monday"), folder.compile()):
+        assert answer[0] == 1
+        assert "but the metadata that describe them, metadata.sqlite, are gone" in answer[2]
+
+
+def test_one_may_compile_alike_with_other_settings_but_not_with_other_nodes(folder: Folder, tmp_path: Path) -> None:
+    like = str(folder.pipeline.with_suffix(".json"))
+    other = tmp_path / "runs" / "other.pb"
+    assert folder.do("compile", "--like", like, "--output", str(other), "--set", "models.ranking.epochs=3")[0] == 0
+    described = [json.loads(Path(file).read_text()) for file in (like, other.with_suffix(".json"))]
+    assert [each["config"]["models"]["ranking"]["epochs"] for each in described] == [1, 3]
+    assert described[0]["output"] == described[1]["output"]
+    folder.pipeline = other
+    assert folder.nodes("monday", *IDS) == [0] * len(IDS)
+    assert folder.pushed() == ["ababab"]
+    code, _, err = folder.do("compile", "--like", like, "--root", str(tmp_path))
+    assert (code, "give no --config or --root" in err) == (2, True)
+    nodes = json.loads(Path(like).read_text())
+    nodes["nodes"][2]["upstream"] = []
+    Path(like).write_text(json.dumps(nodes))
+    code, _, err = folder.do("compile", "--like", like, "--output", str(other))
+    assert (code, "what differs: FeatureImportance" in err) == (2, True)
 
 
 def test_a_withdrawn_model_is_not_pushed_by_a_node_either(folder: Folder) -> None:
@@ -223,14 +281,14 @@ def test_what_cannot_be_run_is_refused_with_a_reason(
     other = json.loads(whole) | {"source": "0123456789abcdef"}
     description.write_text(json.dumps(other))
     assert "was compiled from other code than this" in refused(*folder.arguments("Source", "monday"))
-    other = json.loads(whole) | {"output": str(tmp_path / "other")}
+    other = json.loads(whole) | {"key": "0123456789abcdef"}
     description.write_text(json.dumps(other))
-    assert "describes another pipeline" in refused(*folder.arguments("Source", "monday"))
+    assert "describes another one" in refused(*folder.arguments("Source", "monday"))
     description.write_text("{}")
     assert "it holds something else" in refused(*folder.arguments("Source", "monday"))
     description.write_text(whole)
     folder.pipeline.write_bytes(b"\x00 no pipeline")
-    assert "pipeline.pb: should be a file that" in refused(*folder.arguments("Source", "monday"))
+    assert "describes another one" in refused(*folder.arguments("Source", "monday"))
     assert not folder.output.exists()
     compiled = ["compile", "--data", str(folder.data), "--output", str(tmp_path)]
     assert "--output: should be a file such as pipeline.pb" in refused(*compiled)
