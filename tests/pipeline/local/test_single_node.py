@@ -148,9 +148,10 @@ def test_a_node_that_was_killed_is_run_again_and_one_that_is_done_is_not(
     assert folder.summary("monday")[0] == 0
 
 
-def test_neither_the_same_node_nor_a_whole_run_starts_beside_a_node(
+def test_another_node_runs_beside_a_node_but_neither_the_same_one_nor_a_whole_run(
     folder: Folder, waiting: subprocess.Popen[str]
 ) -> None:
+    assert folder.nodes("tuesday", "Source") == [0]
     code, _, err = folder.node("Worker", "tuesday")
     assert code == 1
     assert f"Worker is running already (process {waiting.pid})" in err
