@@ -76,6 +76,9 @@ def test_the_cases_are_all_there():
         *(("run", name) for name in ("data", "output")),
         *(("tune", name) for name in ("data", "output")),
         *(("plan", name) for name in ("data", "output")),
+        *(("compile", name) for name in ("data", "root", "output", "like")),
+        ("run-node", "pipeline"),
+        ("summary", "pipeline"),
         ("withdraw", "output"),
         ("prune", "output"),
         ("serve", "models"),
@@ -98,19 +101,20 @@ def test_every_path_option_of_the_other_programs_has_one_of_the_two_parsers():
     parsers = [parser for each in found.values() for parser in each.values()]
     assert len(parsers) >= 13
     assert set(parsers) == {local_path, artifact_path}
-    assert {key for each in found.values() for key, parser in each.items() if parser is artifact_path} == {
-        "cache",
-        "root",
-    }
+    artifacts = {(name, key) for name, each in found.items() for key, parser in each.items() if parser is artifact_path}
+    assert {key for _, key in artifacts - {("benchmarks.spans", "output")}} == {"cache", "root"}
+    assert ("benchmarks.spans", "output") in artifacts
 
 
-@pytest.mark.parametrize("command", [("run",), ("tune", "dcn")])
+@pytest.mark.parametrize(
+    ("command", "option"), [(("run",), "--output"), (("tune", "dcn"), "--output"), (("compile", "--data", "d"), "--root")]
+)
 @pytest.mark.parametrize("name", PATTERNS)
-def test_an_output_folder_that_reads_as_a_pattern_is_refused(tmp_path, monkeypatch, command, name):
+def test_an_output_folder_that_reads_as_a_pattern_is_refused(tmp_path, monkeypatch, command, option, name):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, [*command, "--output", name], env={"COLUMNS": "200", "TERM": "dumb"})
+    result = CliRunner().invoke(cli.app, [*command, option, name], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 2
-    assert "--output: should have none of the characters [ ] * ? { } \\ in its path" in result.stderr
+    assert f"{option}: should have none of the characters [ ] * ? { } \\ in its path" in result.stderr
     assert repr(str(tmp_path / name)) in result.stderr
     assert not list(tmp_path.iterdir())
 
