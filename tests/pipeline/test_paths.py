@@ -107,14 +107,15 @@ def test_every_path_option_of_the_other_programs_has_one_of_the_two_parsers():
 
 
 @pytest.mark.parametrize(
-    ("command", "option"), [(("run",), "--output"), (("tune", "dcn"), "--output"), (("compile", "--data", "d"), "--root")]
+    ("command", "option"),
+    [(("run",), "--output"), (("tune", "dcn"), "--output"), (("compile", "--data", "d"), "--root")],
 )
 @pytest.mark.parametrize("name", PATTERNS)
 def test_an_output_folder_that_reads_as_a_pattern_is_refused(tmp_path, monkeypatch, command, option, name):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, [*command, option, name], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 2
-    assert f"{option}: should have none of the characters [ ] * ? { } \\ in its path" in result.stderr
+    assert f"{option}: should have none of the characters [ ] * ? {{ }} \\ in its path" in result.stderr
     assert repr(str(tmp_path / name)) in result.stderr
     assert not list(tmp_path.iterdir())
 
