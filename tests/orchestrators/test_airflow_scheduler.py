@@ -220,12 +220,14 @@ def test_a_task_that_is_killed_succeeds_on_the_next_try(airflow: Airflow) -> Non
     assert sorted(airflow.output.glob("serving/recommender/*/saved_model.pb"))[-1].read_text() == "ababab"
 
 
-def test_bad_data_are_one_failed_task_with_the_reason_in_its_log(airflow: Airflow) -> None:
+def test_bad_data_are_a_failed_task_with_the_reason_in_its_log(airflow: Airflow) -> None:
     (airflow.folder / "trouble").write_text("data")
     airflow.trigger("bad", settings=["models.ranking.epochs=4"])
     assert airflow.ended("bad") == "failed"
     tasks = airflow.tasks("bad")
-    assert [name for name, state in tasks.items() if state == "failed"] == ["Worker"]
+    # The summary says what failed.
+    assert sorted(name for name, state in tasks.items() if state == "failed") == ["Worker", "summary"]
+    assert "Worker failed: ratings.dat:17: rating should be 1 to 5" in airflow.log("bad", "summary")
     assert tasks["Pusher.recommender"] == "upstream_failed"
     log = airflow.log("bad", "Worker")
     assert "ratings.dat:17: rating should be 1 to 5" in log
