@@ -240,7 +240,8 @@ def test_two_runs_at_once_queue(airflow: Airflow) -> None:
     seen = set[tuple[str, ...]]()
 
     def both_ended() -> bool:
-        states = {run: airflow.runs()[run]["state"] for run in ("one", "two")}
+        runs = airflow.runs()
+        states = {run: runs[run]["state"] for run in ("one", "two")}
         seen.add(tuple(sorted(states.values())))
         return set(states.values()) <= {"success", "failed"}
 
