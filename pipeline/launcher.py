@@ -39,7 +39,7 @@ class Launched:
 
     Attributes:
       state: as in `pipeline.nodes.NodeRun`.
-      execution_id: its execution in the metadata store; None where the node was skipped.
+      execution_id: its execution in the metadata store; None where TFX has recorded none, as of a node that it skipped.
       problem: why it failed, as it is on record, which may be the text of a traceback; empty otherwise.
     """
 

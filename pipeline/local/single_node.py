@@ -14,7 +14,7 @@ from tfx.dsl.compiler import constants
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.pushing.pushed_models import REFUSED
-from pipeline.launcher import bound_to_run, find_node, launch_node, node_ids, outcome, record_skip, set_problem
+from pipeline.launcher import bound_to_run, find_node, launch_node, outcome, record_skip, set_problem
 from pipeline.local.choices import read_made_of, read_outputs
 from pipeline.local.compiled import Compiled
 from pipeline.local.errors import RunError, node_failure
@@ -54,11 +54,7 @@ def run_node(compiled: Compiled, node_id: str, run_id: str) -> NodeRun:
         before = read_run(compiled, run_id)
         if node_id in before and before[node_id].state != "failed":
             return before[node_id]
-        undone = [
-            each
-            for each in find_node(ir, node_id).upstream_nodes
-            if each not in before or before[each].state == "failed"
-        ]
+        undone = [each for each in compiled.nodes[node_id] if each not in before or before[each].state == "failed"]
         if undone:
             raise RunError(f"{node_id} waits for {', '.join(undone)}, which should be done in {run_id!r} first.")
         return _launch(compiled, ir, node_id)
@@ -97,7 +93,7 @@ def read_run(compiled: Compiled, run_id: str) -> dict[str, NodeRun]:
         return {}
     store = open_store(compiled.output.metadata)
     ir = bound_to_run(compiled.ir, compiled.name_of_run(run_id))
-    nodes = {node_id: _read_node(store, find_node(ir, node_id)) for node_id in node_ids(ir)}
+    nodes = {node_id: _read_node(store, find_node(ir, node_id)) for node_id in compiled.nodes}
     return {node_id: node for node_id, node in nodes.items() if node is not None}
 
 
@@ -117,7 +113,7 @@ def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> st
     if node.state != "skipped" and not any(each.get(_PUSHED) == 0 for each in properties):
         return ""
     nodes = read_run(compiled, run_id)
-    upstream = [nodes[each] for each in find_node(compiled.ir, node.id).upstream_nodes]
+    upstream = [nodes[each] for each in compiled.nodes[node.id]]
     skipped = [each.id for each in upstream if each.state == "skipped"]
     if skipped:
         return f"{', '.join(skipped)} had nothing to do"
