@@ -41,7 +41,7 @@ _HISTORY = transformed_name(HISTORY_MOVIES)
 
 # People whose candidates are rated at once: so many that the processor is busy, and so few that the values of a large
 # batch do not need much memory.
-_RATED_AT_ONCE = 16
+_RATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ Each block of a cross layer's weights belongs to a pair of features (Wang et al.
 https://doi.org/10.1145/3442381.3450078).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -14,6 +16,24 @@ from trainers.layers.towers import MLP, FeatureEncoder, Tensors, table_penalty
 from transform.features import Kind, Role, columns
 
 _CROSSED_KINDS = (Kind.CATEGORY, Kind.BUCKETS, Kind.MULTI_HOT)
+
+
+class FirstProducts(NamedTuple):
+    """The products of x_0 and the first weights, or the part of them that comes from some of the features.
+
+    They are apart by what is done with them next, so that no table of movies has to be cut into pieces for each person.
+    What the network does not have is without columns.
+
+    Attributes:
+      users: float32 [..., users' features * dim], the columns of W x_0 + b + 1 of the first cross layer that the
+        users' embeddings are multiplied with.
+      movies: float32 [..., movies' features * dim], likewise for the movies' embeddings.
+      deep: float32 [..., width], the first deep layer of a parallel network before its activation.
+    """
+
+    users: tf.Tensor
+    movies: tf.Tensor
+    deep: tf.Tensor
 
 
 class CrossNetwork(tfrs.Model):
@@ -87,7 +107,7 @@ class CrossNetwork(tfrs.Model):
         """Computes the output, float32 [batch_size], from the concatenated embeddings of all crossed features."""
         return self.behind_first_cross(x0, self.cross[0](x0, x0) if self.cross else x0, training)
 
-    def first_products(self, embeddings: tf.Tensor, role: Role) -> tf.Tensor:
+    def first_products(self, embeddings: tf.Tensor, role: Role) -> FirstProducts:
         """The part of the products with the first weights that comes from the users' or from the movies' features.
 
         The first weights are what x_0 is multiplied with: W of the first cross layer, and beside it those of the first
@@ -98,19 +118,21 @@ class CrossNetwork(tfrs.Model):
         Args:
           embeddings: float32 [..., features of the role * dim], from `embeddings`.
           role: whose embeddings these are.
-
-        Returns:
-          float32 [..., width of the first layers]; without columns if there are none.
         """
         size = embeddings.shape[-1]
-        parts = [embeddings[..., :0]]
+        parts = []
         for added, (*factors, kernel, bias) in self._first_weights():
             first = factors[0] if factors else kernel
             rows = first[:size] if role is Role.USER else first[-size:]
             products = tf.tensordot(embeddings, rows, 1)
             products = tf.tensordot(products, kernel, 1) if factors else products
             parts.append(products + (bias + added) if role is Role.USER else products)
-        return tf.concat(parts, axis=-1)
+        none = embeddings[..., :0]
+        deep = parts.pop() if self._is_parallel else none
+        if not parts:
+            return FirstProducts(none, none, deep)
+        users = size if role is Role.USER else parts[0].shape[-1] - size
+        return FirstProducts(parts[0][..., :users], parts[0][..., users:], deep)
 
     def _first_weights(self) -> list[tuple[float, list[tf.Variable]]]:
         """Of each layer that reads x_0: what is added to the bias, one kernel or two narrow ones, and the bias."""
@@ -118,24 +140,22 @@ class CrossNetwork(tfrs.Model):
         return [*layers, (0.0, self._deep.first.weights)] if self._is_parallel else layers
 
     def behind_first_products(
-        self, people: tf.Tensor, movies: tf.Tensor, of_people: tf.Tensor, of_movies: tf.Tensor
+        self, people: tf.Tensor, movies: tf.Tensor, of_people: FirstProducts, of_movies: FirstProducts
     ) -> tf.Tensor:
         """Computes the output for people and their movies: float32 [batch_size * movies].
 
         Args:
           people: float32 [batch_size, users' features * dim], from `embeddings`.
           movies: float32 [batch_size, movies, movies' features * dim], likewise.
-          of_people: float32 [batch_size, width of the first layers], from `first_products`.
-          of_movies: float32 [batch_size, movies, width of the first layers], likewise.
+          of_people: [batch_size, ...], from `first_products`.
+          of_movies: [batch_size, movies, ...], likewise.
         """
-        x0, products = self.pairs(people, movies), of_people[:, tf.newaxis] + of_movies
-        size, width = people.shape[1], x0.shape[1] if self.cross else 0
-        x = x0
+        x = x0 = self.pairs(people, movies)
+        products = FirstProducts(*(one[:, tf.newaxis] + many for one, many in zip(of_people, of_movies, strict=True)))
         if self.cross:
             # Halves, so that a person's embeddings are not repeated for each of their movies.
-            halves = [people[:, tf.newaxis] * products[..., :size], movies * products[..., size:width]]
-            x = _rows(tf.concat(halves, axis=2))
-        deep_products = _rows(products[..., width:]) if self._is_parallel else None
+            x = _rows(tf.concat([people[:, tf.newaxis] * products.users, movies * products.movies], axis=2))
+        deep_products = _rows(products.deep) if self._is_parallel else None
         return self.behind_first_cross(x0, x, deep_products=deep_products)
 
     @staticmethod

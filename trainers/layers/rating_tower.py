@@ -15,7 +15,7 @@ import tensorflow as tf
 from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.datasets import Splits
 from trainers.hyperparameters import RatingTowerHyperparameters
-from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.cross_network import CrossNetwork, FirstProducts
 from trainers.layers.products import batch_product
 from trainers.layers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, known_or_missing, table_penalty
 from transform.features import (
@@ -43,8 +43,8 @@ class PersonParts(NamedTuple):
       values: float32 [batch_size, length, attention_dim + 2], what attention to a movie of the history adds up; last, 1
         where the history has a rating, else 0.
       present: float32 [batch_size, length], 1 where the history has a rating, else 0.
-      products: float32 [batch_size, width of the first layers], their part of the first layers' products; None in
-        training, where every pair has a person of its own.
+      products: [batch_size, ...], their part of the first layers' products; None in training, where every pair has a
+        person of its own.
     """
 
     bias: tf.Tensor
@@ -54,7 +54,7 @@ class PersonParts(NamedTuple):
     keys: tf.Tensor
     values: tf.Tensor
     present: tf.Tensor
-    products: tf.Tensor | None = None
+    products: FirstProducts | None = None
 
 
 class MovieParts(NamedTuple):
@@ -65,14 +65,14 @@ class MovieParts(NamedTuple):
       factors: float32 [..., factor_dim].
       embeddings: float32 [..., movie features * embedding_dim], the cross network's input.
       target: float32 [..., attention_dim], the query of the attention to histories.
-      products: float32 [..., width of the first layers], as for people.
+      products: [..., ...], as for people.
     """
 
     bias: tf.Tensor
     factors: tf.Tensor
     embeddings: tf.Tensor
     target: tf.Tensor
-    products: tf.Tensor | None = None
+    products: FirstProducts | None = None
 
 
 class FactorModel(tf.keras.layers.Layer):
@@ -205,7 +205,7 @@ class RatingTower(tf.keras.layers.Layer):
         """Encodes all movies once and for all, for a tower whose training has ended: variables, by movie index."""
         movies = self.movies(catalogue)
         movies = movies._replace(products=self._network.first_products(movies.embeddings, Role.MOVIE))
-        return MovieParts(*(tf.Variable(part, trainable=False) for part in movies))
+        return tf.nest.map_structure(lambda part: tf.Variable(part, trainable=False), movies)
 
     def ratings_of_frozen(
         self, features: Tensors, frozen: MovieParts, movies: tf.Tensor, affinity: tf.Tensor | None = None
@@ -220,7 +220,8 @@ class RatingTower(tf.keras.layers.Layer):
         """
         person = self.person(features)
         person = person._replace(products=self._network.first_products(person.embeddings, Role.USER))
-        return self.ratings_of(person, MovieParts(*(tf.gather(part, movies) for part in frozen)), affinity)
+        of_movies = tf.nest.map_structure(lambda part: tf.gather(part, movies), frozen)
+        return self.ratings_of(person, of_movies, affinity)
 
     def ratings_of(self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None = None) -> tf.Tensor:
         """Predicted ratings of each person for their movies, 1 to 5: float32 [batch_size, movies].
@@ -256,7 +257,8 @@ class RatingTower(tf.keras.layers.Layer):
 
     def _one_each(self, features: Tensors, affinity: tf.Tensor | None) -> tuple[MovieParts, tf.Tensor | None]:
         """The movie of each row, as a list of one."""
-        movies = MovieParts(*(part[:, tf.newaxis] for part in self.movies(features) if part is not None))
+        parts = self.movies(features)
+        movies = tf.nest.map_structure(lambda part: None if part is None else part[:, tf.newaxis], parts)
         return movies, None if affinity is None else affinity[:, tf.newaxis]
 
     def _experts(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.trainers.planted_splits import planted_splits, with_history
 from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.hyperparameters import RatingTowerHyperparameters
-from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.cross_network import CrossNetwork, FirstProducts
 from trainers.layers.rating_tower import RatingTower
 from trainers.layers.towers import Catalogue
 from transform.features import Role
@@ -67,12 +67,12 @@ def test_a_frozen_catalogue_stays_as_it_was_when_weights_change(splits):
     tower, catalogue = RatingTower(splits, settings()), Catalogue(splits)
     tower.ratings(people(splits))
     frozen = tower.frozen(catalogue.features)
-    before = [tf.identity(part).numpy() for part in frozen]
+    before = [part.numpy() for part in tf.nest.flatten(frozen)]
     scrambled(tower, seed=3)
-    for part, values, now in zip(frozen, before, tower.movies(catalogue.features), strict=True):
+    now = tower.frozen(catalogue.features)
+    for part, values, changed in zip(*map(tf.nest.flatten, (frozen, before, now)), strict=True):
         np.testing.assert_array_equal(part, values)
-        if now is not None:
-            assert np.abs(now.numpy() - values).max() > 1e-3
+        assert not values.size or np.abs(changed.numpy() - values).max() > 1e-3
 
 
 @pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
@@ -86,14 +86,16 @@ def test_the_parts_of_the_first_products_add_up_to_the_first_layers(splits, stru
     x0 = network.embeddings(rows)
     halves = [network.embeddings(rows, role) for role in (Role.USER, Role.MOVIE)]
     parts = [network.first_products(*half) for half in zip(halves, (Role.USER, Role.MOVIE), strict=True)]
-    products = tf.add_n(parts)
-    width = 0
-    if structure != "deep":
-        width = x0.shape[1]
-        np.testing.assert_allclose(x0 * products[:, :width], network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
+    products = FirstProducts(*(sum(both) for both in zip(*parts, strict=True)))
+    if structure == "deep":
+        assert products.users.shape[1] == products.movies.shape[1] == 0
+    else:
+        crossed = tf.concat([products.users, products.movies], axis=1)
+        np.testing.assert_allclose(x0 * crossed, network.cross[0](x0, x0), rtol=1e-4, atol=1e-5)
     # The first deep layer of a parallel network reads the embeddings, too; its widths are those of `settings`.
-    assert products.shape[1] - width == (8 if structure == "parallel" else 0)
-    one_each = (halves[0], halves[1][:, tf.newaxis], parts[0], parts[1][:, tf.newaxis])
+    assert products.deep.shape[1] == (8 if structure == "parallel" else 0)
+    of_movies = FirstProducts(*(part[:, tf.newaxis] for part in parts[1]))
+    one_each = (halves[0], halves[1][:, tf.newaxis], parts[0], of_movies)
     np.testing.assert_allclose(network.behind_first_products(*one_each), network.forward(rows), rtol=1e-4)
 
 
