@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-nightly test-airflow lint format clean
+.PHONY: help setup run test test-fast test-nightly test-airflow test-beam lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
 WORKERS ?= 2
@@ -38,6 +38,13 @@ test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3; needs Debian's p
 	for version in 2.11.2 3.3.2; do .toolchain/uv/bin/uv venv -q --allow-existing .toolchain/airflow-$$version && \
 	.toolchain/uv/bin/uv pip install -q --python .toolchain/airflow-$$version "apache-airflow[postgres]==$$version" || exit; done
 	AIRFLOW_ENVIRONMENTS=$(CURDIR)/.toolchain/airflow-2.11.2:$(CURDIR)/.toolchain/airflow-3.3.2 .venv/bin/python -m pytest -m airflow
+
+# Prism is built where Go is there; without it, its test is skipped.
+PRISM := $(CURDIR)/.toolchain/prism/prism
+test-beam: ## Process data with other runners of Beam: its job server with worker processes, and Prism
+	@scripts/setup.sh --all-extras
+	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0
+	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m nightly tests/pipeline/test_beam_runners.py
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras

@@ -94,7 +94,7 @@ def data_pipeline(data: Path, root: Path, config: "Config | None" = None) -> "Pi
     """
     from pipeline.config import Config
     from pipeline.graph import create_data_pipeline
-    from pipeline.local.recovery import metadata_config
+    from pipeline.local.store import metadata_config
 
     return create_data_pipeline(
         config=config or Config(name="data"),

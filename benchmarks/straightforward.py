@@ -28,8 +28,9 @@ from components.data.layout import SEPARATOR
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
 from components.ingestion.movielens_example_gen import MOVIES
 from components.ingestion.splits import SPLITS, TRAIN, assign_splits
-from pipeline.config import BeamConfig, DataConfig
-from pipeline.local.recovery import metadata_config
+from pipeline.beam_config import BeamConfig
+from pipeline.config import DataConfig
+from pipeline.local.store import metadata_config
 from transform.schema import curated_schema
 
 Features = dict[str, Any]

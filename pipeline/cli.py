@@ -17,6 +17,7 @@ INTERRUPTED = 130
 # Errors of wrong user input, as {module: class name}: names, so that this module need not import pydantic or pandas.
 _INPUT_ERRORS = {
     "pipeline.config": "ConfigError",
+    "pipeline.metadata_server": "ServerSettingError",
     "pipeline.paths": "PathError",
     "components.data.raw_files": "DataError",
 }
@@ -61,6 +62,11 @@ COMMANDS = {
         "pipeline.commands.nodes",
         "summary",
         "Show the results of a run whose nodes were run one by one, and write them to summary.json.",
+    ),
+    "submit": Command(
+        "pipeline.commands.submit",
+        "submit",
+        "Start the pipeline on Kubeflow Pipelines, and follow the run to its end.",
     ),
     "tune": Command(
         "pipeline.commands.tune",

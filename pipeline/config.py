@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from components.evaluation.names import LIKED
 from components.ingestion.splits import SplitConfig, Strategy
+from pipeline.beam_config import BeamConfig
 from pipeline.config_section import ConfigSection
+from pipeline.kubeflow_config import KubeflowConfig
 from pipeline.model_settings import ModelsConfig, TuningConfig
 from pipeline.paths import PathError, check_local
 from transform.features import FEATURES
@@ -24,7 +26,6 @@ _MAX_SAMPLE_SEED = 2**64 - 1  # The seed is part of a folder's name, which canno
 _MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
 _MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
 _LONGEST_QUOTE = 200  # Characters of a value in a message.
-_MAX_WORKERS = 1024  # Each is a thread or a process of this machine.
 
 
 class ConfigError(ValueError):
@@ -240,29 +241,16 @@ class RecommenderConfig(ConfigSection):
         return ("joint", "joint") if self.parts == "joint" else ("retrieval", "ranking")
 
 
-class BeamConfig(ConfigSection):
-    """How Apache Beam runs on this machine."""
+class MetadataConfig(ConfigSection):
+    """Where ML Metadata keeps what runs have made of what."""
 
-    direct_running_mode: Literal["in_memory", "multi_threading", "multi_processing"] = Field(
-        "in_memory", description="Beam's direct runner mode."
+    backend: Literal["sqlite", "mysql"] = Field(
+        "sqlite",
+        description="sqlite: in a file of the output folder, for runs on one machine. mysql: in a database on a MySQL "
+        "or MariaDB server, which environment variables name (MOVIELENS_METADATA_HOST, _PORT, _DATABASE, _USER, "
+        "_PASSWORD and _TLS_CA, or each with _FILE for a file that holds it); needed where nodes run on several "
+        "machines. An output folder keeps to what its first run had.",
     )
-    direct_num_workers: int = Field(
-        1, ge=0, le=_MAX_WORKERS, description="Workers of the direct runner; 0 for one per core."
-    )
-
-    def args(self) -> list[str]:
-        """Flags for Beam, for the components that process data with it."""
-        return [
-            # The in-process runner by its own name: DirectRunner, whatever its mode, first tries to download Prism.
-            "--runner=FnApiRunner",
-            # Where no flag says how workers get TFX, TFX packs itself into an archive for each component, which takes
-            # seconds. An image counts as an answer; workers in this process, or on this machine, need none.
-            "--sdk_container_image=none",
-            f"--direct_running_mode={self.direct_running_mode}",
-            f"--direct_num_workers={self.direct_num_workers}",
-            # Type checks of a graph as large as Transform's take seconds; TFX's own graphs have passed them.
-            "--no_pipeline_type_check",
-        ]
 
 
 class Config(ConfigSection):
@@ -278,7 +266,11 @@ class Config(ConfigSection):
     tuning: TuningConfig = Field(default_factory=TuningConfig, description="The search for hyper-parameters.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
     recommender: RecommenderConfig = Field(default_factory=RecommenderConfig, description="The two-stage recommender.")
-    beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs on this machine.")
+    metadata: MetadataConfig = Field(default_factory=MetadataConfig, description="Where ML Metadata keeps its records.")
+    beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs.")
+    kubeflow: KubeflowConfig = Field(
+        default_factory=KubeflowConfig, description="The containers in which Kubeflow Pipelines runs the nodes."
+    )
 
 
 class _Loader(yaml.SafeLoader):
@@ -308,12 +300,15 @@ def load_config(source: str, overrides: list[str] | None = None) -> Config:
     """Reads a configuration.
 
     Args:
-      source: the name of a preset (`sample`, `ml1m`) or the path of a YAML file.
-      overrides: `a.b=value` settings, in YAML's notation for the value, that replace what the file says.
+      source: the name of a preset (`sample`, `ml1m`), the path of a YAML file or, in braces, what such a file says.
+      overrides: `a.b=value` settings, in YAML's notation for the value, that replace what the file says. One that
+        begins with a bracket is a JSON list of these, for those who can pass on one text only.
 
     Raises:
       ConfigError: no such file, a URI, not YAML, an unknown key, a wrong type or an impossible value.
     """
+    if source.lstrip().startswith("{"):
+        return config_of("--config", _tree("--config", source), overrides)
     try:
         check_local("--config", source)
     except PathError as error:
@@ -331,7 +326,8 @@ def config_of(source: str, tree: dict[str, Any], overrides: list[str] | None = N
     """
     tree = copy.deepcopy(tree)
     for override in overrides or []:
-        _apply_override(tree, override)
+        for each in _several(override) if override.startswith("[") else [override]:
+            _apply_override(tree, each)
     try:
         document = json.dumps(tree, default=str)
     except (TypeError, ValueError, RecursionError) as error:
@@ -354,6 +350,10 @@ def _read_tree(source: str) -> dict[str, Any]:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{source}: should be a readable file of UTF-8 text; {error}") from error
+    return _tree(source, text)
+
+
+def _tree(source: str, text: str) -> dict[str, Any]:
     tree = _parse_yaml(f"{source}: should be YAML", text)
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: should be a mapping of keys to values; received {type(tree).__name__}.")
@@ -367,6 +367,17 @@ def _parse_yaml(expected: str, text: str) -> Any:
         # Beside its own errors the library raises whatever reading a value raises: ValueError for the date 2024-13-01,
         # KeyError for `!!bool maybe`, RecursionError for thousands of brackets.
         raise ConfigError(f"{expected}; {error or type(error).__name__}") from error
+
+
+def _several(override: str) -> list[str]:
+    """The settings of a JSON list."""
+    try:
+        settings = json.loads(override)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: should be a JSON list of KEY=VALUE; {error}.") from error
+    if not all(isinstance(setting, str) for setting in settings):
+        raise ConfigError(f"--set {override}: should be a JSON list of texts KEY=VALUE.")
+    return list(settings)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

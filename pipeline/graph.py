@@ -13,10 +13,8 @@ import tensorflow_data_validation as tfdv
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import channel_utils
 
-from components.evaluation.champion_resolvers import ChampionStrategy
 from components.importance.feature_importance import FeatureImportance
 from components.ingestion.example_rows import NEWEST, PAST, PREVIOUS
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
@@ -122,7 +120,6 @@ def create_pipeline(
     serving_dir: str,
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     enable_cache: bool = True,
-    resolver_strategy: type[ResolverStrategy] = ChampionStrategy,
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline.
 
@@ -134,7 +131,6 @@ def create_pipeline(
       serving_dir: where blessed models are pushed, as NAME/VERSION.
       metadata_connection_config: the metadata store; None where the runner brings its own.
       enable_cache: reuse the outputs of components whose inputs did not change.
-      resolver_strategy: chooses the earlier model that a candidate is compared with.
 
     Returns:
       A pipeline for any TFX runner.
@@ -148,9 +144,7 @@ def create_pipeline(
 
     # Each model: trained, measured on the test split, and pushed if it passes the gates.
     stages = {
-        name: model_stage(
-            name, config, data.examples, data.gate, data.transform, pipeline_root, serving_dir, resolver_strategy
-        )
+        name: model_stage(name, config, data.examples, data.gate, data.transform, pipeline_root, serving_dir)
         for name in MODELS
     }
     for stage in stages.values():
@@ -165,7 +159,7 @@ def create_pipeline(
     nodes.append(importance)
 
     # One model that retrieves, drops seen movies and orders the rest; made of the latest parts that were blessed.
-    nodes += recommender_stage(config, data.examples, data.gate, data.transform, stages, serving_dir, resolver_strategy)
+    nodes += recommender_stage(config, data.examples, data.gate, data.transform, stages, serving_dir)
     return _pipeline(config, nodes, pipeline_root, metadata_connection_config, enable_cache)
 
 

@@ -21,6 +21,7 @@ from tfx.orchestration.portable import execution_publish_utils, launcher, runtim
 from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline.metadata_server import filled_in
 from pipeline.nodes import State
 
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"
@@ -84,6 +85,12 @@ def node_ids(ir: pipeline_pb2.Pipeline) -> list[str]:
     return [node.pipeline_node.node_info.id for node in ir.nodes]
 
 
+def upstream_of_nodes(ir: pipeline_pb2.Pipeline) -> dict[str, list[str]]:
+    """The ids of the nodes, each with those that it waits for, in order."""
+    nodes = [node.pipeline_node for node in ir.nodes]
+    return {node.node_info.id: list(node.upstream_nodes) for node in nodes}
+
+
 def new_run_id() -> str:
     """An id for a new run: the time, to the microsecond."""
     return datetime.now().isoformat()
@@ -138,13 +145,13 @@ def metadata_of(ir: pipeline_pb2.Pipeline) -> metadata_store_pb2.ConnectionConfi
     """The connection to the metadata store that a compiled pipeline names.
 
     Raises:
-      ValueError: it names none.
+      ValueError: it names none, or leaves the server to an environment that names none.
     """
     config = runner_utils.extract_local_deployment_config(ir).metadata_connection_config
     kind = config.WhichOneof("connection_config")
     if kind is None:
         raise ValueError("a pipeline should name its metadata store")
-    return getattr(config, kind)
+    return filled_in(getattr(config, kind))
 
 
 def find_node(ir: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:

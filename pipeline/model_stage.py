@@ -7,7 +7,7 @@ from typing import Any
 from tensorflow_model_analysis.proto import config_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.types import standard_artifacts
 
 from components.evaluation import extractors as evaluation_extractors
@@ -62,7 +62,6 @@ def model_stage(
     transform: BaseNode,
     pipeline_root: str,
     serving_dir: str,
-    resolver_strategy: type[ResolverStrategy],
 ) -> ModelStage:
     """Trains a model, measures it on the test split, and pushes it if it passes the gates."""
     tuned = tuner(name, config, gate, transform, pipeline_root) if name in config.tuning.models else None
@@ -76,7 +75,7 @@ def model_stage(
         base_model=base.outputs[MODEL] if base else None,
         **_inputs(gate, transform),
     ).with_id(trainer_id)
-    resolver = latest_blessed(name, trainer.outputs["model"], resolver_strategy)
+    resolver = latest_blessed(name, trainer.outputs["model"])
     bounds = eval_config(config.models[name].tasks, config.evaluation)
     evaluator = evaluated(name, trainer.outputs["model"], resolver, examples, gate, bounds)
     pushed = pusher(name, trainer.outputs["model"], evaluator.outputs["blessing"], serving_dir)
@@ -120,15 +119,14 @@ def _inputs(gate: BaseNode, transform: BaseNode) -> dict[str, Any]:
     }
 
 
-def latest_blessed(name: str, model: tfx.dsl.Channel, strategy: type[ResolverStrategy]) -> Resolver:
+def latest_blessed(name: str, model: tfx.dsl.Channel) -> Resolver:
     """Finds the champion of a model."""
     channels = {
         MODEL: tfx.dsl.Channel(type=standard_artifacts.Model),
         MODEL_BLESSING: tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        CANDIDATE: model,
     }
-    if issubclass(strategy, ChampionStrategy):
-        channels[CANDIDATE] = model
-    return Resolver(strategy_class=strategy, **channels).with_id(f"Resolver.{name}")
+    return Resolver(strategy_class=ChampionStrategy, **channels).with_id(f"Resolver.{name}")
 
 
 def evaluated(

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import ResolverStrategy
 
 from components.evaluation.champion_resolvers import (
     DATA,
     PART_BLESSING,
     PART_MODEL,
-    ChampionStrategy,
     parts_of_recommender,
 )
 from components.recommender.recommender_builder import RecommenderBuilder
@@ -29,7 +27,6 @@ def recommender_stage(
     transform: BaseNode,
     stages: Mapping[str, ModelStage],
     serving_dir: str,
-    resolver_strategy: type[ResolverStrategy],
 ) -> list[BaseNode]:
     """Builds the recommender of the parts that the configuration names, measures it, and pushes it if it is good.
 
@@ -40,14 +37,12 @@ def recommender_stage(
     parts = {
         part: stages[name] for part, name in zip(("retrieval", "ranking"), config.recommender.part_names, strict=True)
     }
-    models: dict[str, tfx.dsl.Channel] = {part: stage.trainer.outputs["model"] for part, stage in parts.items()}
-    blessings = {part: stage.evaluator.outputs["blessing"] for part, stage in parts.items()}
-    graph, choosing = transform.outputs["transform_graph"], list[BaseNode]()
-    if issubclass(resolver_strategy, ChampionStrategy):
-        chosen = parts_of_recommender(transform, models, blessings).with_id(f"Resolver.{RECOMMENDER}_parts")
-        models = {part: chosen.outputs[part + PART_MODEL] for part in parts}
-        blessings = {part: chosen.outputs[part + PART_BLESSING] for part in parts}
-        graph, choosing = chosen.outputs[DATA], [chosen]
+    chosen = parts_of_recommender(
+        transform,
+        {part: stage.trainer.outputs["model"] for part, stage in parts.items()},
+        {part: stage.evaluator.outputs["blessing"] for part, stage in parts.items()},
+    ).with_id(f"Resolver.{RECOMMENDER}_parts")
+    blessings = {part: chosen.outputs[part + PART_BLESSING] for part in parts}
     with contextlib.ExitStack() as conditions:
         # Both parts may be one model.
         for blessing in {id(each): each for each in blessings.values()}.values():
@@ -55,9 +50,9 @@ def recommender_stage(
             conditions.enter_context(tfx.dsl.Cond(is_blessed))
         builder = RecommenderBuilder(
             examples=examples.outputs["examples"],
-            transform_graph=graph,
-            retrieval_model=models["retrieval"],
-            ranking_model=models["ranking"],
+            transform_graph=chosen.outputs[DATA],
+            retrieval_model=chosen.outputs[f"retrieval{PART_MODEL}"],
+            ranking_model=chosen.outputs[f"ranking{PART_MODEL}"],
             candidates=config.recommender.candidates,
             order=config.recommender.order,
             tolerance=config.evaluation.retrieval_tolerance,
@@ -65,8 +60,8 @@ def recommender_stage(
             max_history=config.recommender.max_history,
         )
         model = builder.outputs["recommender"]
-        resolver = latest_blessed(RECOMMENDER, model, resolver_strategy)
+        resolver = latest_blessed(RECOMMENDER, model)
         bounds = recommender_eval_config(config.evaluation)
         evaluator = evaluated(RECOMMENDER, model, resolver, examples, gate, bounds)
         pushed = pusher(RECOMMENDER, model, evaluator.outputs["blessing"], serving_dir)
-    return [*choosing, builder, resolver, evaluator, pushed]
+    return [chosen, builder, resolver, evaluator, pushed]

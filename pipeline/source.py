@@ -3,10 +3,6 @@
 A key is a hash of contents: of the modules that a module imports, directly or not; of the data files that they read;
 and of the versions of the libraries that they import. What is read are the sources, not what happens to be loaded, and
 no path of this machine is part of a key, so that the same sources have the same key wherever they lie.
-
-    python -m pipeline.source
-
-prints one key for everything that components run. An image and a checkout that print the same have the same code.
 """
 
 import ast
@@ -217,7 +213,3 @@ def _list_of_files(distribution: str) -> str:
 @functools.cache
 def _version(distribution: str) -> str:
     return metadata.version(distribution)
-
-
-if __name__ == "__main__":
-    print(component_key())  # noqa: T201

@@ -13,7 +13,7 @@ from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_conf
 
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import SplitConfig
-from pipeline.config import BeamConfig
+from pipeline.beam_config import BeamConfig
 from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
 
 pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(900)]

@@ -34,7 +34,7 @@ _ROWS, _MOST_REPEATS = 20_000, 10
 class FeatureImportanceReport(tfx.dsl.Artifact):
     """A folder with importance.json, importance.png and importance.html, a fragment to be put into a page."""
 
-    # Kubeflow Pipelines accepts only type names with a namespace.
+    # With a namespace, so that it cannot be the name of one of TFX's types.
     TYPE_NAME = "movielens.FeatureImportanceReport"
 
 

@@ -44,8 +44,8 @@ from components.ingestion.splits import SPLITS, SplitConfig
 MOVIES = "movies"
 QUARANTINE = "quarantine"
 
-# Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README. Only
-# TFX's own driver, which Kubeflow Pipelines runs, looks for files with it.
+# Matches the raw files (.dat, and credits.csv if present) but not other files in the folder, such as the README. TFX
+# wants such a pattern; the project's driver finds the files by their names.
 _FILE_PATTERN = "*.[cd][as][tv]"
 
 

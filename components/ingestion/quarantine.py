@@ -21,7 +21,7 @@ class QuarantinedRows(types.Artifact):
     spaces.
     """
 
-    # Kubeflow Pipelines accepts only type names with a namespace.
+    # With a namespace, so that it cannot be the name of one of TFX's types.
     TYPE_NAME = "movielens.QuarantinedRows"
 
 

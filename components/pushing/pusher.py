@@ -57,12 +57,8 @@ class Executor(executor.Executor):
         Raises:
           OSError: the model could not be copied.
         """
-        record = self._context.executor_output_uri if self._context else None
-        if record is None:
-            # TFX on Kubeflow Pipelines asks no such driver, and may push to a bucket, where a rename is no
-            # single step.
-            super().Do(input_dict, output_dict, exec_properties)
-            return
+        assert self._context is not None, "TFX's launcher gives executors a context."
+        record = self._context.executor_output_uri
         pushed = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)

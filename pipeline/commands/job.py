@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.local.errors import NodeFailed, RunError, root_cause
+from pipeline.metadata_server import ServerSettingError
 from pipeline.paths import check_no_pattern, local_path
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     read = _FREE_BYTES_PER_DATA_BYTE * _dat_bytes(data, settings) // 2**20 if data else 0
     folder.prepare(MINIMUM_FREE_MEGABYTES + read)
     with folder.locked():
+        folder.keep_metadata(settings.metadata.backend)
         folder.check_metadata()
         if data is None or movielens is None:
             data = _sample_folder(settings, folder.data)
@@ -147,6 +149,7 @@ def planned_job(
     settings = load_config(config, overrides)
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
     check_no_pattern("--output", str(folder.root))
+    folder.keep_metadata(settings.metadata.backend, write=False)
     folder.check_metadata()
     with tempfile.TemporaryDirectory(prefix="movielens-data-") as new:
         if data is None:
@@ -166,9 +169,10 @@ def output_of_runs(output: Path) -> "OutputFolder":
     from pipeline.local.output import OutputFolder
 
     folder = OutputFolder(output.absolute())
-    if not folder.metadata.is_file():
+    if not folder.store.exists:
         raise NoRunError(
-            f"--output should be a folder that `movielens run` wrote to; {folder.root} has no {folder.metadata.name}."
+            f"--output should be a folder that `movielens run` wrote to; {folder.root} has no metadata, which would be "
+            f"in {folder.store}."
         )
     return folder
 
@@ -303,13 +307,12 @@ def recover_first(output: "OutputFolder", consoles: "Consoles") -> None:
 
     Tells the user if there were any.
     """
-    import ml_metadata as mlmd
-
-    from pipeline.local.recovery import metadata_config, recover
+    from pipeline.local.recovery import recover
     from pipeline.local.relocation import follow_move
 
-    if output.metadata.exists():
-        for old in follow_move(mlmd.MetadataStore(metadata_config(output.metadata)), output):
+    output.store.begin()
+    if output.store.exists:
+        for old in follow_move(output.store.open(), output):
             consoles.err.print(describe_move(old), markup=False, soft_wrap=True)
     recovered = recover(output)
     if recovered:
@@ -337,6 +340,8 @@ def _as_run_error(error: Exception, failed: str, log: Path) -> RunError:
     """Returns the error with the message for the user: what failed, the consequence `failed` and the log file."""
     if isinstance(error, RunError):
         message, code = str(error), error.exit_code
+    elif isinstance(error, ServerSettingError):
+        message, code = str(error), 2
     else:
         kind, text = root_cause(error)
         message, code = f"{kind}: {text}", 1

@@ -33,6 +33,15 @@ RunIdOption = Annotated[
 ]
 
 
+RefusedOkOption = Annotated[
+    bool,
+    typer.Option(
+        "--refused-ok",
+        help="Exit with 0, and not with 3, if there is nothing to go on with; for orchestrators without skipped tasks.",
+    ),
+]
+
+
 def compile_(
     config: Annotated[
         str | None,
@@ -94,7 +103,6 @@ def compile_(
     from pipeline.launcher import compile_pipeline
     from pipeline.local.compiled import Compiled, description, read_description, write
     from pipeline.local.output import OutputFolder
-    from pipeline.local.recovery import metadata_config
     from pipeline.paths import PathError, check_no_pattern
 
     if like is not None:
@@ -115,13 +123,14 @@ def compile_(
     check_no_pattern("--root", str(folder.root))
     if output.suffix == ".json" or output.is_dir():
         raise PathError(f"--output: should be a file such as pipeline.pb; received {str(output)!r}.")
+    folder.keep_metadata(settings.metadata.backend)
     _follow_move(folder)
     pipeline = create_pipeline(
         config=settings,
         data_dir=str(data.resolve()),
         pipeline_root=str(folder.artifacts),
         serving_dir=str(folder.serving),
-        metadata_connection_config=metadata_config(folder.metadata),
+        metadata_connection_config=folder.store.connection,
         enable_cache=cache,
     )
     compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder, cache)
@@ -142,13 +151,13 @@ def compile_(
 def _follow_move(folder: "OutputFolder") -> None:
     """Finds the artifacts of earlier runs again if their folder was moved: what is compiled names the new one."""
     folder.check_metadata(alone=False)
-    if not folder.metadata.exists():
+    folder.store.begin()
+    if not folder.store.exists:
         return
-    from pipeline.local.recovery import open_store
     from pipeline.local.relocation import follow_move
 
     with folder.locked("wait for it"):
-        for old in follow_move(open_store(folder.metadata), folder):
+        for old in follow_move(folder.store.open(), folder):
             typer.echo(describe_move(old), err=True)
 
 
@@ -156,6 +165,7 @@ def run_node(
     node: Annotated[str, typer.Option(help="The id of the node, as in the file that lists them.", metavar="ID")],
     run_id: RunIdOption,
     pipeline: PipelineOption = Path("pipeline.pb"),
+    refused_ok: RefusedOkOption = False,
 ) -> None:
     """Run one node of a compiled pipeline in this process.
 
@@ -184,11 +194,13 @@ def run_node(
         why = why_nothing_came_of_it(compiled, done, run_id)
         ended = f"{node}: {done.state}, {done.seconds:.1f} s" + (f"; {why}." if why else "")
         consoles.err.print(ended, markup=False, soft_wrap=True)
-    if why:
+    if why and not refused_ok:
         raise typer.Exit(NOT_BLESSED)
 
 
-def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb")) -> None:
+def summary(
+    run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb"), refused_ok: RefusedOkOption = False
+) -> None:
     """Show the results of a run whose nodes were run one by one, and write them to summary.json.
 
     Exits like `movielens run`: with 0 if all models were pushed, 1 if a node failed or has not run, and 3 if a model
@@ -196,11 +208,10 @@ def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb"))
     """
     compiled = _read(pipeline)
     unknown = RunError(f"--run-id: should name a run of {pipeline}; received {run_id!r}, which has no nodes.")
-    if not compiled.output.metadata.exists():
+    if not compiled.output.store.exists:
         raise unknown
     compiled.output.check_metadata(alone=False)
     with messages_only(compiled.output, "the same command shows them.", alone=False) as consoles:
-        from pipeline.local.recovery import open_store
         from pipeline.local.report import summary_of_run, write_summary
         from pipeline.local.single_node import read_run
 
@@ -213,7 +224,7 @@ def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb"))
         if missing := [node for node in compiled.nodes if node not in nodes]:
             raise RunError(f"{', '.join(missing)} should have run in {run_id!r} first.")
         results = summary_of_run(
-            open_store(compiled.output.metadata),
+            compiled.output.store.open(),
             compiled.config,
             list(nodes.values()),
             seconds=sum(node.seconds for node in nodes.values()),
@@ -224,7 +235,7 @@ def summary(run_id: RunIdOption, pipeline: PipelineOption = Path("pipeline.pb"))
         write_summary(results, compiled.output.summary)
         show_results(results, consoles.out)
         consoles.out.print(f"Summary: {compiled.output.summary}", soft_wrap=True)
-    end_by(results)
+    end_by(results, refused_ok)
 
 
 def _read(path: Path) -> "Compiled":

@@ -31,8 +31,12 @@ def show_results(summary: dict[str, Any], console: Console) -> None:
     console.print(duration(summary["seconds"]) + (f", at most {memory} MB of memory" if memory else ""))
 
 
-def end_by(summary: dict[str, Any]) -> None:
+def end_by(summary: dict[str, Any], refused_ok: bool = False) -> None:
     """Says on standard error what was not pushed and what failed, and why.
+
+    Args:
+      summary: the results.
+      refused_ok: whether a model that was not pushed is no reason to end otherwise than usual.
 
     Raises:
       Exit: something failed, or a model was not pushed.
@@ -40,7 +44,7 @@ def end_by(summary: dict[str, Any]) -> None:
     some_not_pushed = _print_reasons_not_pushed(summary)
     if _print_failed_reports(summary):
         raise typer.Exit(FAILED)
-    if some_not_pushed:
+    if some_not_pushed and not refused_ok:
         raise typer.Exit(NOT_BLESSED)
 
 

@@ -82,21 +82,17 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     announce(job, consoles)
     config, output = job.config, job.output
     with PeakMemory() as memory:
-        import ml_metadata as mlmd
-
         from pipeline.graph import create_pipeline
-        from pipeline.local.recovery import metadata_config
         from pipeline.local.report import summary_of_run, write_summary
         from pipeline.local.runner import run_pipeline
 
         recover_first(output, consoles)
-        connection = metadata_config(output.metadata)
         pipeline = create_pipeline(
             config=config,
             data_dir=str(job.data),
             pipeline_root=str(output.artifacts),
             serving_dir=str(output.serving),
-            metadata_connection_config=connection,
+            metadata_connection_config=output.store.connection,
             enable_cache=cache,
         )
         with RunProgress(consoles.err, total=len(pipeline.components)) as progress:
@@ -104,7 +100,7 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
         if any(node.state == "failed" for node in nodes):
             recover_after_failure(output)
         summary = summary_of_run(
-            mlmd.MetadataStore(connection),
+            output.store.open(),
             config,
             nodes,
             seconds=time.monotonic() - start,

@@ -97,29 +97,25 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
 
     announce(job, consoles)
 
-    import ml_metadata as mlmd
-
     from pipeline.graph import create_tuning_pipeline
     from pipeline.local.choices import read_outputs
-    from pipeline.local.recovery import metadata_config
     from pipeline.local.runner import run_pipeline
     from pipeline.local.search import Search, read_trials
     from pipeline.model_stage import tuner_settings
     from trainers.loop.tuning import search_folder
 
     recover_first(job.output, consoles)
-    connection = metadata_config(job.output.metadata)
     root = str(job.output.artifacts)
     pipeline = create_tuning_pipeline(
         config=job.config,
         model=model.value,
         data_dir=str(job.data),
         pipeline_root=root,
-        metadata_connection_config=connection,
+        metadata_connection_config=job.output.store.connection,
     )
     with RunProgress(consoles.err, total=len(pipeline.components)) as progress:
         nodes = run_pipeline(pipeline, "local", progress)
-    outputs = read_outputs(mlmd.MetadataStore(connection), nodes)
+    outputs = read_outputs(job.output.store.open(), nodes)
     objective = MODELS[model.value].spec(job.config.models[model.value]).objective
     graph = outputs["Transform"]["transform_graph"].uri
     records = search_folder(tuner_settings(model.value, job.config, root), graph)

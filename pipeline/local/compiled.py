@@ -14,6 +14,7 @@ from typing import Any
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.config import Config, ConfigError, config_of
+from pipeline.launcher import upstream_of_nodes
 from pipeline.local.output import OutputFolder, write_whole
 from pipeline.source import component_key
 from trainers.registry import MODELS, RECOMMENDER
@@ -42,8 +43,7 @@ class Compiled:
     @property
     def nodes(self) -> dict[str, list[str]]:
         """The ids of the nodes, each with those that it waits for, in order."""
-        nodes = [node.pipeline_node for node in self.ir.nodes]
-        return {node.node_info.id: list(node.upstream_nodes) for node in nodes}
+        return upstream_of_nodes(self.ir)
 
     def name_of_run(self, run_id: str) -> str:
         """The name by which the metadata know a run: with a key of the pipeline, so that it is of this one alone."""

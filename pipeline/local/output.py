@@ -4,13 +4,13 @@ import contextlib
 import fcntl
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.local.errors import RunError
+from pipeline.local.store import FileStore, ServerStore, Store, mark_of_server
 
 _MEGABYTE = 2**20
 
@@ -33,8 +33,18 @@ class OutputFolder:
 
     @property
     def metadata(self) -> Path:
-        """The SQLite file of the ML Metadata store."""
+        """The SQLite file of the ML Metadata store, unless the metadata are on a server."""
         return self.root / "metadata.sqlite"
+
+    @property
+    def store(self) -> Store:
+        """Where the metadata are kept."""
+        return ServerStore(self._mark) if self._mark.exists() else FileStore(self.metadata)
+
+    @property
+    def _mark(self) -> Path:
+        """The file that is there if the metadata are on a server."""
+        return self.root / "metadata.json"
 
     @property
     def artifacts(self) -> Path:
@@ -105,6 +115,28 @@ class OutputFolder:
         with _locked(self.root / ".lock", whole, shared=True), _locked(folder / node, same):
             yield
 
+    def keep_metadata(self, backend: str, write: bool = True) -> None:
+        """Has the metadata of a new folder kept where a configuration says; a used one keeps to what it has.
+
+        Args:
+          backend: as `metadata.backend` of the configuration.
+          write: whether the folder may be made; otherwise it is only checked.
+
+        Raises:
+          RunError: earlier runs have kept the metadata elsewhere.
+        """
+        on_server = backend == "mysql"
+        there = self._mark if self._mark.exists() else self.metadata if self.metadata.exists() else None
+        if there is not None and on_server != (there == self._mark):
+            kept = "a file" if there == self.metadata else "a server"
+            raise RunError(
+                f"{self.root}: earlier runs keep their metadata in {kept}, as {there.name} says; metadata.backend is "
+                f"{backend}. Leave it as it was, or choose another --output."
+            )
+        if on_server and there is None and write:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_whole(self._mark, mark_of_server())
+
     def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.
 
@@ -112,28 +144,15 @@ class OutputFolder:
           alone: whether nobody else should be using it; otherwise others may, and this waits for them.
 
         Raises:
-          RunError: the store is damaged or locked by another process, or it is missing although artifacts exist.
+          RunError: the store is damaged, locked by another process or out of reach, or it is missing although
+            artifacts exist.
         """
-        if not self.metadata.exists():
-            if self.artifacts.is_dir() and any(self.artifacts.iterdir()):
-                raise RunError(
-                    f"{self.artifacts} holds artifacts, but the metadata that describe them, {self.metadata.name}, are "
-                    "gone. Delete the folder, or choose another --output."
-                )
-            return
-        try:
-            with contextlib.closing(sqlite3.connect(self.metadata, timeout=1.0 if alone else 60.0)) as store:
-                store.execute("BEGIN IMMEDIATE" if alone else "BEGIN")
-                (verdict,) = store.execute("PRAGMA quick_check(1)").fetchone()
-                store.execute("ROLLBACK")
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise RunError(f"{self.metadata}: is locked by another process; close it and run again.") from error
-            verdict = str(error)
-        if verdict != "ok":
+        if self.store.exists:
+            self.store.check(alone)
+        elif self.artifacts.is_dir() and any(self.artifacts.iterdir()):
             raise RunError(
-                f"{self.metadata}: should be a sound SQLite database; {verdict}. Delete {self.root}, "
-                "or choose another --output."
+                f"{self.artifacts} holds artifacts, but the metadata that describe them, in {self.store}, are gone. "
+                "Delete the folder, or choose another --output."
             )
 
 

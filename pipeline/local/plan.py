@@ -5,7 +5,6 @@ the data, inputs are resolved, the cache is looked into. This writes to the meta
 it, in a temporary folder.
 """
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from tfx.proto.orchestration import pipeline_pb2
 from pipeline.launcher import compile_pipeline, new_run_id
 from pipeline.local.choices import Champion, planned_champions
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
 from pipeline.local.relocation import follow_move
+from pipeline.local.store import metadata_config
 
 # What a changed execution property stands for; others are named as they are.
 _MEANINGS = {
@@ -77,8 +76,8 @@ def plan(
     """
     with tempfile.TemporaryDirectory(prefix="movielens-plan-") as folder:
         copy = Path(folder, "metadata.sqlite")
-        if output.metadata.exists():
-            shutil.copyfile(output.metadata, copy)
+        if output.store.exists:
+            output.store.copy(copy)
             follow_move(mlmd.MetadataStore(metadata_config(copy)), output)
         nodes = _Nodes(pipeline, copy, Path(folder, "artifacts"))
         planned = [nodes.plan(node.pipeline_node) for node in nodes.ir.nodes]

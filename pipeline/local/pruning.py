@@ -23,8 +23,8 @@ from components.pushing.pushed_models import Push, mark_pruned, pushes, withdraw
 from components.pushing.versions import take_out
 from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
 from pipeline.local.relocation import follow_move
+from pipeline.local.store import metadata_config
 from pipeline.nodes import ONLY_REPORT
 from serving.local.versions import list_versions
 
@@ -116,7 +116,7 @@ def find(output: OutputFolder, keep_runs: int, keep_versions: int) -> Pruning:
     """
     with tempfile.TemporaryDirectory(prefix="movielens-prune-") as folder:
         copy = Path(folder, output.metadata.name)
-        shutil.copyfile(output.metadata, copy)
+        output.store.copy(copy)
         store = mlmd.MetadataStore(metadata_config(copy))
         follow_move(store, output)
         return _Finder(store, output, keep_runs, keep_versions).pruning()
@@ -132,7 +132,7 @@ def carry_out(output: OutputFolder, pruning: Pruning) -> None:
     Raises:
       RunError: something could not be marked or removed; another prune goes on from there.
     """
-    store = mlmd.MetadataStore(metadata_config(output.metadata))
+    store = output.store.open()
     removed = [artifact.id for artifact in pruning.artifacts]
     again = "another prune goes on from here"
     try:
@@ -151,7 +151,7 @@ def carry_out(output: OutputFolder, pruning: Pruning) -> None:
     except OSError as error:
         raise RunError(f"{error.filename} could not be removed; {error.strerror}; {again}.") from error
     except mlmd.errors.StatusError as error:
-        raise RunError(f"{output.metadata} could not be written; {error}; {again}.") from error
+        raise RunError(f"{output.store} could not be written; {error}; {again}.") from error
 
 
 class _Finder:

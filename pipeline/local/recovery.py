@@ -6,7 +6,6 @@ from pathlib import Path
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 
 from components.pushing.versions import VERSION_FILE, take_out
 from pipeline.local.output import OutputFolder
@@ -15,20 +14,6 @@ _logger = logging.getLogger(__name__)
 
 _UNFINISHED = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
 _FAILED = metadata_store_pb2.Execution.FAILED
-
-
-def metadata_config(path: Path) -> metadata_store_pb2.ConnectionConfig:
-    """Returns the connection to the SQLite metadata store at a path; connecting creates a missing store."""
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(path)
-    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    return config
-
-
-def open_store(path: Path) -> mlmd.MetadataStore:
-    """Opens the metadata store at a path, which others may open at the same time; TFX tries again then."""
-    with metadata.Metadata(metadata_config(path)) as handle:
-        return handle.store
 
 
 def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
@@ -45,9 +30,9 @@ def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
     Returns:
       The number of executions that had not finished.
     """
-    if not output.metadata.exists():
+    if not output.store.exists:
         return 0
-    store = open_store(output.metadata)
+    store = output.store.open()
     executions = store.get_executions() if node is None else _executions_of(store, *node)
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}

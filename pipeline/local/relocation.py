@@ -4,10 +4,8 @@ TFX records where each artifact lies as an absolute path. Models that were train
 not found: none could be a champion, be started from, be part of a recommender, or be withdrawn.
 """
 
-import contextlib
 import functools
 import logging
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,24 +66,6 @@ def _followed(path: str, depth: int, folder: Path, is_copy: Callable[[Path], boo
 
 
 def _is_copy(folder: Path, old: Path) -> bool:
-    """Whether an output folder is a copy of another one that is still there: both remember the same first run."""
-    first = _first_run(OutputFolder(old).metadata)
-    return first is not None and first == _first_run(OutputFolder(folder).metadata)
-
-
-def _first_run(metadata: Path) -> str | None:
-    """What the first run in a metadata store is called and when it began, "" if there is none yet.
-
-    Two folders' first runs may have the same name, which whoever runs single nodes chooses. None if there is no store
-    to be read.
-    """
-    query = (
-        "SELECT c.name || ' ' || c.create_time_since_epoch FROM Context c JOIN Type t ON c.type_id = t.id "
-        "WHERE t.name = 'pipeline_run' ORDER BY c.id"
-    )
-    try:
-        with contextlib.closing(sqlite3.connect(f"{metadata.as_uri()}?mode=ro", uri=True)) as store:
-            row = store.execute(query).fetchone()
-    except sqlite3.Error:
-        return None
-    return str(row[0]) if row else ""
+    """Whether an output folder is a copy of another one that is still there: both have the same metadata."""
+    identity = OutputFolder(old).store.identity()
+    return identity is not None and identity == OutputFolder(folder).store.identity()

@@ -18,7 +18,7 @@ from pipeline.launcher import bound_to_run, find_node, launch_node, outcome, rec
 from pipeline.local.choices import read_made_of, read_outputs
 from pipeline.local.compiled import Compiled
 from pipeline.local.errors import RunError, node_failure
-from pipeline.local.recovery import open_store, recover
+from pipeline.local.recovery import recover
 from pipeline.local.report import read_refusals
 from pipeline.nodes import NodeRun
 
@@ -50,6 +50,7 @@ def run_node(compiled: Compiled, node_id: str, run_id: str) -> NodeRun:
     ir = bound_to_run(compiled.ir, compiled.name_of_run(run_id))
     with compiled.output.locked_for_node(node_id):
         compiled.output.check_metadata(alone=False)
+        compiled.output.store.begin()
         recover(compiled.output, (ir.pipeline_info.id, node_id))
         before = read_run(compiled, run_id)
         if node_id in before and before[node_id].state != "failed":
@@ -89,9 +90,9 @@ def read_run(compiled: Compiled, run_id: str) -> dict[str, NodeRun]:
       compiled: the pipeline.
       run_id: the name of the run.
     """
-    if not compiled.output.metadata.exists():
+    if not compiled.output.store.exists:
         return {}
-    store = open_store(compiled.output.metadata)
+    store = compiled.output.store.open()
     ir = bound_to_run(compiled.ir, compiled.name_of_run(run_id))
     nodes = {node_id: _read_node(store, find_node(ir, node_id)) for node_id in compiled.nodes}
     return {node_id: node for node_id, node in nodes.items() if node is not None}
@@ -105,7 +106,7 @@ def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> st
       node: what became of the node.
       run_id: the name of the run.
     """
-    store = open_store(compiled.output.metadata)
+    store = compiled.output.store.open()
     properties = [each.properties for each in read_outputs(store, [node]).get(node.id, {}).values()]
     refused = [str(each[REFUSED]) for each in properties if REFUSED in each]
     if refused:
@@ -128,7 +129,7 @@ def why_nothing_came_of_it(compiled: Compiled, node: NodeRun, run_id: str) -> st
 
 def _note_down(compiled: Compiled, ir: pipeline_pb2.Pipeline, node_id: str, reason: str) -> None:
     """Records why a node failed, for those who look at the run later."""
-    store = open_store(compiled.output.metadata)
+    store = compiled.output.store.open()
     execution = _execution(store, find_node(ir, node_id))
     if execution is not None:
         set_problem(execution, reason)

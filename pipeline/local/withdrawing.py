@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import ml_metadata as mlmd
-
 from components.pushing.pushed_models import Push, Withdrawal, mark_withdrawn, parts, pushes
 from components.pushing.versions import take_out
 from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
 from pipeline.local.relocation import follow_move
 from serving.local.versions import list_versions
 
@@ -57,7 +54,7 @@ def withdraw(output: OutputFolder, name: str, version: int, why: str) -> TakenBa
     Raises:
       UnknownVersionError: no run with this folder has pushed such a version.
     """
-    store = mlmd.MetadataStore(metadata_config(output.metadata))
+    store = output.store.open()
     follow_move(store, output)
     every = pushes(store)
     chosen = _find(output, every, name, version)

@@ -147,9 +147,10 @@ def test_the_straightforward_rows_are_the_pipelines(source, tmp_path):
     from benchmarks.straightforward import example_gen
     from components.ingestion.movielens_example_gen import MovieLensExampleGen
     from components.ingestion.splits import SplitConfig
-    from pipeline.config import BeamConfig, DataConfig
-    from pipeline.local.recovery import metadata_config
+    from pipeline.beam_config import BeamConfig
+    from pipeline.config import DataConfig
     from pipeline.local.runner import run_pipeline
+    from pipeline.local.store import metadata_config
 
     history_length = DataConfig().history_length
     pipeline = tfx.dsl.Pipeline(

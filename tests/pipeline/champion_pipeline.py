@@ -15,7 +15,6 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation.champion_resolvers import ChampionStrategy
 from components.ingestion.row_keys import write_row_keys
 from components.ingestion.splits import TEST, TRAIN
 from pipeline.cache_keys import add_source_keys
@@ -168,7 +167,7 @@ def night_pipeline(
         if whole_history:
             # A channel that is no output of this pipeline's node, although it names it, is not bound to the run.
             candidate = tfx.dsl.Channel(candidate.type, producer_component_id=trainer.id, output_key="model")
-        resolver = latest_blessed(name, candidate, ChampionStrategy)
+        resolver = latest_blessed(name, candidate)
         resolver.add_upstream_node(trainer)
         model = trainer.outputs["model"]
         evaluator = evaluated(name, model, resolver, data, gate, eval_config([task], EvaluationConfig()))

@@ -28,7 +28,7 @@ def ir(tmp_path):
     """The stand-in pipeline, compiled."""
     from pipeline.config import load_config
     from pipeline.launcher import compile_pipeline
-    from pipeline.local.recovery import metadata_config
+    from pipeline.local.store import metadata_config
     from tests.pipeline.local.standin import create_pipeline
 
     return compile_pipeline(

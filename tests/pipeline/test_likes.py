@@ -14,7 +14,8 @@ from tfx.utils import path_utils
 from benchmarks.metrics import like_metrics
 from components.importance.feature_importance import FeatureImportance, FeatureImportanceReport, measure
 from components.importance.report import to_json
-from pipeline.config import BeamConfig, EvaluationConfig
+from pipeline.beam_config import BeamConfig
+from pipeline.config import EvaluationConfig
 from pipeline.gates import eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from tests.transform import transform_graph

@@ -79,6 +79,7 @@ def test_the_cases_are_all_there():
         *(("compile", name) for name in ("data", "root", "output", "like")),
         ("run-node", "pipeline"),
         ("summary", "pipeline"),
+        ("submit", "spec"),
         ("withdraw", "output"),
         ("prune", "output"),
         ("serve", "models"),

@@ -1,14 +1,12 @@
 """The key of code follows what modules import, and nothing else."""
 
 import shutil
-import subprocess
-import sys
 from importlib import metadata
 
 import pytest
 
 from pipeline import source
-from pipeline.source import ROOT, files_reached, source_key
+from pipeline.source import files_reached, source_key
 
 FILES = {
     "house/__init__.py": "",
@@ -123,10 +121,3 @@ def test_a_package_can_be_left_out(tree):
 def test_a_module_that_is_missing_is_an_error(module, tree):
     with pytest.raises(ModuleNotFoundError, match=module):
         source_key(module)
-
-
-def test_the_command_prints_the_key_of_what_components_run():
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.source"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == source_key("components", "trainers", "transform") + "\n"

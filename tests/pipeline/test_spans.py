@@ -13,8 +13,8 @@ from components.data.sample import generate_sample
 from components.recommender.stored_data import Movies, read_users
 from pipeline.config import load_config
 from pipeline.local.errors import NodeFailed
-from pipeline.local.recovery import metadata_config
 from pipeline.local.runner import run_pipeline
+from pipeline.local.store import metadata_config
 from tests.components.ingestion.examples_oracle import read_split
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(900)]

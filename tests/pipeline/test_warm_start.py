@@ -4,10 +4,8 @@ import logging
 
 import pytest
 from tfx import v1 as tfx
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
 from components.data.sample import generate_sample
-from components.evaluation.champion_resolvers import ChampionStrategy
 from pipeline.config import load_config
 from pipeline.graph import create_pipeline, data_stage
 from pipeline.local.runner import run_pipeline
@@ -42,8 +40,7 @@ def run(tmp_path, caplog):
         folder = tmp_path / "data"
         generate_sample(folder, users=200, movies=150, ratings=16_000, seed=seed, force=True)
         data = data_stage(config, str(folder))
-        strategy = ChampionStrategy
-        stage = model_stage("dcn", config, data.examples, data.gate, data.transform, root, serving, strategy)
+        stage = model_stage("dcn", config, data.examples, data.gate, data.transform, root, serving)
         nodes = [*data.nodes, *stage.nodes]
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="warm",
@@ -84,6 +81,5 @@ def test_only_models_with_a_warm_start_have_a_resolver_of_the_base_model(tmp_pat
         data_dir=str(tmp_path),
         pipeline_root=str(tmp_path),
         serving_dir=str(tmp_path),
-        resolver_strategy=LatestBlessedModelStrategy,
     )
     assert [node.id for node in pipeline.components if node.id.endswith("_base")] == ["Resolver.joint_base"]

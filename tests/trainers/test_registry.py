@@ -70,7 +70,7 @@ from pipeline.commands.tune import Model
 from pipeline.config import load_config
 from pipeline.graph import create_pipeline
 from pipeline.launcher import compile_pipeline
-from pipeline.local.recovery import metadata_config
+from pipeline.local.store import metadata_config
 from pipeline.local.report import summarise
 from pipeline.serving_files import models_config
 

@@ -13,7 +13,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
-from pipeline.config import BeamConfig
+from pipeline.beam_config import BeamConfig
 from transform import features
 from transform.preprocessing import preprocessing_fn
 from transform.schema import curated_schema

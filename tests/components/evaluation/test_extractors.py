@@ -14,7 +14,8 @@ from tfx.components.util import udf_utils
 from tfx_bsl.tfxio import tensor_adapter, tf_example_record
 
 from components.evaluation.extractors import custom_extractors
-from pipeline.config import BeamConfig, load_config
+from pipeline.beam_config import BeamConfig
+from pipeline.config import load_config
 from pipeline.graph import create_pipeline
 
 SCHEMA = text_format.Parse(

@@ -20,7 +20,7 @@ from components.evaluation.output_metrics import (
     OutputErrors,
     SharesKept,
 )
-from pipeline.config import BeamConfig
+from pipeline.beam_config import BeamConfig
 
 OUTPUTS = ["hit", "gain"]
 LABEL = 1.0

@@ -16,7 +16,8 @@ from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tensor_adapter, tf_example_record
 
 from components.evaluation.extractors import custom_extractors
-from pipeline.config import BeamConfig, EvaluationConfig
+from pipeline.beam_config import BeamConfig
+from pipeline.config import EvaluationConfig
 from pipeline.gates import eval_config, recommender_eval_config
 from pipeline.local.report import model_summary, read_evaluation, read_refusals
 from pipeline.local.tables import kept_table, models_table, recommender_table

@@ -17,7 +17,7 @@ from components.data.raw_files import DataError
 from components.data.sample import generate_sample
 from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import Fractions, SplitConfig, Strategy
-from pipeline.config import BeamConfig
+from pipeline.beam_config import BeamConfig
 from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, assert_window, read_split
 
 pytestmark = pytest.mark.component

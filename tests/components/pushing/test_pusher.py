@@ -18,7 +18,8 @@ from components.pushing.versions import unfinished
 from pipeline.launcher import compile_pipeline, launch_node, new_run_id, node_ids
 from pipeline.local.choices import read_outputs
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config, recover
+from pipeline.local.recovery import recover
+from pipeline.local.store import metadata_config
 from pipeline.model_stage import pusher
 from pipeline.nodes import NodeRun
 from serving.local.versions import list_versions

@@ -19,7 +19,7 @@ from components.ingestion.movielens_example_gen import MovieLensExampleGen
 from components.ingestion.splits import SplitConfig, Strategy
 from components.validation.data_gate import FEWEST_COMPARED_ROWS, Anomaly, AnomalyError, DataGate
 from components.validation.distributions import comparison, train_eval_validator
-from pipeline.config import BeamConfig
+from pipeline.beam_config import BeamConfig
 from tests.components.validation.gate_runs import SCHEMA, SCHEMA_FILE, Columns, Gate
 from transform.features import AGE_CODES, GENRES
 

@@ -9,15 +9,15 @@ from ml_metadata.proto.metadata_store_pb2 import Artifact
 from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
-from components.evaluation.champion_resolvers import ChampionStrategy
 from components.ingestion.row_keys import write_row_keys
 from components.ingestion.splits import TEST, TRAIN
 from components.pushing.pushed_models import Push, pushes
 from pipeline.local.choices import Champion, read_champions, read_outputs
 from pipeline.local.errors import NodeFailed
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config, recover
+from pipeline.local.recovery import recover
 from pipeline.local.runner import run_pipeline
+from pipeline.local.store import metadata_config
 from pipeline.model_stage import latest_blessed, pusher
 from pipeline.nodes import NodeRun
 
@@ -135,7 +135,7 @@ class Nights:
             content=content or f"model of night {night}",
         ).with_id("Trainer.ranking")
         model = train.outputs["model"]
-        resolver = latest_blessed("ranking", model, ChampionStrategy)
+        resolver = latest_blessed("ranking", model)
         evaluate = Evaluate(examples=ingest.outputs["examples"], model=model, blessed=blessed)
         evaluate.with_id("Evaluator.ranking").add_upstream_node(resolver)
         report = Report(model=model, fails=report_fails).with_id("FeatureImportance")

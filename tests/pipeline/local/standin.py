@@ -76,7 +76,9 @@ def Report(
         raise DataError(Path("ratings.dat"), 17, "rating should be 1 to 5; received '7'.")
 
 
-def create_pipeline(*, config, data_dir, pipeline_root, serving_dir, metadata_connection_config, enable_cache):
+def create_pipeline(
+    *, config, data_dir, pipeline_root, serving_dir, metadata_connection_config=None, enable_cache=True
+):
     """Makes Source, Worker, report, Resolver and Pusher; the Worker's factor is `models.ranking.epochs`."""
     source = Source(text="ab").with_id("Source")
     worker = Worker(data=source.outputs["data"], factor=config.models.ranking.epochs).with_id("Worker")

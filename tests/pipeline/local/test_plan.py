@@ -10,8 +10,8 @@ from components.data.raw_files import DataError
 from pipeline.config import load_config
 from pipeline.local.output import OutputFolder
 from pipeline.local.plan import Planned, plan
-from pipeline.local.recovery import metadata_config
 from pipeline.local.runner import run_pipeline
+from pipeline.local.store import metadata_config
 from tests.pipeline.local import standin
 
 pytestmark = pytest.mark.component

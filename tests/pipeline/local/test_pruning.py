@@ -17,7 +17,7 @@ from components.pushing.versions import take_out
 from pipeline import cli
 from pipeline.local import pruning
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
+from pipeline.local.store import metadata_config
 from tests.components.pushing.recorded import Recorded
 from tests.pipeline.local.small_pipeline import Nights
 
@@ -459,7 +459,9 @@ def test_the_folder_may_be_named_by_another_path(nights, tmp_path):
 def test_a_folder_without_runs_is_refused_and_stays_as_it_is(tmp_path):
     code, _, err = prune(tmp_path, "--yes")
     assert code == 2
-    assert f"--output should be a folder that `movielens run` wrote to; {tmp_path} has no metadata.sqlite." in err
+    assert (
+        f"--output should be a folder that `movielens run` wrote to; {tmp_path} has no metadata, which would be" in err
+    )
     assert list(tmp_path.iterdir()) == []
     Recorded(mlmd.MetadataStore(metadata_config(tmp_path / "metadata.sqlite"))).model()
     code, _, err = prune(tmp_path, "--yes")

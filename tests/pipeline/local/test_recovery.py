@@ -10,7 +10,8 @@ from ml_metadata.proto.metadata_store_pb2 import Execution
 
 from components.pushing.versions import VERSION_FILE, unfinished
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config, recover
+from pipeline.local.recovery import recover
+from pipeline.local.store import metadata_config
 from tests.components.pushing.recorded import Recorded, write_version
 
 UNFINISHED = [Execution.NEW, Execution.RUNNING, Execution.FAILED]

@@ -9,9 +9,9 @@ import pytest
 from components.pushing.pushed_models import pushes
 from pipeline.config import load_config
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
 from pipeline.local.relocation import follow_move
 from pipeline.local.runner import run_pipeline
+from pipeline.local.store import metadata_config
 from tests.components.pushing.recorded import Recorded
 from tests.pipeline.local import standin
 from tests.pipeline.local.test_plan import Silent

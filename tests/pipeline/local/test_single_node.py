@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import pipeline
 from pipeline import cli
 from pipeline.commands import run
-from pipeline.local.recovery import open_store
+from pipeline.local.store import FileStore
 from tests.pipeline.local import standin
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +76,7 @@ class Folder:
         return {component["id"]: component["state"] for component in components}
 
     def executions(self) -> int:
-        return len(open_store(self.output / "metadata.sqlite").get_executions())
+        return len(FileStore(self.output / "metadata.sqlite").open().get_executions())
 
     def pushed(self) -> list[str]:
         return [file.read_text() for file in sorted(self.output.glob("serving/recommender/*/saved_model.pb"))]
@@ -216,7 +216,7 @@ def test_a_folder_whose_metadata_are_gone_is_refused(folder: Folder) -> None:
     (folder.output / "metadata.sqlite").unlink()
     for answer in (folder.node("Source", "monday"), folder.compile()):
         assert answer[0] == 1
-        assert "but the metadata that describe them, metadata.sqlite, are gone" in answer[2]
+        assert "metadata.sqlite, are gone" in answer[2]
 
 
 def test_one_may_compile_alike_with_other_settings_but_not_with_other_nodes(folder: Folder, tmp_path: Path) -> None:

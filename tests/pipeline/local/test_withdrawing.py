@@ -16,7 +16,7 @@ from components.pushing.versions import take_out
 from pipeline import cli
 from pipeline.local import withdrawing
 from pipeline.local.output import OutputFolder
-from pipeline.local.recovery import metadata_config
+from pipeline.local.store import metadata_config
 from tests.components.pushing.recorded import Recorded, write_version
 
 TODAY = "2026-03-01"
@@ -204,7 +204,9 @@ def test_unknown_models_and_versions_are_refused(runs: Runs, name: str, version:
 def test_a_folder_without_runs_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     code, _, err = withdraw(tmp_path, "ranking", 21)
     assert code == 2
-    assert f"--output should be a folder that `movielens run` wrote to; {tmp_path} has no metadata.sqlite." in err
+    assert (
+        f"--output should be a folder that `movielens run` wrote to; {tmp_path} has no metadata, which would be" in err
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,158 @@
+"""`movielens submit`: starts the pipeline on Kubeflow Pipelines, and follows the run to its end."""
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.commands.job import SetOption
+from pipeline.local.errors import RunError
+from pipeline.paths import PathError, local_path
+
+if TYPE_CHECKING:
+    from kfp import Client
+
+_TOKEN = "MOVIELENS_KUBEFLOW_TOKEN"
+_ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+_SECONDS = 5.0  # Between two looks at a run.
+_FAILURES = 12  # Looks in a row that may fail before it is given up.
+
+
+class Runner(StrEnum):
+    """Where to run."""
+
+    KUBEFLOW = "kubeflow"
+
+
+def submit(
+    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines.", metavar="URL")],
+    spec: Annotated[
+        Path,
+        typer.Option(help="What `kubeflow/compile.py` wrote.", metavar="FILE.yaml", parser=local_path),
+    ] = Path("movielens.yaml"),
+    runner: Annotated[Runner, typer.Option(help="Where to run.")] = Runner.KUBEFLOW,
+    experiment: Annotated[
+        str, typer.Option(help="The experiment to which the run belongs.", metavar="NAME")
+    ] = "movielens",
+    namespace: Annotated[
+        str | None, typer.Option(help="Of the user, where Kubeflow has several.", metavar="NAME", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Another folder of the raw files, as containers see it.", metavar="DIR", show_default=False),
+    ] = None,
+    overrides: SetOption = None,
+    follow: Annotated[bool, typer.Option(help="Wait for the end of the run.")] = True,
+) -> None:
+    """Start the pipeline on Kubeflow Pipelines, and follow the run to its end.
+
+    If Kubeflow asks for a token, set MOVIELENS_KUBEFLOW_TOKEN to it.
+
+    Exits with 0 if the run has succeeded, or has begun with --no-follow; 1 if it failed or Kubeflow cannot be reached;
+    and 2 if the file or an option is invalid.
+    """
+    del runner
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    name = _name_of(spec)
+    arguments = {"settings": overrides or []} | ({"data": data} if data else {})
+    client = _client(host, namespace)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    run = _asked(
+        host,
+        lambda: client.create_run_from_pipeline_package(
+            str(spec), arguments, run_name=f"{name} {now}", experiment_name=experiment, namespace=namespace
+        ),
+    )
+    console.print(f"Run {run.run_id} of {name}: {host.rstrip('/')}/#/runs/details/{run.run_id}")
+    if not follow:
+        return
+    try:
+        state = _follow(client, host, run.run_id, console)
+    except KeyboardInterrupt:
+        console.print("No longer followed; the run goes on.")
+        raise
+    if state != "SUCCEEDED":
+        raise RunError(f"The run ended as {state}; its page and the logs of its containers say why.")
+
+
+def _name_of(spec: Path) -> str:
+    """The name of a pipeline in a file.
+
+    Raises:
+      PathError: there is none.
+    """
+    import yaml
+
+    try:
+        first = next(yaml.safe_load_all(spec.read_text(encoding="utf-8")))
+        return str(first["pipelineInfo"]["name"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, StopIteration, KeyError, TypeError) as error:
+        raise PathError(f"--spec: {spec} should be a file that kubeflow/compile.py wrote; {error!r}.") from error
+
+
+def _client(host: str, namespace: str | None) -> "Client":
+    try:
+        from kfp import Client
+    except ImportError as error:
+        raise RunError("kfp is not installed; `scripts/setup.sh --all-extras` installs it.") from error
+
+    def connect() -> "Client":
+        return Client(host=host, existing_token=os.environ.get(_TOKEN), namespace=namespace or "kubeflow")
+
+    client: Client = _asked(host, connect)
+    return client
+
+
+def _asked(host: str, ask: Any) -> Any:
+    """The answer of Kubeflow Pipelines.
+
+    Raises:
+      RunError: there is none, or it refuses.
+    """
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return ask()
+    except ApiException as error:
+        raise RunError(f"{host}: Kubeflow Pipelines answers {error.status} {error.reason}: {_reason(error)}") from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise RunError(f"--host: {host} should be the address of Kubeflow Pipelines; {error}.") from error
+
+
+def _reason(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.body)[:200]
+
+
+def _follow(client: "Client", host: str, run_id: str, console: Console) -> str:
+    """Prints what becomes of the nodes until the run has ended; returns its state."""
+    told: dict[str, str] = {}
+    failures = 0
+    while True:
+        try:
+            run = _asked(host, lambda: client.get_run(run_id))
+            failures = 0
+        except RunError:
+            # The run goes on, whatever the way to it is like.
+            failures += 1
+            if failures == _FAILURES:
+                raise
+            time.sleep(_SECONDS)
+            continue
+        for task in (run.run_details.task_details if run.run_details else None) or []:
+            name, state = task.display_name, task.state or "PENDING"
+            if told.get(name) != state:
+                told[name] = state
+                console.print(f"{name}: {state.lower()}")
+        if run.state in _ENDED:
+            return str(run.state)
+        time.sleep(_SECONDS)

@@ -1,0 +1,173 @@
+"""On whatever runner of Beam the data are processed, what comes out is the same.
+
+Prism is Beam's server for one machine, in Go; the variable PRISM names it, or it is on PATH. The other one is Beam's
+own job server in Python, with a pool of worker processes. Both are real, and listen on this machine alone.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tfx import v1 as tfx
+
+from components.data.sample import generate_sample
+from pipeline.config import load_config
+from pipeline.graph import data_stage
+from pipeline.local.runner import run_pipeline
+from pipeline.local.store import FileStore
+from pipeline.model_stage import model_stage
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ["models.dcn.epochs=1", "evaluation.mse_margin=0"]
+
+pytestmark = [pytest.mark.nightly, pytest.mark.component, pytest.mark.timeout(3600)]
+
+
+class _Silent:
+    def started(self, node_id: str) -> None:
+        pass
+
+    def finished(self, node: Any) -> None:
+        pass
+
+
+def made_by(folder: Path, data: Path, *settings: str) -> dict[str, Any]:
+    """Runs the data components, one Trainer and its Evaluator, and reads what they made."""
+    config = load_config("sample", [*SETTINGS, *settings])
+    root = folder / "pipeline"
+    store = FileStore(folder / "metadata.sqlite")
+    stage = data_stage(config, str(data))
+    model = model_stage("dcn", config, stage.examples, stage.gate, stage.transform, str(root), str(folder / "serving"))
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name="beam",
+        pipeline_root=str(root),
+        components=[*stage.nodes, *model.nodes],
+        metadata_connection_config=store.connection,
+        beam_pipeline_args=config.beam.args(),
+    )
+    run_pipeline(pipeline, "local", _Silent())
+    made: dict[str, Any] = {"rows": {}, "statistics": {}}
+    for kind in ("MovieLensExampleGen/examples", "Transform/transformed_examples"):
+        for split in sorted(root.glob(f"{kind}/*/Split-*")):
+            files = sorted(str(file) for file in split.glob("*.gz"))
+            records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+            made["rows"][f"{kind} {split.name}"] = sorted(records)
+    for split in sorted(root.glob("StatisticsGen/statistics/*/Split-*")):
+        (statistics,) = tfdv.load_stats_binary(str(split / "FeatureStats.pb")).datasets
+        made["statistics"][split.name] = {
+            feature.path.step[0]: (feature.WhichOneof("stats"), exact_numbers(feature))
+            for feature in statistics.features
+        }
+    (metrics,) = root.glob("Evaluator.dcn/evaluation/*")
+    made["metrics"] = metrics_of(str(metrics))
+    return made
+
+
+def exact_numbers(feature: Any) -> tuple[float, ...]:
+    """The exact numbers of a feature's statistics; quantiles are sketches, which depend on how rows are bundled."""
+    kind = feature.WhichOneof("stats")
+    stats = getattr(feature, kind)
+    common = stats.common_stats
+    numbers = (common.num_non_missing, common.num_missing, common.max_num_values, common.avg_num_values)
+    return (*numbers, stats.mean, stats.std_dev, stats.min, stats.max) if kind == "num_stats" else numbers
+
+
+def metrics_of(folder: str) -> dict[str, float]:
+    import tensorflow_model_analysis as tfma
+
+    result = tfma.load_eval_result(folder, model_name="candidate")
+    return {
+        f"{key} {name}": value["doubleValue"]
+        for key, slices in result.slicing_metrics
+        for outputs in slices.values()
+        for metrics in outputs.values()
+        for name, value in metrics.items()
+        if "doubleValue" in value
+    }
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["rows"].keys() == expected["rows"].keys()
+    for name, rows in expected["rows"].items():
+        assert found["rows"][name] == rows, name
+    assert found["statistics"].keys() == expected["statistics"].keys()
+    for split, features in expected["statistics"].items():
+        assert found["statistics"][split].keys() == features.keys()
+        for name, (kind, numbers) in features.items():
+            assert found["statistics"][split][name][0] == kind
+            np.testing.assert_allclose(found["statistics"][split][name][1], numbers, rtol=1e-9, err_msg=name)
+    assert expected["metrics"]
+    assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "ratings"
+    generate_sample(folder, users=200, movies=150, ratings=16_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return made_by(tmp_path_factory.mktemp("in_memory"), data)
+
+
+@pytest.fixture
+def job_server(tmp_path: Path) -> Iterator[str]:
+    """Beam's job server in Python."""
+    port = free_port()
+    with (tmp_path / "job_server.log").open("wb") as log:
+        arguments = ["-m", "apache_beam.runners.portability.local_job_service_main", "--port", str(port)]
+        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, cwd=tmp_path)
+        _wait_for(tmp_path / "job_server.log", process)
+        yield f"localhost:{port}"
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[str]:
+    """A pool that starts a process for each worker that a runner asks for."""
+    port = free_port()
+    with (tmp_path / "pool.log").open("wb") as log:
+        arguments = ["-m", "apache_beam.runners.worker.worker_pool_main", "--service_port", str(port)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1"}
+        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
+        _wait_for(tmp_path / "pool.log", process)
+        yield f"localhost:{port}"
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_for(log: Path, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not log.stat().st_size:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_beams_job_server_with_two_worker_processes(
+    tmp_path: Path, data: Path, expected: dict[str, Any], job_server: str, workers: str
+) -> None:
+    settings = ["runner=portable", f"job_endpoint={job_server}", "environment=external", "parallelism=2"]
+    found = made_by(tmp_path, data, *(f"beam.{each}" for each in settings), f"beam.environment_config='{workers}'")
+    assert_same(found, expected)
+
+
+def test_prism(tmp_path: Path, data: Path, expected: dict[str, Any]) -> None:
+    prism = os.environ.get("PRISM") or shutil.which("prism")
+    if not prism:
+        pytest.skip("Prism is not there; `go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0` builds it")
+    settings = ["runner=prism", "environment=loopback", f"options=['--prism_location={prism}']"]
+    assert_same(made_by(tmp_path, data, *(f"beam.{each}" for each in settings)), expected)
