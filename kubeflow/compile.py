@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from components.data.places import is_uri
 from pipeline.config import Config, ConfigError, load_config
 from pipeline.paths import PathError, check_no_pattern, local_path
 
@@ -27,7 +28,7 @@ def compile_pipeline(config: str, overrides: list[str], image: str, data: str, r
       config: a preset or a YAML file.
       overrides: `key=value` settings that replace those of the configuration.
       image: container image with this project, by its digest.
-      data: folder of the raw files, as the containers see it.
+      data: folder of the raw files, as the containers see it, or a URI.
       root: folder that the runs write to, likewise.
       output: the file to write.
 
@@ -41,6 +42,8 @@ def compile_pipeline(config: str, overrides: list[str], image: str, data: str, r
     settings = load_config(config, overrides)
     mount = PurePosixPath(settings.kubeflow.mount_path)
     for option, folder in (("--data", data), ("--root", root)):
+        if option == "--data" and is_uri(folder):
+            continue
         if not PurePosixPath(folder).is_relative_to(mount) or ".." in PurePosixPath(folder).parts:
             raise PathError(
                 f"{option}: should be a folder on the volume, which containers see at {mount} (kubeflow.mount_path); "
@@ -81,7 +84,7 @@ def main(
         str, typer.Option(help="Container image with this project, by its digest.", metavar="NAME@sha256:DIGEST")
     ],
     data: Annotated[
-        str, typer.Option(help="Folder of the raw files, as the containers see it.", metavar="DIR")
+        str, typer.Option(help="Folder of the raw files, as the containers see it, or a URI.", metavar="DIR|URI")
     ] = "/data/ml-1m",
     root: Annotated[
         str, typer.Option(help="Folder for everything that runs write, as the containers see it.", metavar="DIR")

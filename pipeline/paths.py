@@ -4,12 +4,12 @@ TFX takes its folders for URIs, `pathlib` does not: `Path("gs://bucket/out")` is
 TFX, TensorFlow and Beam look for the files of an artifact, or of a model, with a pattern that begins with its folder.
 """
 
-import re
 from pathlib import Path
 
 import typer
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+from components.data.places import PlaceError, is_uri, place_of
+
 _PATTERN_CHARACTERS = "[]*?{}\\"
 
 
@@ -44,6 +44,16 @@ def local_path(value: str | Path) -> Path:
     return _parsed(value, _local_problem(str(value)))
 
 
+def data_path(value: str | Path) -> Path:
+    """Parses, as `local_path`, a folder of raw files, which may also be a URI such as s3://bucket/ml-1m."""
+    if not is_uri(str(value)):
+        return local_path(value)
+    try:
+        return place_of(value)
+    except PlaceError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def artifact_path(value: str | Path) -> Path:
     """Parses, as `local_path`, a folder in which TFX, TensorFlow or Beam look for files with patterns."""
     return _parsed(value, _local_problem(str(value)) or _pattern_problem(str(Path(value).absolute())))
@@ -56,7 +66,7 @@ def _parsed(value: str | Path, problem: str | None) -> Path:
 
 
 def _local_problem(path: str) -> str | None:
-    if _URI.match(path.strip()):
+    if is_uri(path.strip()):
         return f"should be a path on this machine; received the URI {path!r}."
     if not path:
         # An empty path would mean the current folder.

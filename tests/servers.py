@@ -23,6 +23,19 @@ def free_port() -> int:
         return port
 
 
+def wait_until(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits until somebody listens at a port of this machine."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+
+
 class MariaDB:
     """A server with a user, `movielens`, who may do everything in databases whose name begins with `movielens`."""
 

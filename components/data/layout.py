@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.data.places import reason
+
 SEPARATOR = "::"
 MAX_ID = 2**63 - 1
 MAX_TIMESTAMP = 253_402_300_799  # The last second of the year 9999, in seconds since 1970.
@@ -77,7 +79,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(path, None, f"should be a readable file; {error.strerror}") from error
+        raise DataError(path, None, f"should be a readable file; {reason(error)}") from error
     if not data:
         raise DataError(path, None, "should have at least one row; the file is empty")
     return data

@@ -18,6 +18,7 @@ from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import standard_component_specs
 
 from components.data.contents import content_hash
+from components.data.places import below, place_of
 from components.ingestion.settings import unpack_settings
 from components.ingestion.spans import find_window
 
@@ -61,7 +62,7 @@ class _ContentProcessor(FileBasedInputProcessor):
         Raises:
           DataError: as `components.ingestion.spans.find_window`.
         """
-        base = Path(self._input_base_uri)
+        base = place_of(self._input_base_uri)
         if not self._is_match_span:
             self._fingerprint = _fingerprint(base, [base])
             return 0, None
@@ -75,5 +76,5 @@ def _fingerprint(base: Path, folders: Iterable[Path]) -> str:
     """Hashes the contents of folders and their places below the input folder, wherever that folder lies."""
     digest = hashlib.sha256()
     for folder in folders:
-        digest.update(f"{folder.relative_to(base)}\0{content_hash(folder)}\n".encode())
+        digest.update(f"{below(folder, base)}\0{content_hash(folder)}\n".encode())
     return f"sha256:{digest.hexdigest()}"

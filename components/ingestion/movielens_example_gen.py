@@ -6,7 +6,6 @@ and Beam workers write one file per shard and split. Rows come out sorted by use
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -22,6 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 
 from components.data.contents import content_hash
+from components.data.places import place_of
 from components.data.raw_files import RATINGS_FILE, DataError
 from components.ingestion.content_driver import ContentDriver
 from components.ingestion.example_rows import (
@@ -188,7 +188,7 @@ def _parts(spans: int | None) -> tuple[Part, ...]:
 
 
 def _find_source(exec_properties: dict[str, Any], settings: str) -> Source:
-    base, values = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), json.loads(settings)
+    base, values = place_of(exec_properties[standard_component_specs.INPUT_BASE_KEY]), json.loads(settings)
     return Source(
         base,
         find_window(base, values["spans"], values["versions"], values["skip_missing"], values["keep_spans"]),

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfx import types
 
 from components.data.bad_rows import BadRow, count_by_kind
+from components.data.places import below
 
 QUARANTINE_FILE = "rows.csv"
 FIELDS = ("file", "line", "kind", "expected", "text")
@@ -37,7 +38,7 @@ def write_quarantine(artifact: QuarantinedRows, rows: Sequence[BadRow], base: Pa
     with tf.io.gfile.GFile(os.path.join(artifact.uri, QUARANTINE_FILE), "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
-        writer.writerows((str(row.file.relative_to(base)), row.line, row.kind, row.expected, row.text) for row in rows)
+        writer.writerows((below(row.file, base), row.line, row.kind, row.expected, row.text) for row in rows)
     artifact.set_int_custom_property("rows", len(rows))
     for kind, count in count_by_kind(rows).items():
         artifact.set_int_custom_property(f"rows_{kind.replace(' ', '_')}", count)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.bad_rows import BadRow
+from components.data.places import below
 from components.data.raw_files import DataError, MovieLens, read_movielens
 from components.ingestion.splits import SplitConfig, with_splits
 
@@ -135,7 +136,7 @@ def read_span(base: Path, folder: Path, tolerance: float) -> MovieLens:
     try:
         return read_movielens(folder, tolerance)
     except DataError as error:
-        report = f"{folder.relative_to(base)}: {error}"
+        report = f"{below(folder, base)}: {error}"
         raise DataError(error.file, error.line, error.problem, error.value, report) from error
 
 

@@ -15,7 +15,7 @@ from components.data.raw_files import MOVIES_FILE, DataError, read_movielens
 from components.data.sample import generate_sample
 from components.data.summary import Summary, summarize
 from pipeline.config import SampleConfig
-from pipeline.paths import local_path
+from pipeline.paths import data_path, local_path
 
 app = typer.Typer(no_args_is_help=True, help="Generate, download and check the data that the pipeline reads.")
 
@@ -140,7 +140,7 @@ def write_credits(
 @app.command()
 def check(
     folder: Annotated[
-        Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat.", parser=local_path)
+        Path, typer.Argument(help="Folder with users.dat, movies.dat and ratings.dat, or its URI.", parser=data_path)
     ],
 ) -> None:
     """Check every line of the files in a data folder and show a summary; exits with 2 and counts bad lines if any."""

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.local.errors import NodeFailed, RunError, root_cause
 from pipeline.metadata_server import ServerSettingError
-from pipeline.paths import check_no_pattern, local_path
+from pipeline.paths import check_no_pattern, data_path, local_path
 
 if TYPE_CHECKING:
     from components.data.raw_files import MovieLens
@@ -33,10 +33,10 @@ ConfigOption = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv. "
-        "Without this option, the run generates synthetic data.",
-        metavar="DIR",
-        parser=local_path,
+        help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv; it may be a URI, such as "
+        "s3://bucket/ml-1m. Without this option, the run generates synthetic data.",
+        metavar="DIR|URI",
+        parser=data_path,
         show_default=False,
     ),
 ]

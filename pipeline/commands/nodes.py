@@ -16,7 +16,7 @@ from pipeline.commands.results import NOT_BLESSED, end_by, show_results
 from pipeline.local.errors import RunError
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 from pipeline.nodes import ONLY_REPORT
-from pipeline.paths import local_path
+from pipeline.paths import data_path, local_path
 
 if TYPE_CHECKING:
     from pipeline.local.compiled import Compiled
@@ -50,9 +50,9 @@ def compile_(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv.",
-            metavar="DIR",
-            parser=local_path,
+            help="Folder with ratings.dat, users.dat, movies.dat and, optionally, credits.csv; it may be a URI.",
+            metavar="DIR|URI",
+            parser=data_path,
             show_default=False,
         ),
     ] = None,

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfx.proto.orchestration import pipeline_pb2
 
+from components.data.places import place_of
 from pipeline.config import Config, ConfigError, config_of
 from pipeline.launcher import upstream_of_nodes
 from pipeline.local.output import OutputFolder, write_whole
@@ -133,7 +134,7 @@ def read_description(file: Path) -> Description:
         return Description(
             file,
             dict(read["config"]),
-            Path(read["data"]),
+            place_of(read["data"]),
             OutputFolder(Path(read["output"])),
             {node["id"]: list(node["upstream"]) for node in read["nodes"]},
             bool(read["cache"]),

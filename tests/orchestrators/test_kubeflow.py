@@ -91,6 +91,11 @@ def test_the_configuration_is_whole(spec: dict[str, Any]) -> None:
     assert load_config(arguments[2]) == load_config("sample", ["metadata.backend=mysql"])
 
 
+def test_raw_files_may_be_elsewhere(tmp_path: Path) -> None:
+    spec = next(yaml.safe_load_all(compiled(tmp_path, data="s3://bucket/ml-1m").read_text()))
+    assert spec["root"]["inputDefinitions"]["parameters"]["data"]["defaultValue"] == "s3://bucket/ml-1m"
+
+
 def test_caching_is_left_to_tfx(spec: dict[str, Any]) -> None:
     assert all(not task["cachingOptions"].get("enableCache") for task in tasks_of(spec).values())
 
@@ -141,7 +146,7 @@ def test_the_section_kubeflow_is_followed(tmp_path: Path) -> None:
         ),
         (["--image", "name@sha256:12"], "--image: should name an image by its digest"),
         (["--data", ""], "--data: should be a folder on the volume, which containers see at /data"),
-        (["--data", "gs://b/d"], "--data: should be a folder on the volume"),
+        (["--root", "gs://b/d"], "--root: should be a folder on the volume"),
         (["--root", "/database"], "--root: should be a folder on the volume"),
         (["--root", "/data/../etc"], "--root: should be a folder on the volume"),
         (["--root", "/data/r?"], "--root: should have none of the characters"),

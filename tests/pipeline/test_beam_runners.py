@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from pipeline.graph import data_stage
 from pipeline.local.runner import run_pipeline
 from pipeline.local.store import FileStore
 from pipeline.model_stage import model_stage
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["models.dcn.epochs=1", "evaluation.mse_margin=0"]
@@ -129,7 +128,7 @@ def job_server(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "job_server.log").open("wb") as log:
         arguments = ["-m", "apache_beam.runners.portability.local_job_service_main", "--port", str(port)]
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, cwd=tmp_path)
-        _wait_for(tmp_path / "job_server.log", process)
+        wait_until(port, process, tmp_path / "job_server.log")
         yield f"localhost:{port}"
         process.terminate()
         process.wait(60)
@@ -143,18 +142,10 @@ def workers(tmp_path: Path) -> Iterator[str]:
         arguments = ["-m", "apache_beam.runners.worker.worker_pool_main", "--service_port", str(port)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1"}
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
-        _wait_for(tmp_path / "pool.log", process)
+        wait_until(port, process, tmp_path / "pool.log")
         yield f"localhost:{port}"
         process.terminate()
         process.wait(60)
-
-
-def _wait_for(log: Path, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
-    while not log.stat().st_size:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def test_beams_job_server_with_two_worker_processes(

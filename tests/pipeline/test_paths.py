@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import benchmarks
 from pipeline import cli
 from pipeline.config import ConfigError, load_config
-from pipeline.paths import PathError, artifact_path, check_local, check_no_pattern, local_path
+from pipeline.paths import PathError, artifact_path, check_local, check_no_pattern, data_path, local_path
 
 ROOT = Path(__file__).resolve().parents[2]
 URIS = ["gs://bucket/out", "s3://bucket/out", "hdfs://host/out", "file:///out", "abfs+x.y-z://out"]
@@ -47,7 +47,7 @@ def path_parameters(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 
 CASES = [
-    (command, name, info, "artifact" if info.parser is artifact_path else "local")
+    (command, name, info, {artifact_path: "artifact", data_path: "data", local_path: "local"}[info.parser])
     for command, function in commands()
     for name, info in path_parameters(function)
 ]
@@ -61,12 +61,18 @@ def invoke(command: tuple[str, ...], name: str, info: Any, value: str) -> tuple[
 
 
 @pytest.mark.parametrize(("command", "name", "info", "kind"), CASES, ids=[" ".join((*c[0], c[1])) for c in CASES])
-def test_every_path_option_refuses_a_uri(tmp_path, monkeypatch, command, name, info, kind):
+def test_every_path_option_refuses_a_uri_but_raw_files_may_be_elsewhere(
+    tmp_path, monkeypatch, command, name, info, kind
+):
     monkeypatch.chdir(tmp_path)
-    code, err = invoke(command, name, info, "gs://bucket/out")
+    uri = "nowhere://bucket/out" if kind == "data" else "gs://bucket/out"
+    code, err = invoke(command, name, info, uri)
     assert code == 2
     assert name in err
-    assert "should be a path on this machine; received the URI 'gs://bucket/out'." in err
+    if kind == "data":
+        assert f"should be a path, or a URI that fsspec understands; '{uri}'" in err
+    else:
+        assert f"should be a path on this machine; received the URI '{uri}'." in err
     assert not list(tmp_path.iterdir())
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -39,7 +40,7 @@ class Runs:
         self.connection = sqlite_metadata_connection_config(str(folder / "metadata.db"))
 
     def __call__(
-        self, data: Path, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: [], **settings
+        self, data: Path | str, split: SplitConfig | None = None, history_length: int = 5, then=lambda _: [], **settings
     ):
         """Runs, and returns the latest `examples` artifact."""
         example_gen = MovieLensExampleGen(str(data), split or SplitConfig(), history_length, **settings)
@@ -84,6 +85,18 @@ def assert_same_rows(uri: str, other: str) -> None:
         names = sorted(first.column_names)
         assert first.num_rows > 0
         assert first.select(names).equals(second.select(sorted(second.column_names)))
+
+
+def test_files_of_a_uri_give_the_rows_of_a_folder(data, run, tmp_path):
+    expected = run(data).uri
+    files = fsspec.filesystem("memory")
+    try:
+        for file in data.iterdir():
+            files.pipe(f"/bucket/ml-1m/{file.name}", file.read_bytes())
+        (tmp_path / "other").mkdir()
+        assert_same_rows(Runs(tmp_path / "other")("memory://bucket/ml-1m").uri, expected)
+    finally:
+        files.rm("/bucket", recursive=True)
 
 
 @pytest.mark.parametrize("strategy", Strategy)

@@ -1,0 +1,59 @@
+"""Where raw files lie: in a folder of this machine or, for a URI, wherever a library for fsspec finds them.
+
+`pathlib` would take `gs://bucket/data` for the local folder `gs:/bucket/data`. `UPath`, of universal-pathlib, is a
+path with the same methods whose files may be in Amazon S3 (s3://, with the library s3fs), Google Cloud Storage (gs://,
+gcsfs) and others.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class PlaceError(ValueError):
+    """A URI that no installed library understands; the message says what it should be."""
+
+
+def is_uri(text: str) -> bool:
+    """Whether a text names a place by a URI, and not by a path of this machine."""
+    return _URI.match(text) is not None
+
+
+def place_of(text: str | Path) -> Path:
+    """A path for a path or a URI; nothing is looked up.
+
+    Raises:
+      PlaceError: no installed library understands the URI.
+    """
+    uri = str(text)
+    if isinstance(text, Path) or not is_uri(uri):
+        return Path(text) if isinstance(text, str) else text
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    from upath import UPath
+
+    try:
+        place = UPath(uri)
+        place.fs  # noqa: B018 - Libraries are loaded when the file system is asked for.
+    except ImportError as error:
+        raise PlaceError(f"should be in a place that an installed library knows; {uri!r}: {error}.") from error
+    except (ValueError, OSError) as error:
+        raise PlaceError(f"should be a path, or a URI that fsspec understands; {uri!r}: {error}.") from error
+    if parts.netloc not in str(place):
+        # As of hdfs://, whose host gets lost on the way.
+        raise PlaceError(f"should be a path, or a URI that is understood as a whole; {uri!r} is taken for {place}.")
+    return place
+
+
+def below(place: Path, base: Path) -> str:
+    """The part of a place that is below another one, with slashes; "." for the same place."""
+    return "/".join(place.parts[len(base.parts) :]) or "."
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be read; what libraries for other places raise has no such text of its own."""
+    return error.strerror or str(error) or type(error).__name__
