@@ -24,6 +24,9 @@ Settings are environment variables of the scheduler and the workers or, in lower
     MOVIELENS_RUN_HOURS     hours after which a run counts as failed (default: 24)
     MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of (default: default_pool)
 
+Alerts on runs that take too long are Airflow's own, and differ between its versions: `create_dag(default_args={"sla":
+timedelta(hours=4)}, sla_miss_callback=...)` for 2.11, `create_dag(deadline=DeadlineAlert(...))` from 3.1 on.
+
 Whoever starts the DAG by hand may name another data folder, and settings as for --set. Bad data fail at once, without
 another try; a model that was not blessed is a task that is skipped, with the reason in its log.
 """
@@ -146,8 +149,8 @@ def create_dag(
     Args:
       pipeline: the file pipeline.json, for an Airflow with several of these DAGs; None for MOVIELENS_PIPELINE.
       on_failure: called with Airflow's context when a task has failed for good, or the run has.
-      **dag_arguments: arguments of Airflow's DAG that are added to those from here, or take their place, such as `tags`
-        or a `deadline` (Airflow 3.1 and later). `default_args` and `params` are added one by one.
+      **dag_arguments: arguments of Airflow's DAG that are added to those from here, or take their place, such as `tags`,
+        `sla_miss_callback` (Airflow 2) or `deadline` (Airflow 3.1 and later). `default_args` and `params` are added one by one.
 
     Raises:
       ValueError: a setting is missing, or the file that it names lists no nodes.

@@ -1,7 +1,7 @@
 """On whatever runner of Beam the data are processed, what comes out is the same.
 
 Prism is Beam's server for one machine, in Go; the variable PRISM names it, or it is on PATH. The other one is Beam's
-own job server in Python, with a pool of worker processes. Both are real, and listen on this machine alone.
+own job server in Python, which asks a pool for a worker process. Both are real.
 """
 
 import os
@@ -60,7 +60,11 @@ def made_by(folder: Path, data: Path, *settings: str) -> dict[str, Any]:
         for split in sorted(root.glob(f"{kind}/*/Split-*")):
             files = sorted(str(file) for file in split.glob("*.gz"))
             records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
-            made["rows"][f"{kind} {split.name}"] = sorted(records)
+            # Features are a map, whose order in the bytes means nothing.
+            examples = (tf.train.Example.FromString(record).features.feature for record in records)
+            made["rows"][f"{kind} {split.name}"] = sorted(
+                tuple((name, example[name].SerializeToString()) for name in sorted(example)) for example in examples
+            )
     for split in sorted(root.glob("StatisticsGen/statistics/*/Split-*")):
         (statistics,) = tfdv.load_stats_binary(str(split / "FeatureStats.pb")).datasets
         made["statistics"][split.name] = {
@@ -140,7 +144,9 @@ def workers(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     with (tmp_path / "pool.log").open("wb") as log:
         arguments = ["-m", "apache_beam.runners.worker.worker_pool_main", "--service_port", str(port)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1"}
+        # It starts workers as `python`.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "PATH": path}
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
         wait_until(port, process, tmp_path / "pool.log")
         yield f"localhost:{port}"
@@ -148,12 +154,14 @@ def workers(tmp_path: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def test_beams_job_server_with_two_worker_processes(
+def test_beams_job_server_with_worker_processes(
     tmp_path: Path, data: Path, expected: dict[str, Any], job_server: str, workers: str
 ) -> None:
-    settings = ["runner=portable", f"job_endpoint={job_server}", "environment=external", "parallelism=2"]
+    settings = ["runner=portable", f"job_endpoint={job_server}", "environment=external"]
     found = made_by(tmp_path, data, *(f"beam.{each}" for each in settings), f"beam.environment_config='{workers}'")
     assert_same(found, expected)
+    # One for each of ExampleGen, StatisticsGen, Transform and the Evaluator, at least.
+    assert (tmp_path / "pool.log").read_text().count("Starting worker") >= 4
 
 
 def test_prism(tmp_path: Path, data: Path, expected: dict[str, Any]) -> None:
