@@ -149,8 +149,8 @@ def create_dag(
     Args:
       pipeline: the file pipeline.json, for an Airflow with several of these DAGs; None for MOVIELENS_PIPELINE.
       on_failure: called with Airflow's context when a task has failed for good, or the run has.
-      **dag_arguments: arguments of Airflow's DAG that are added to those from here, or take their place, such as `tags`,
-        `sla_miss_callback` (Airflow 2) or `deadline` (Airflow 3.1 and later). `default_args` and `params` are added one by one.
+      **dag_arguments: arguments of Airflow's DAG that are added to those from here, or replace them, such as `tags`.
+        `default_args` and `params` are added one by one.
 
     Raises:
       ValueError: a setting is missing, or the file that it names lists no nodes.
