@@ -21,6 +21,7 @@ from tfx import v1 as tfx
 from components.data.sample import generate_sample
 from pipeline.config import load_config
 from pipeline.graph import data_stage
+from pipeline.local.report import read_evaluation
 from pipeline.local.runner import run_pipeline
 from pipeline.local.store import FileStore
 from pipeline.model_stage import model_stage
@@ -86,16 +87,11 @@ def exact_numbers(feature: Any) -> tuple[float, ...]:
 
 
 def metrics_of(folder: str) -> dict[str, float]:
-    import tensorflow_model_analysis as tfma
-
-    result = tfma.load_eval_result(folder, model_name="candidate")
     return {
-        f"{key} {name}": value["doubleValue"]
-        for key, slices in result.slicing_metrics
-        for outputs in slices.values()
-        for metrics in outputs.values()
+        f"{kind} {name}": value
+        for kind, metrics in read_evaluation(folder).items()
         for name, value in metrics.items()
-        if "doubleValue" in value
+        if value is not None
     }
 
 
