@@ -135,7 +135,7 @@ class OutputFolder:
             )
         if on_server and there is None and write:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_whole(self._mark, mark_of_server())
+            write_whole(self._mark, mark_of_server(self.root))
 
     def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.

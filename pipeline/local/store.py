@@ -181,6 +181,9 @@ class ServerStore(Store):
             type_id = store.put_context_type(owner)
             if store.get_context_by_type_and_name(_OWNER, self.identity()) is None:
                 store.put_contexts([metadata_store_pb2.Context(type_id=type_id, name=self.identity())])
+                # Of two folders that found the same empty database, the one whose name came first has it.
+                with _connected(server) as database:
+                    self._refuse_others(server, self._owner(database))
             return store
 
     def check(self, alone: bool) -> None:
@@ -213,30 +216,43 @@ class ServerStore(Store):
 
     @staticmethod
     def _owner(database: "Connection[Any]") -> str | None:
-        """The output folder that the database belongs to; None if it is empty."""
+        """The output folder that the database belongs to; None if it is empty, "" if it holds something else."""
         with database.cursor() as cursor:
             cursor.execute("SHOW TABLES")
             tables = {name for (name,) in cursor.fetchall()}
             if not tables:
                 return None
-            if not {"Context", "Type"} <= tables:
+            if not {"Context", "Execution", "Type"} <= tables:
                 return ""
-            cursor.execute("SELECT c.name FROM Context c JOIN Type t ON c.type_id = t.id WHERE t.name = %s", [_OWNER])
+            cursor.execute(
+                "SELECT c.name FROM Context c JOIN Type t ON c.type_id = t.id WHERE t.name = %s ORDER BY c.id", [_OWNER]
+            )
             row = cursor.fetchone()
-            return str(row[0]) if row else ""
+            if row:
+                return str(row[0])
+            # A process may have been killed after it made the tables.
+            cursor.execute("SELECT COUNT(*) FROM Execution")
+            return "" if cursor.fetchone() != (0,) else None
 
     def _refuse_others(self, server: Server, owner: str | None) -> None:
         identity = self.identity()
         if identity is None:
             raise RunError(f"{self._mark}: should name the folder to its database; it cannot be read.")
+        first = Path(json.loads(self._mark.read_text(encoding="utf-8")).get("root", self._mark.parent))
+        if first != self._mark.parent and ServerStore(first / self._mark.name).identity() == identity:
+            # Each would take the other's running nodes for ones that were killed.
+            raise RunError(
+                f"{self._mark.parent}: is a copy of {first}, whose metadata are on a server, and belong to that one. "
+                "Choose another --output."
+            )
         if owner is not None and owner != identity:
             whose = "holds something else" if owner == "" else "belongs to another output folder"
             raise RunError(f"{server}: should be the one of {self._mark.parent}, or empty; it {whose}.")
 
 
-def mark_of_server() -> bytes:
+def mark_of_server(root: Path) -> bytes:
     """What the file says by which an output folder knows that its metadata are on a server."""
-    return (json.dumps({"backend": "mysql", "folder": uuid.uuid4().hex}) + "\n").encode()
+    return (json.dumps({"backend": "mysql", "folder": uuid.uuid4().hex, "root": str(root)}) + "\n").encode()
 
 
 def metadata_config(path: Path) -> "metadata_store_pb2.ConnectionConfig":

@@ -221,7 +221,8 @@ def test_the_largest_numbers_make_a_pipeline():
         name: 1e308 if name.startswith("evaluation") else 10**30 for name, each in values.items() if each is None
     }
     overrides = [f"{name}={value}" for name, value in values.items()]
-    config = load_config("sample", [*overrides, "tuning.models=[dcn, joint]"])
+    # The largest number of workers is for a runner that has workers.
+    config = load_config("sample", [*overrides, "beam.runner=prism", "tuning.models=[dcn, joint]"])
     pipeline = create_pipeline(config=config, data_dir="/data", pipeline_root="/root", serving_dir="/serving")
     assert compile_pipeline(pipeline).nodes
 

@@ -1,5 +1,6 @@
 """The metadata on a real MariaDB: whole runs and single nodes, champions and the cache, plans, and what goes wrong."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
+from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
-from pipeline.local.store import metadata_config
+from pipeline.local.store import ServerStore, metadata_config
+from pipeline.metadata_server import server_of
 from tests.pipeline.local.test_single_node import IDS, Folder
 from tests.servers import PASSWORD, MariaDB, running_mariadb
 
@@ -116,6 +119,13 @@ def test_a_whole_run_and_a_plan_go_by_the_same_records(environment: dict[str, st
     assert out.count("from the cache") == 4, out
 
 
+def test_the_beam_runner_uses_the_server_too(environment: dict[str, str], folder: Folder) -> None:
+    options = ["--output", str(folder.output), "--set", SERVER, "--runner", "beam"]
+    code, out, err = folder.do("run", *options)
+    assert code == 0, out + err
+    assert OutputFolder(folder.output).store.open().get_executions()
+
+
 def test_what_was_pushed_is_withdrawn_and_pruned(environment: dict[str, str], folder: Folder) -> None:
     for epochs in (1, 2, 3):
         options = ["--output", str(folder.output), "--set", SERVER, "--set", f"models.ranking.epochs={epochs}"]
@@ -156,6 +166,47 @@ def test_a_database_with_something_else_is_left_alone(
     assert code == 1
     assert "it holds something else" in err
     assert mariadb.execute("SHOW TABLES", "movielens_test") == [("accounts",)]
+
+
+def test_a_copy_of_an_output_folder_is_no_second_owner_but_one_that_was_moved_is(
+    compiled: Folder, tmp_path: Path
+) -> None:
+    options = ["--run-id", "one", "--pipeline", str(compiled.pipeline)]
+    assert compiled.do("run-node", "--node", "Source", *options)[0] == 0
+    shutil.copytree(compiled.output, tmp_path / "copy")
+    code, _, err = compiled.do("run", "--output", str(tmp_path / "copy"), "--set", SERVER)
+    assert code == 1
+    assert f"{tmp_path / 'copy'}: is a copy of {compiled.output}" in err
+    shutil.rmtree(tmp_path / "copy")
+    compiled.output.rename(tmp_path / "moved")
+    code, out, err = compiled.do("run", "--output", str(tmp_path / "moved"), "--set", SERVER)
+    assert code == 0, out + err
+
+
+def test_what_a_killed_process_left_of_an_empty_database_is_taken(
+    mariadb: MariaDB, environment: dict[str, str], folder: Folder
+) -> None:
+    mlmd.MetadataStore(server_of().connection)  # Makes the tables.
+    folder.data.mkdir()
+    code, _, err = folder.compile(SERVER)
+    assert code == 0, err
+
+
+def test_of_two_folders_that_find_the_same_empty_database_one_has_it(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = []
+    for name in ("one", "other"):
+        output = OutputFolder(tmp_path / name)
+        output.keep_metadata("mysql")
+        stores.append(output.store)
+    stores[0].open()
+    # The other one has looked before, when it was empty.
+    found = ServerStore._owner
+    looks = iter([None])
+    monkeypatch.setattr(ServerStore, "_owner", staticmethod(lambda database: next(looks, found(database))))
+    with pytest.raises(RunError, match="it belongs to another output folder"):
+        stores[1].open()
 
 
 def test_an_emptied_database_is_noticed(mariadb: MariaDB, compiled: Folder) -> None:
