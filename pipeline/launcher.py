@@ -76,8 +76,15 @@ def compile_pipeline(pipeline: tfx_pipeline.Pipeline) -> pipeline_pb2.Pipeline:
     """Compiles a pipeline to TFX's intermediate representation; the id of the run is left open.
 
     Components should name user functions by import path. TFX's own runners would package a `module_file` here.
+
+    The same pipeline compiles to the same bytes. TFX packs what it says about executors in an order that differs from
+    process to process, so it is packed once more.
     """
-    return compiler.Compiler().compile(pipeline)
+    ir = compiler.Compiler().compile(pipeline)
+    deployment = pipeline_pb2.IntermediateDeploymentConfig()
+    ir.deployment_config.Unpack(deployment)
+    ir.deployment_config.Pack(deployment, deterministic=True)
+    return ir
 
 
 def node_ids(ir: pipeline_pb2.Pipeline) -> list[str]:

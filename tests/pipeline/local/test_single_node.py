@@ -102,6 +102,18 @@ def waiting(folder: Folder) -> Iterator[subprocess.Popen[str]]:
     process.communicate(timeout=60)
 
 
+def test_the_same_pipeline_compiles_to_the_same_bytes_in_every_process(folder: Folder) -> None:
+    """A run is of one compiled pipeline, so a task that compiles it once more must not begin another run."""
+    folder.data.mkdir()
+    assert folder.compile()[0] == 0
+    before = folder.pipeline.read_bytes()
+    for _ in range(2):
+        folders = ["--data", str(folder.data), "--root", str(folder.output), "--output", str(folder.pipeline)]
+        process = folder.start("compile", *folders)
+        assert process.wait(300) == 0
+        assert folder.pipeline.read_bytes() == before
+
+
 def test_nodes_one_by_one_are_a_run_and_the_next_run_takes_what_has_not_changed(folder: Folder) -> None:
     described = json.loads(folder.pipeline.with_suffix(".json").read_text())
     assert [node["id"] for node in described["nodes"]] == IDS
