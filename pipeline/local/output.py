@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,12 @@ class OutputFolder:
             )
         if on_server and there is None and write:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_whole(self._mark, mark_of_server(self.root))
+            new = self._mark.with_name(f"{self._mark.name}.{uuid.uuid4().hex}.tmp")
+            new.write_bytes(mark_of_server(self.root))
+            # Of several processes that begin at once, the first one's name stays.
+            with contextlib.suppress(FileExistsError):
+                os.link(new, self._mark)
+            new.unlink()
 
     def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.
@@ -178,6 +184,7 @@ def _locked(path: Path, refusal: str, shared: bool = False) -> Iterator[None]:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file atomically: a reader finds either the old content or the new, never a part of it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Processes in containers may have the same number.
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)

@@ -195,18 +195,33 @@ class ServerStore(Store):
         import ml_metadata as mlmd
 
         mlmd.MetadataStore(metadata_config(path))  # Makes the tables.
-        with _connected(server_of()) as database, contextlib.closing(sqlite3.connect(path)) as file:
+        with (
+            _connected(server_of(), charset="latin1", use_unicode=False) as database,
+            contextlib.closing(sqlite3.connect(path)) as file,
+        ):
             tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             with database.cursor() as cursor, file:
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 for table in tables:
                     if table.startswith("sqlite_"):
                         continue
+                    # ML Metadata's client writes UTF-8 and says that it is Latin-1, so that is how to read it.
+                    kinds = {name: kind for _, name, kind, *_ in file.execute(f"PRAGMA table_info(`{table}`)")}
                     cursor.execute(f"SELECT * FROM `{table}`")
+                    is_text = ["BLOB" not in kinds[column[0]].upper() for column in cursor.description]
                     columns = ", ".join(f"`{column[0]}`" for column in cursor.description)
                     marks = ", ".join("?" * len(cursor.description))
                     file.execute(f"DELETE FROM `{table}`")
-                    file.executemany(f"INSERT INTO `{table}` ({columns}) VALUES ({marks})", cursor.fetchall())
+                    file.executemany(
+                        f"INSERT INTO `{table}` ({columns}) VALUES ({marks})",
+                        [
+                            [
+                                v.decode() if isinstance(v, bytes) and text else v
+                                for v, text in zip(row, is_text, strict=True)
+                            ]
+                            for row in cursor.fetchall()
+                        ],
+                    )
 
     def identity(self) -> str | None:
         try:
@@ -266,7 +281,7 @@ def metadata_config(path: Path) -> "metadata_store_pb2.ConnectionConfig":
 
 
 @contextlib.contextmanager
-def _connected(server: Server) -> Iterator["Connection[Any]"]:
+def _connected(server: Server, **options: Any) -> Iterator["Connection[Any]"]:
     """A connection to a server that says what is wrong, which ML Metadata does not.
 
     Raises:
@@ -283,6 +298,7 @@ def _connected(server: Server) -> Iterator["Connection[Any]"]:
             database=server.database,
             connect_timeout=_SECONDS,
             ssl={"ca": server.tls_ca} if server.tls_ca else None,
+            **options,
         )
     except pymysql.err.MySQLError as error:
         raise RunError(f"{server}: should keep the metadata; {error.args[-1]}.") from error

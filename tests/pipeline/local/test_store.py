@@ -100,6 +100,8 @@ def test_a_whole_run_and_a_plan_go_by_the_same_records(environment: dict[str, st
     code, out, err = folder.do("run", *options)
     assert code == 0, out + err
     store = OutputFolder(folder.output).store
+    artifact = metadata_store_pb2.Artifact(type_id=store.open().get_artifacts()[0].type_id, uri="/é/日本")
+    store.open().put_artifacts([artifact])
     copy = folder.output.parent / "copy.sqlite"
     store.copy(copy)
     there, copied = store.open(), mlmd.MetadataStore(metadata_config(copy))
