@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config_section import ConfigSection
 
-_QUANTITY = r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$"  # How Kubernetes writes an amount of CPU or memory.
+_CORES, _BYTES = r"^\d+(\.\d+)?m?$", r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti)?$"  # How Kubernetes writes these amounts.
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"  # Of something in Kubernetes.
 _PATH = r"^(/[A-Za-z0-9._-]+)+$"
 _MAX_RETRIES, _MAX_GPUS, _MAX_SECONDS, _MAX_HOURS = 100, 64, 86_400, 10_000
@@ -15,8 +15,8 @@ _MAX_RETRIES, _MAX_GPUS, _MAX_SECONDS, _MAX_HOURS = 100, 64, 86_400, 10_000
 class Resources(ConfigSection):
     """What a container asks for, and what it may take."""
 
-    cpu: str = Field("1", pattern=_QUANTITY, description="Cores that are kept for it; it may use more.")
-    memory: str = Field("4Gi", pattern=_QUANTITY, description="Memory that it may take; with more, it is ended.")
+    cpu: str = Field("1", pattern=_CORES, description="Cores that are kept for it; it may use more.")
+    memory: str = Field("4Gi", pattern=_BYTES, description="Memory that it may take; with more, it is ended.")
     gpu: int = Field(0, ge=0, le=_MAX_GPUS, description="GPUs.")
 
 

@@ -17,7 +17,10 @@ from pipeline.kubeflow_config import KubeflowConfig
 # A run's compiled pipeline lies beside those of other runs: `$1` is the folder of the runs and `$2` the id of this one.
 # Shells get values as arguments and never within their script, so that nothing in a form becomes a command.
 _FILE = '"$1/runs/$2.pb"'
-_COMPILE = f'exec movielens compile --root "$1" --output {_FILE} --config "$3" --data "$4" --set "$5"'
+_COMPILE = (
+    f'exec movielens compile --root "$1" --output {_FILE} --config "$3" --data "$4" --set "$5" '
+    "--set metadata.backend=mysql"
+)
 _RUN_NODE = f'exec movielens run-node --pipeline {_FILE} --run-id "$2" --node "$3" --refused-ok'
 _SUMMARY = f'exec movielens summary --pipeline {_FILE} --run-id "$2" --refused-ok'
 
@@ -68,6 +71,10 @@ def write_spec(
 
     pipeline = dsl.pipeline(name=name, description=f"{len(nodes)} nodes; writes to {root}")(movielens)
     compiler.Compiler().compile(pipeline, str(output))
+    # kfp writes an hour at most. Argo takes this for the end of all tries, counted from the start of the first.
+    seconds = round((containers.retries + 1) * (containers.node_hours + 1) * _HOUR)
+    text = output.read_text(encoding="utf-8")
+    output.write_text(text.replace(f"backoffMaxDuration: {_HOUR}s", f"backoffMaxDuration: {seconds}s"), "utf-8")
 
 
 def _compile(image: str, root: str, config: str) -> Any:

@@ -158,7 +158,8 @@ class OutputFolder:
         elif self.artifacts.is_dir() and any(self.artifacts.iterdir()):
             raise RunError(
                 f"{self.artifacts} holds artifacts, but the metadata that describe them, in {self.store}, are gone. "
-                "Delete the folder, or choose another --output."
+                "Bring them back, or name the right database if they are on a server; else delete the folder, or "
+                "choose another --output."
             )
 
 

@@ -254,7 +254,8 @@ class ServerStore(Store):
         if identity is None:
             raise RunError(f"{self._mark}: should name the folder to its database; it cannot be read.")
         first = Path(json.loads(self._mark.read_text(encoding="utf-8")).get("root", self._mark.parent))
-        if first != self._mark.parent and ServerStore(first / self._mark.name).identity() == identity:
+        is_here = first.exists() and first.samefile(self._mark.parent)
+        if not is_here and ServerStore(first / self._mark.name).identity() == identity:
             # Each would take the other's running nodes for ones that were killed.
             raise RunError(
                 f"{self._mark.parent}: is a copy of {first}, whose metadata are on a server, and belong to that one. "
@@ -303,4 +304,7 @@ def _connected(server: Server, **options: Any) -> Iterator["Connection[Any]"]:
     except pymysql.err.MySQLError as error:
         raise RunError(f"{server}: should keep the metadata; {error.args[-1]}.") from error
     with contextlib.closing(connection):
-        yield connection
+        try:
+            yield connection
+        except pymysql.err.MySQLError as error:
+            raise RunError(f"{server}: the connection was lost; {error.args[-1]}.") from error
