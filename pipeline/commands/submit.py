@@ -103,7 +103,9 @@ def _client(host: str, namespace: str | None) -> "Client":
         raise RunError("kfp is not installed; `scripts/setup.sh --all-extras` installs it.") from error
 
     def connect() -> "Client":
-        return Client(host=host, existing_token=os.environ.get(_TOKEN, "").strip() or None, namespace=namespace or "kubeflow")
+        return Client(
+            host=host, existing_token=os.environ.get(_TOKEN, "").strip() or None, namespace=namespace or "kubeflow"
+        )
 
     client: Client = _asked(host, connect)
     return client
