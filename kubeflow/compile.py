@@ -29,7 +29,7 @@ def compile_pipeline(config: str, overrides: list[str], image: str, data: str, r
       overrides: `key=value` settings that replace those of the configuration.
       image: container image with this project, by its digest.
       data: folder of the raw files, as the containers see it, or a URI.
-      root: folder that the runs write to, likewise.
+      root: folder that the runs write to, as the containers see it.
       output: the file to write.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 from kfp import compiler, dsl, kubernetes
 
 from pipeline.kubeflow_config import KubeflowConfig
+from pipeline.nodes import ONLY_REPORT
 
 # A run's compiled pipeline lies beside those of other runs: `$1` is the folder of the runs and `$2` the id of this one.
 # Shells get values as arguments and never within their script, so that nothing in a form becomes a command.
@@ -22,6 +23,8 @@ _COMPILE = (
     "--set metadata.backend=mysql"
 )
 _RUN_NODE = f'exec movielens run-node --pipeline {_FILE} --run-id "$2" --node "$3" --refused-ok'
+# What only reports keeps nothing from going on, as Argo would have any task that fails; the summary tells of it.
+_REPORT = f"{_RUN_NODE.removeprefix('exec ')} || true"
 _SUMMARY = f'exec movielens summary --pipeline {_FILE} --run-id "$2" --refused-ok'
 
 _SECRET_KEYS = ("host", "port", "database", "user", "password")
@@ -63,7 +66,8 @@ def write_spec(
             tasks: dict[str, dsl.PipelineTask] = {}
             first = prepared(_compile(image, root, config)(run=run, data=data, settings=settings), "compile")
             for node, upstream in nodes.items():
-                task = _call(node, image, _RUN_NODE, root, node)(run=run)
+                script = _REPORT if node in ONLY_REPORT else _RUN_NODE
+                task = _call(node, image, script, root, node)(run=run)
                 tasks[node] = prepared(task, node).after(*([tasks[each] for each in upstream] or [first]))
 
     def prepared(task: dsl.PipelineTask, node: str, retries: int | None = None) -> dsl.PipelineTask:

@@ -10,7 +10,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 
 from tests.orchestrators.test_airflow import ROOT, write_dag
 from tests.pipeline.local.standin import TROUBLE
+from tests.servers import free_port
 
 DAG = "sample"
 NODES = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
@@ -38,13 +38,6 @@ exec {python} -m tests.pipeline.local.standin_movielens "$@"
 """
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3600)]
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:

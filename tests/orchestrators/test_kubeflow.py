@@ -254,6 +254,15 @@ def test_bad_data_end_the_run(containers: Containers, monkeypatch: pytest.Monkey
     assert "ratings.dat:17" in ended.said["summary"]
 
 
+def test_a_report_that_fails_stops_nothing_and_the_summary_tells_of_it(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TROUBLE, "report")
+    ended = containers.run("55555555-eeee")
+    assert {name for name, code in ended.codes.items() if code != 0} == {"summary"}
+    assert "FeatureImportance failed" in ended.said["summary"]
+
+
 def test_a_file_of_another_kind_is_not_submitted(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
