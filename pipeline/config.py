@@ -5,10 +5,10 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from components.evaluation.names import LIKED
 from components.ingestion.splits import SplitConfig, Strategy
@@ -325,9 +325,8 @@ def config_of(source: str, tree: dict[str, Any], overrides: list[str] | None = N
       overrides: as for `load_config`, whose errors these are, too.
     """
     tree = copy.deepcopy(tree)
-    for override in overrides or []:
-        for each in _several(override) if override.startswith("[") else [override]:
-            _apply_override(tree, each)
+    for override in single_settings(overrides):
+        _apply_override(tree, override)
     try:
         document = json.dumps(tree, default=str)
     except (TypeError, ValueError, RecursionError) as error:
@@ -337,6 +336,25 @@ def config_of(source: str, tree: dict[str, Any], overrides: list[str] | None = N
         return Config.model_validate_json(document, strict=True)
     except ValidationError as error:
         raise ConfigError(_describe(source, error)) from error
+
+
+def single_settings(overrides: list[str] | None) -> list[str]:
+    """Takes lists of settings apart, and checks that each is KEY=VALUE.
+
+    Args:
+      overrides: as for `load_config`.
+
+    Raises:
+      ConfigError: one of them is something else.
+    """
+    single = []
+    for override in overrides or []:
+        single += _several(override) if override.lstrip().startswith("[") else [override]
+    for override in single:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
+    return single
 
 
 def _read_tree(source: str) -> dict[str, Any]:
@@ -381,9 +399,7 @@ def _several(override: str) -> list[str]:
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: should be KEY=VALUE, for example models.ranking.epochs=3.")
+    key, _, text = override.partition("=")
     value = _parse_yaml(f"--set {override}: the value should be YAML", text)
     *parents, leaf = key.split(".")
     node = tree
@@ -412,10 +428,8 @@ def _shorten(text: str) -> str:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Config
+    section: Any = Config
     for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        model = annotation
-    return list(model.model_fields)
+        is_by_name = get_origin(section) is dict
+        section = get_args(section)[1] if is_by_name else section.model_fields[str(part)].annotation
+    return list(section.model_fields)

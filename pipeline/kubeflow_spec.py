@@ -6,6 +6,7 @@ compiles the pipeline inside of the image: paths and cache keys are those of the
 wrote the graph.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pipeline.nodes import ONLY_REPORT
 _FILE = '"$1/runs/$2.pb"'
 _COMPILE = (
     f'exec movielens compile --root "$1" --output {_FILE} --config "$3" --data "$4" --set "$5" '
-    "--set metadata.backend=mysql"
+    '--set metadata.backend=mysql --nodes "$6"'
 )
 _RUN_NODE = f'exec movielens run-node --pipeline {_FILE} --run-id "$2" --node "$3" --refused-ok'
 # What only reports keeps nothing from going on, as Argo would have any task that fails; the summary tells of it.
@@ -64,7 +65,7 @@ def write_spec(
         last = prepared(_call("summary", image, _SUMMARY, root)(run=run), "summary", retries=0)
         with dsl.ExitHandler(last, name="nodes"):
             tasks: dict[str, dsl.PipelineTask] = {}
-            first = prepared(_compile(image, root, config)(run=run, data=data, settings=settings), "compile")
+            first = prepared(_compile(image, root, config, nodes)(run=run, data=data, settings=settings), "compile")
             for node, upstream in nodes.items():
                 script = _REPORT if node in ONLY_REPORT else _RUN_NODE
                 task = _call(node, image, script, root, node)(run=run)
@@ -81,9 +82,10 @@ def write_spec(
     output.write_text(text.replace(f"backoffMaxDuration: {_HOUR}s", f"backoffMaxDuration: {seconds}s"), "utf-8")
 
 
-def _compile(image: str, root: str, config: str) -> Any:
+def _compile(image: str, root: str, config: str, nodes: Mapping[str, Sequence[str]]) -> Any:
     def container(run: str, data: str, settings: list) -> dsl.ContainerSpec:
-        return dsl.ContainerSpec(image, ["sh", "-c", _COMPILE, "compile"], [root, run, config, data, settings])
+        arguments = [root, run, config, data, settings, json.dumps(nodes)]
+        return dsl.ContainerSpec(image, ["sh", "-c", _COMPILE, "compile"], arguments)
 
     return _named("compile", container)
 

@@ -17,6 +17,7 @@ Metadata's client cannot check that, so that its connections are safe from liste
 """
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,8 +104,13 @@ def server_of(environment: Mapping[str, str] | None = None) -> Server:
     if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT:
         raise ServerSettingError(f"{PREFIX}PORT should be from 1 to {_LARGEST_PORT}; received {port!r}.")
     certificates = _value(variables, "TLS_CA", "")
-    if certificates and not Path(certificates).is_file():
-        raise ServerSettingError(f"{PREFIX}TLS_CA should be a file with certificates; received {certificates!r}.")
+    if certificates:
+        try:
+            ssl.create_default_context(cafile=certificates)
+        except (OSError, ValueError) as error:
+            raise ServerSettingError(
+                f"{PREFIX}TLS_CA should be a file with certificates (PEM); received {certificates!r}; {error}."
+            ) from error
     host, database, user = (_value(variables, name) for name in ("HOST", "DATABASE", "USER"))
     return Server(host, int(port), database, user, _value(variables, "PASSWORD"), certificates)
 

@@ -74,9 +74,13 @@ def _vocabulary_index(raw: tf.SparseTensor, vocabulary: tf.Tensor) -> tf.Tensor:
 
 
 def _buckets(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
-    values = tf.cast(raw.values, tf.float32)
-    bucket = tf.searchsorted(tf.constant(feature.codes[1:], tf.float32), values, side="right", out_type=tf.int64)
-    return _first_value(raw.with_values(bucket + 1), default=0)
+    return _first_value(raw.with_values(_bucket(feature, raw.values) + 1), default=0)
+
+
+def _bucket(feature: Feature, values: tf.Tensor) -> tf.Tensor:
+    """The place of the code whose bucket each value is in: int64, of the values' shape."""
+    codes = tf.constant(feature.codes[1:], tf.float32)
+    return tf.searchsorted(codes, tf.cast(values, tf.float32), side="right", out_type=tf.int64)
 
 
 def _hour(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
@@ -116,6 +120,9 @@ def _multi_hot(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 def _normalized(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     # In double precision, because single precision cannot tell timestamps apart that differ by less than two minutes.
     values = tf.cast(raw.values, tf.float64)
+    if feature.codes:
+        # Data have codes alone; a request may have any number, and means the code of its bucket.
+        values = tf.gather(tf.constant(feature.codes, tf.float64), _bucket(feature, raw.values))
     score = standardized(values, tft.mean(raw.with_values(values)), tft.var(raw.with_values(values)))
     score = tf.clip_by_value(score, -feature.bound, feature.bound)
     return _first_value(raw.with_values(tf.cast(score, tf.float32)), default=0.0)

@@ -32,7 +32,15 @@ def place_of(text: str | Path) -> Path:
     if isinstance(text, Path) or not is_uri(uri):
         return Path(text) if isinstance(text, str) else text
     parts = urlsplit(uri)
+    if parts.password:
+        # Names of places are printed, logged, and kept in metadata.
+        raise PlaceError(
+            f"should have no password, which the library of {parts.scheme}:// takes from the environment; received one "
+            f"for {parts.hostname}."
+        )
     if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise PlaceError(f"should be on this machine, file:///…; received {uri!r}, which is on {parts.netloc}.")
         return Path(url2pathname(parts.path))
     from upath import UPath
 

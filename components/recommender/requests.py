@@ -22,7 +22,9 @@ Tensors = dict[str, tf.Tensor]
 _HISTORY = transformed_name(HISTORY_MOVIES)
 _RATINGS = transformed_name(HISTORY_RATINGS)
 
+MAX_EXAMPLES = 2048  # Rows that are judged at once; an Evaluator sends 1,000 at most.
 _OLDEST = 150  # Years.
+_LONGEST_ZIP_CODE = 32  # Bytes.
 _SHOWN_BYTES = 100  # Of a string that is refused.
 
 
@@ -113,12 +115,24 @@ def check_demographics(checks: Checks, demographics: Tensors) -> None:
     """Each person has one value of each feature, out of those that MovieLens has."""
     for name, values in demographics.items():
         checks.one_each(name, values)
-    gender, age, occupation = (demographics[name] for name in ("gender", "age", "occupation"))
+    gender, age, occupation, zip_code = (demographics[name] for name in ("gender", "age", "occupation", "zip_code"))
     known = tf.reduce_any(tf.equal(gender[:, tf.newaxis], tf.constant([*GENDERS, ""])), axis=1)
     checks.values("gender", f"{' or '.join(GENDERS)}, or empty where unknown", gender, known)
     checks.values("age", f"0 to {_OLDEST}, 0 where unknown", age, (age >= 0) & (age <= _OLDEST))
     in_range = (occupation >= 0) & (occupation < OCCUPATIONS)
     checks.values("occupation", f"0 to {OCCUPATIONS - 1}", occupation, in_range)
+    is_short = tf.strings.length(zip_code) <= _LONGEST_ZIP_CODE
+    checks.values("zip_code", f"of at most {_LONGEST_ZIP_CODE} bytes", zip_code, is_short)
+
+
+def check_examples(examples: tf.Tensor) -> tf.Tensor:
+    """Returns serialized examples, string [batch_size], if there are no more than are judged at once."""
+    rows = tf.size(examples)
+    check = tf.debugging.Assert(
+        rows <= MAX_EXAMPLES, [f"examples should be at most {MAX_EXAMPLES} at once; received:", rows]
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(examples)
 
 
 def encode_history(

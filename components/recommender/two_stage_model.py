@@ -12,6 +12,7 @@ from components.recommender.requests import (
     Checks,
     Limits,
     check_demographics,
+    check_examples,
     check_history,
     encode_history,
     given_columns,
@@ -286,14 +287,15 @@ class Recommender(tf.Module):
         """Judges the list that the person of each row would have got: float32 [batch_size] by output name.
 
         Args:
-          examples: string [batch_size], serialized raw tf.Examples. The person is what the row says of them: history,
-            demographics, and the moment. What the row says they had seen is not recommended.
+          examples: string [batch_size], serialized raw tf.Examples, at most `requests.MAX_EXAMPLES`. The person is
+            what the row says of them: history, demographics, and the moment. What the row says they had seen is not
+            recommended.
 
         Returns:
           The values of `evaluation.row_values`, `recall_at_10` in every situation of `trainers.export.situations`, and
           recall@10 of popularity by gender and age.
         """
-        features, raw = self._parse(examples)
+        features, raw = self._parse(check_examples(examples))
         seen = self._seen_in(raw)
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
         lists = self._lists(features, seen)

@@ -1,5 +1,6 @@
 """The commands by which an orchestrator runs the pipeline node by node: `compile`, `run-node` and `summary`."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from pipeline.nodes import ONLY_REPORT
 from pipeline.paths import data_path, local_path
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.local.compiled import Compiled
     from pipeline.local.output import OutputFolder
 
@@ -87,6 +89,16 @@ def compile_(
             show_default="--cache, or as in --like",
         ),
     ] = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            "--nodes",
+            help="Write nothing unless these are the nodes, each with those that it waits for, as JSON; for "
+            "orchestrators that drew the graph before.",
+            metavar="JSON",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Compile the pipeline, so that an orchestrator can run each node in a process of its own.
 
@@ -98,17 +110,19 @@ def compile_(
     folder, since artifacts of earlier runs are looked for if it was moved.
     """
     import_tensorflow_quietly()
-    from pipeline.config import ConfigError, config_of, load_config
+    from pipeline.config import config_of, load_config
     from pipeline.graph import create_pipeline
     from pipeline.launcher import compile_pipeline
     from pipeline.local.compiled import Compiled, description, read_description, write
     from pipeline.local.output import OutputFolder
     from pipeline.paths import PathError, check_no_pattern
 
+    nodes: dict[str, list[str]] | None = None
     if like is not None:
-        if root is not None or config is not None:
+        if root is not None or config is not None or expected is not None:
             raise PathError(
-                "--like: the file has the configuration and the folder of the runs; give no --config or --root."
+                "--like: the file has the configuration, the folder of the runs and the nodes; give no --config, "
+                "--root or --nodes."
             )
         described = read_description(like)
         settings = config_of(str(like), described.config, overrides)
@@ -116,7 +130,9 @@ def compile_(
         cache = described.cache if cache is None else cache
     else:
         settings = load_config(config or "sample", overrides)
-        folder, nodes = OutputFolder((root or Path("output") / settings.name).absolute()), None
+        folder = OutputFolder((root or Path("output") / settings.name).absolute())
+        if expected is not None:
+            nodes = _expected(expected, settings, config or "sample")
         cache = True if cache is None else cache
     if data is None:
         raise PathError("--data: should name the folder of the data; it is missing.")
@@ -134,18 +150,44 @@ def compile_(
         enable_cache=cache,
     )
     compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder, cache)
-    if nodes is not None and compiled.nodes != nodes:
-        every = {*compiled.nodes, *nodes}
-        other = ", ".join(sorted(node for node in every if compiled.nodes.get(node) != nodes.get(node)))
-        raise ConfigError(
-            f"--set: should leave the nodes, and what they wait for, as in {like}; what differs: {other}. "
-            "Compile without --like."
-        )
+    if nodes is not None:
+        _check_nodes(compiled.nodes, nodes, f"in {like}" if like is not None else "the orchestrator has them")
     try:
         write(compiled, output)
     except OSError as error:
         raise PathError(f"--output: {output} should be a file that can be written; {error.strerror}.") from error
     typer.echo(f"{len(compiled.ir.nodes)} nodes of {settings.name}: {output}, {description(output)}")
+
+
+def _expected(text: str, settings: "Config", config: str) -> dict[str, list[str]]:
+    """The nodes that an orchestrator has drawn from a configuration, by the option --nodes.
+
+    Raises:
+      ConfigError: the option is invalid, or settings change what only the orchestrator can have followed.
+    """
+    from pipeline.config import ConfigError, load_config
+
+    try:
+        nodes = {str(node): [str(each) for each in upstream] for node, upstream in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"--nodes: should be JSON, lists of nodes by node; {error}.") from error
+    if settings.kubeflow != load_config(config).kubeflow:
+        raise ConfigError(
+            "--set: the section `kubeflow` says how containers are started, and this run's have been; write the file "
+            "for Kubeflow anew instead."
+        )
+    return nodes
+
+
+def _check_nodes(compiled: dict[str, list[str]], wanted: dict[str, list[str]], where: str) -> None:
+    """Refuses a pipeline whose graph is not the one that an orchestrator has."""
+    from pipeline.config import ConfigError
+
+    if other := sorted(node for node in {*compiled, *wanted} if compiled.get(node) != wanted.get(node)):
+        raise ConfigError(
+            f"--set: should leave the nodes, and what they wait for, as {where}; what differs: {', '.join(other)}. "
+            "Have the orchestrator's graph made anew with these settings."
+        )
 
 
 def _follow_move(folder: "OutputFolder") -> None:

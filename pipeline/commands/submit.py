@@ -1,8 +1,12 @@
 """`movielens submit`: starts the pipeline on Kubeflow Pipelines, and follows the run to its end."""
 
+import contextlib
 import json
+import logging
 import os
 import time
+import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +16,7 @@ import typer
 from rich.console import Console
 
 from pipeline.commands.job import SetOption
+from pipeline.config import single_settings
 from pipeline.local.errors import RunError
 from pipeline.paths import PathError, local_path
 
@@ -22,6 +27,12 @@ _TOKEN = "MOVIELENS_KUBEFLOW_TOKEN"
 _ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 _SECONDS = 5.0  # Between two looks at a run.
 _FAILURES = 12  # Looks in a row that may fail before it is given up.
+_PATIENCE = 60  # Seconds to wait for an answer.
+_REFUSED = (401, 403, 404)  # What will be answered to every further look, too.
+
+
+class _Refused(RunError):
+    """Kubeflow Pipelines refuses to answer."""
 
 
 class Runner(StrEnum):
@@ -58,6 +69,7 @@ def submit(
     and 2 if the file or an option is invalid.
     """
     del runner
+    single_settings(overrides)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     name = _name_of(spec)
     arguments = {"settings": overrides or []} | ({"data": data} if data else {})
@@ -69,12 +81,17 @@ def submit(
             str(spec), arguments, run_name=f"{name} {now}", experiment_name=experiment, namespace=namespace
         ),
     )
+    if not run.run_id:
+        raise RunError(
+            f"{host}: answers, but not as Kubeflow Pipelines does when it starts a run. It may be a page to log on, "
+            f"for which {_TOKEN} should be set, or another address."
+        )
     console.print(f"Run {run.run_id} of {name}: {host.rstrip('/')}/#/runs/details/{run.run_id}")
     if not follow:
         return
     try:
         state = _follow(client, host, run.run_id, console)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RunError):
         console.print("No longer followed; the run goes on.")
         raise
     if state != "SUCCEEDED":
@@ -108,6 +125,14 @@ def _client(host: str, namespace: str | None) -> "Client":
         )
 
     client: Client = _asked(host, connect)
+    # kfp waits for an answer without end, and has no setting for it; all that a client asks goes through this.
+    connection = client._run_api.api_client.rest_client
+    ask = connection.request
+
+    def ask_with_patience(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+        return ask(*arguments, _request_timeout=_request_timeout or _PATIENCE, **options)
+
+    connection.request = ask_with_patience
     return client
 
 
@@ -121,18 +146,39 @@ def _asked(host: str, ask: Any) -> Any:
     from urllib3.exceptions import HTTPError
 
     try:
-        return ask()
+        with _quiet():
+            return ask()
     except ApiException as error:
-        raise RunError(f"{host}: Kubeflow Pipelines answers {error.status} {error.reason}: {_reason(error)}") from error
-    except (HTTPError, OSError, ValueError) as error:
+        # An answer that is no answer of its API has no status.
+        answered = f"answers {error.status} {error.reason}" if error.status else "does not answer as it should"
+        failure = RunError(f"{host}: Kubeflow Pipelines {answered}: {_reason(error)}")
+        raise _Refused(str(failure)) if error.status in _REFUSED else failure from error
+    except (HTTPError, OSError) as error:
         raise RunError(f"--host: {host} should be the address of Kubeflow Pipelines; {error}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(
+            f"{host}: does not answer as Kubeflow Pipelines does; {type(error).__name__}: {error}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps kfp from warning of itself, and from printing errors that are told otherwise."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _reason(error: Any) -> str:
     try:
         return str(json.loads(error.body)["error"])
     except (ValueError, KeyError, TypeError):
-        return str(error.body)[:200]
+        return str(error.body or error.reason)[:200]
 
 
 def _follow(client: "Client", host: str, run_id: str, console: Console) -> str:
@@ -142,7 +188,11 @@ def _follow(client: "Client", host: str, run_id: str, console: Console) -> str:
     while True:
         try:
             run = _asked(host, lambda: client.get_run(run_id))
+            if not run.run_id:
+                raise RunError(f"{host}: answers something else than what becomes of a run.")
             failures = 0
+        except _Refused:
+            raise
         except RunError:
             # The run goes on, whatever the way to it is like.
             failures += 1
@@ -151,9 +201,11 @@ def _follow(client: "Client", host: str, run_id: str, console: Console) -> str:
             time.sleep(_SECONDS)
             continue
         for task in (run.run_details.task_details if run.run_details else None) or []:
-            name, state = task.display_name, task.state or "PENDING"
-            if told.get(name) != state:
-                told[name] = state
+            # Several tasks may have the same name; one that has not begun has no id.
+            name, state = task.display_name or task.task_id, task.state or "PENDING"
+            task_id = task.task_id or name
+            if told.get(task_id) != state:
+                told[task_id] = state
                 console.print(f"{name}: {state.lower()}")
         if run.state in _ENDED:
             return str(run.state)

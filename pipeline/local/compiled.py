@@ -20,6 +20,8 @@ from pipeline.local.output import OutputFolder, write_whole
 from pipeline.source import component_key
 from trainers.registry import MODELS, RECOMMENDER
 
+_LONGEST_RUN_ID = 200  # Bytes of a run's id in its name; a database on a server takes 255 for the whole.
+
 _PROBLEM = "should be a file that `movielens compile` wrote"
 
 
@@ -47,8 +49,13 @@ class Compiled:
         return upstream_of_nodes(self.ir)
 
     def name_of_run(self, run_id: str) -> str:
-        """The name by which the metadata know a run: with a key of the pipeline, so that it is of this one alone."""
-        return f"{run_id}@{_key(self.ir.SerializeToString(deterministic=True))[:12]}"
+        """The name by which the metadata know a run.
+
+        It ends with a key of the pipeline and of the whole id, so that it is of this run alone, although a database
+        takes no long name, and does not tell upper from lower case.
+        """
+        key = _key(self.ir.SerializeToString(deterministic=True) + run_id.encode())
+        return f"{run_id.encode()[:_LONGEST_RUN_ID].decode(errors='ignore')}@{key[:12]}"
 
 
 @dataclass(frozen=True)

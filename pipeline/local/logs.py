@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import sys
@@ -39,7 +40,7 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
     """Redirects standard output, standard error (native code's too) and all logging to a new log file.
 
     Args:
-      folder: where to create `run-<timestamp>-<process id>.log`.
+      folder: where to create `run-<timestamp>-<process id>.log`, or with a further number if that is there.
 
     Yields:
       Consoles on the standard output and error as they were before.
@@ -47,11 +48,7 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
     Raises:
       RunError: the log file cannot be created.
     """
-    path = folder / f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        file = path.open("ab", buffering=0)
-    except OSError as error:
-        raise RunError(f"{path}: should be a file that can be written; {error.strerror}.") from error
+    path, file = _new_log(folder)
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.ExitStack() as stack:
@@ -70,6 +67,21 @@ def quiet_libraries(folder: Path) -> Iterator[Consoles]:
         stack.enter_context(contextlib.redirect_stderr(log))
         stack.enter_context(_root_logger_writing_to(log))
         yield Consoles(out=Console(file=out, highlight=False), err=Console(file=err, highlight=False), log=path)
+
+
+def _new_log(folder: Path) -> tuple[Path, io.FileIO]:
+    """Creates a log file that no other process has; processes in containers may have the same number."""
+    name = f"run-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    for further in itertools.count(1):
+        path = folder / (f"{name}.log" if further == 1 else f"{name}-{further}.log")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"{path}: should be a file that can be written; {error.strerror}.") from error
+        return path, io.FileIO(descriptor, "a")
+    raise AssertionError("numbers do not end")
 
 
 class _ErrorIgnoringFile(io.RawIOBase):

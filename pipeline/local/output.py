@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.local.errors import RunError
-from pipeline.local.store import FileStore, ServerStore, Store, mark_of_server
+from pipeline.local.store import FileStore, ServerStore, Store, mark_of_server, reach_server
 
 _MEGABYTE = 2**20
 
@@ -124,7 +124,7 @@ class OutputFolder:
           write: whether the folder may be made; otherwise it is only checked.
 
         Raises:
-          RunError: earlier runs have kept the metadata elsewhere.
+          RunError: earlier runs have kept the metadata elsewhere, or there is no server to keep them.
         """
         on_server = backend == "mysql"
         there = self._mark if self._mark.exists() else self.metadata if self.metadata.exists() else None
@@ -135,9 +135,11 @@ class OutputFolder:
                 f"{backend}. Leave it as it was, or choose another --output."
             )
         if on_server and there is None and write:
+            # A first try that finds no server should not bind the folder to one.
+            reach_server()
             self.root.mkdir(parents=True, exist_ok=True)
             new = self._mark.with_name(f"{self._mark.name}.{uuid.uuid4().hex}.tmp")
-            new.write_bytes(mark_of_server(self.root))
+            new.write_bytes(mark_of_server())
             # Of several processes that begin at once, the first one's name stays.
             with contextlib.suppress(FileExistsError):
                 os.link(new, self._mark)

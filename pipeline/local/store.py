@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from pymysql.connections import Connection
 
 _OWNER = "movielens.OutputFolder"  # The type of the context by which a database knows its output folder.
+_ROOT = "root"  # Its property with the place where the folder was used last.
 
 _SECONDS = 10  # To wait for a server.
+_SECONDS_OF_A_QUERY = 300  # To wait for what it answers; a copy reads whole tables.
+
+# Those of ML Metadata, without which nothing can be known of a database; it makes them one by one.
+_TABLES = {"Artifact", "Context", "ContextProperty", "Execution", "MLMDEnv", "Type"}
 
 _FIRST_RUN = (
     "SELECT c.name || ' ' || c.create_time_since_epoch FROM Context c JOIN Type t ON c.type_id = t.id "
@@ -169,7 +174,7 @@ class ServerStore(Store):
 
         server = server_of()
         with _connected(server) as database:
-            self._refuse_others(server, self._owner(database))
+            self._refuse_others(server, database)
         with contextlib.ExitStack() as opened:
             try:
                 store = opened.enter_context(metadata.Metadata(server.connection)).store
@@ -177,19 +182,25 @@ class ServerStore(Store):
                 # Such as a way to log on that ML Metadata's client does not know, though others do.
                 raise RunError(f"{server}: should be one that ML Metadata can use; {error}.") from error
             owner = metadata_store_pb2.ContextType(name=_OWNER)
-            # Both do nothing if it was done before.
-            type_id = store.put_context_type(owner)
-            if store.get_context_by_type_and_name(_OWNER, self.identity()) is None:
-                store.put_contexts([metadata_store_pb2.Context(type_id=type_id, name=self.identity())])
+            type_id = store.put_context_type(owner)  # Does nothing if it was done before.
+            here = str(self._mark.parent)
+            context = store.get_context_by_type_and_name(_OWNER, self.identity())
+            if context is None:
+                context = metadata_store_pb2.Context(type_id=type_id, name=self.identity())
+                context.custom_properties[_ROOT].string_value = here
+                store.put_contexts([context])
                 # Of two folders that found the same empty database, the one whose name came first has it.
                 with _connected(server) as database:
-                    self._refuse_others(server, self._owner(database))
+                    self._refuse_others(server, database)
+            elif context.custom_properties[_ROOT].string_value != here:
+                context.custom_properties[_ROOT].string_value = here
+                store.put_contexts([context])
             return store
 
     def check(self, alone: bool) -> None:
         server = server_of()
         with _connected(server) as database:
-            self._refuse_others(server, self._owner(database))
+            self._refuse_others(server, database)
 
     def copy(self, path: Path) -> None:
         import ml_metadata as mlmd
@@ -237,7 +248,7 @@ class ServerStore(Store):
             tables = {name for (name,) in cursor.fetchall()}
             if not tables:
                 return None
-            if not {"Context", "Execution", "Type"} <= tables:
+            if not tables >= _TABLES:
                 return ""
             cursor.execute(
                 "SELECT c.name FROM Context c JOIN Type t ON c.type_id = t.id WHERE t.name = %s ORDER BY c.id", [_OWNER]
@@ -249,26 +260,56 @@ class ServerStore(Store):
             cursor.execute("SELECT COUNT(*) FROM Execution")
             return "" if cursor.fetchone() != (0,) else None
 
-    def _refuse_others(self, server: Server, owner: str | None) -> None:
-        identity = self.identity()
+    @staticmethod
+    def _root(database: "Connection[Any]") -> str | None:
+        """Where the output folder that the database belongs to was used last; None if it says nothing of it."""
+        with database.cursor() as cursor:
+            cursor.execute(
+                "SELECT p.string_value FROM Context c JOIN Type t ON c.type_id = t.id JOIN ContextProperty p "
+                "ON p.context_id = c.id WHERE t.name = %s AND p.name = %s ORDER BY c.id",
+                [_OWNER, _ROOT],
+            )
+            row = cursor.fetchone()
+        return str(row[0]) if row else None
+
+    def _refuse_others(self, server: Server, database: "Connection[Any]") -> None:
+        """Checks that the database is empty or this folder's, and that this folder is no copy of the one it is of.
+
+        The database knows where its folder was used last. If the folder is there still, under the same name, this one
+        is a copy of it; otherwise it was moved here.
+        """
+        owner, identity = self._owner(database), self.identity()
         if identity is None:
             raise RunError(f"{self._mark}: should name the folder to its database; it cannot be read.")
-        first = Path(json.loads(self._mark.read_text(encoding="utf-8")).get("root", self._mark.parent))
-        is_here = first.exists() and first.samefile(self._mark.parent)
-        if not is_here and ServerStore(first / self._mark.name).identity() == identity:
+        last = Path(self._root(database) or self._mark.parent) if owner == identity else self._mark.parent
+        is_here = last.exists() and last.samefile(self._mark.parent)
+        if not is_here and ServerStore(last / self._mark.name).identity() == identity:
             # Each would take the other's running nodes for ones that were killed.
             raise RunError(
-                f"{self._mark.parent}: is a copy of {first}, whose metadata are on a server, and belong to that one. "
+                f"{self._mark.parent}: is a copy of {last}, whose metadata are on a server, and belong to that one. "
                 "Choose another --output."
             )
         if owner is not None and owner != identity:
-            whose = "holds something else" if owner == "" else "belongs to another output folder"
+            if owner:
+                whose = "belongs to another output folder"
+            else:
+                whose = "holds something else, or what a process left that was killed while it made the tables"
             raise RunError(f"{server}: should be the one of {self._mark.parent}, or empty; it {whose}.")
 
 
-def mark_of_server(root: Path) -> bytes:
+def reach_server() -> None:
+    """Checks that the server of the environment answers, and takes the user.
+
+    Raises:
+      RunError: it does not.
+    """
+    with _connected(server_of()):
+        pass
+
+
+def mark_of_server() -> bytes:
     """What the file says by which an output folder knows that its metadata are on a server."""
-    return (json.dumps({"backend": "mysql", "folder": uuid.uuid4().hex, "root": str(root)}) + "\n").encode()
+    return (json.dumps({"backend": "mysql", "folder": uuid.uuid4().hex}) + "\n").encode()
 
 
 def metadata_config(path: Path) -> "metadata_store_pb2.ConnectionConfig":
@@ -295,14 +336,17 @@ def _connected(server: Server, **options: Any) -> Iterator["Connection[Any]"]:
             host=server.host,
             port=server.port,
             user=server.user,
-            password=server.password,
+            password=server.password.encode(),  # As ML Metadata's client sends it; a text would be sent as Latin-1.
             database=server.database,
             connect_timeout=_SECONDS,
+            read_timeout=_SECONDS_OF_A_QUERY,
+            write_timeout=_SECONDS_OF_A_QUERY,
             ssl={"ca": server.tls_ca} if server.tls_ca else None,
             **options,
         )
-    except pymysql.err.MySQLError as error:
-        raise RunError(f"{server}: should keep the metadata; {error.args[-1]}.") from error
+    except (pymysql.err.MySQLError, OSError, ValueError) as error:
+        # ValueError is that of a host whose name cannot be one.
+        raise RunError(f"{server}: should keep the metadata; {error.args[-1] if error.args else error}.") from error
     with contextlib.closing(connection):
         try:
             yield connection

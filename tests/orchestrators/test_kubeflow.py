@@ -243,6 +243,13 @@ def test_what_somebody_types_into_the_form_is_no_command(containers: Containers,
     assert not (tmp_path / "made").exists()
 
 
+def test_a_setting_that_has_been_followed_when_the_file_was_written_is_refused(containers: Containers) -> None:
+    ended = containers.run("66666666-ffff", settings=["kubeflow.retries=0"])
+    assert ended.codes["compile"] == 2
+    assert "the section `kubeflow` says how containers are started" in ended.said["compile"]
+    assert ended.codes["Source"] is None
+
+
 def test_bad_data_end_the_run(containers: Containers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TROUBLE, "data")
     ended = containers.run("44444444-dddd")

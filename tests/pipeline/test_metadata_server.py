@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from pipeline.metadata_server import PREFIX, ServerSettingError, filled_in, open_connection, server_of
@@ -34,10 +35,9 @@ def test_nothing_that_is_printed_has_the_password(tmp_path: Path) -> None:
     assert "s3cret" not in str(raised.value)
 
 
-def test_tls_is_for_those_who_name_an_authority(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("")
-    config = server_of(variables(TLS_CA=str(tmp_path / "ca.pem"))).connection
-    assert config.mysql.ssl_options.ca == str(tmp_path / "ca.pem")
+def test_tls_is_for_those_who_name_an_authority() -> None:
+    config = server_of(variables(TLS_CA=certifi.where())).connection
+    assert config.mysql.ssl_options.ca == certifi.where()
     assert not server_of(variables()).connection.mysql.HasField("ssl_options")
 
 
@@ -49,7 +49,8 @@ def test_tls_is_for_those_who_name_an_authority(tmp_path: Path) -> None:
         ({"USER": ""}, f"{PREFIX}USER should be set"),
         ({"PORT": "0"}, f"{PREFIX}PORT should be from 1 to 65535; received '0'"),
         ({"PORT": "3306 "}, f"{PREFIX}PORT should be from 1 to 65535"),
-        ({"TLS_CA": "/none"}, f"{PREFIX}TLS_CA should be a file with certificates; received '/none'"),
+        ({"TLS_CA": "/none"}, f"{PREFIX}TLS_CA should be a file with certificates (PEM); received '/none'"),
+        ({"TLS_CA": __file__}, f"{PREFIX}TLS_CA should be a file with certificates (PEM); received '{__file__}'"),
         ({"HOST_FILE": "/none"}, f"{PREFIX}HOST and {PREFIX}HOST_FILE should not both be set"),
         ({"HOST": None, "HOST_FILE": "/none"}, f"{PREFIX}HOST_FILE should be a readable file"),
     ],

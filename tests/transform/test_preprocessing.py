@@ -129,7 +129,13 @@ def test_a_constant_is_standardised_to_zero():
 
 def test_all_ages_fall_into_brackets_even_if_they_are_no_code(graph):
     rows = [{"age": [age]} for age in (1, 17, 18, 24, 30, 56, 99)]
-    np.testing.assert_array_equal(apply(graph, rows)["age_xf"], [1, 1, 2, 2, 3, 7, 7])
+    transformed = apply(graph, rows)
+    np.testing.assert_array_equal(transformed["age_xf"], [1, 1, 2, 2, 3, 7, 7])
+    # The number tells no more than the bracket, since that is all that data say of anybody.
+    numbers = transformed["age_normalized_xf"]
+    codes = [numbers[place] for place in (0, 0, 2, 2, 4, 5, 5)]
+    np.testing.assert_array_equal(numbers, codes)
+    assert len(set(codes)) == 4
 
 
 def test_times_have_an_hour_and_a_weekday(graph):

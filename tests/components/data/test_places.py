@@ -95,11 +95,18 @@ def test_a_place_that_is_not_there_is_named(memory: object) -> None:
         read_movielens(place_of("memory://bucket/none"))
 
 
+def test_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(PlaceError, match="should have no password") as raised:
+        place_of("s3://key:s3cret@bucket/x")
+    assert "s3cret" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
         ("nowhere://bucket/x", "'nowhere://bucket/x'"),
         ("hdfs://host/x", "hdfs://host/x"),
+        ("file://server/x", "on this machine, file:///"),
     ],
 )
 def test_what_no_library_understands_is_refused(uri: str, message: str) -> None:

@@ -203,6 +203,7 @@ def test_what_does_not_fit_is_refused(tmp_path_factory, saved, signature, change
         ({"k": [-1]}, ["k should be", "0 or more", "-1"]),
         ({"k": [1, 1]}, ["k should have", "[2]"]),
         ({"zip_code": [b"1", b"2"]}, ["zip_code should have", "[2]"]),
+        ({"zip_code": [b"1" * 33]}, ["zip_code should be", "at most 32 bytes", "1111"]),
         ({"exclude_movie_ids": [[10], [20]]}, ["exclude_movie_ids should have", "[2 1]"]),
         ({"exclude_movie_ids": [[10] * 7]}, ["exclude_movie_ids", "at most 6 movies"]),
         ({"history_timestamps": [[5]]}, ["history_timestamps", "[1 0]", "[1 1]"]),
@@ -249,6 +250,11 @@ def test_a_long_text_that_is_refused_is_shown_in_part(saved):
     with pytest.raises(tf.errors.InvalidArgumentError, match="gender should be M or F") as caught:
         saved.signatures["recommend"](**inputs)
     assert len(caught.value.message) < 1000
+
+
+def test_more_rows_than_are_judged_at_once_are_refused(saved):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"examples should be at most 2048 at once.*2049"):
+        saved.signatures["evaluate"](tf.constant([b""] * 2049))
 
 
 class TestRecommend:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,9 @@ class Api:
     def __init__(self) -> None:
         self.states: list[tuple[str, dict[str, str]]] = [("SUCCEEDED", {})]
         self.refuse: tuple[int, str] | None = None
+        self.refuse_looks: tuple[int, str] | None = None
+        self.page = False  # Whether everything is answered by a page to log on.
+        self.silent = False
         self.runs: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
         api = self
@@ -37,11 +41,18 @@ class Api:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 api.tokens.add(self.headers.get("Authorization"))
-                if self.path.startswith("/apis/v2beta1/experiments"):
+                if api.silent:
+                    time.sleep(2)
+                if api.refuse_looks and self.path.startswith("/apis/v2beta1/runs/"):
+                    self.answer(api.refuse_looks[0], {"error": api.refuse_looks[1]})
+                elif self.path.startswith("/apis/v2beta1/experiments"):
                     self.answer(200, {"experiments": [{"experiment_id": "e", "display_name": "movielens"}]})
                 elif self.path.startswith("/apis/v2beta1/runs/"):
                     state, tasks = api.states.pop(0) if len(api.states) > 1 else api.states[0]
-                    details = [{"display_name": name, "state": each} for name, each in tasks.items()]
+                    details = [
+                        {"display_name": name.partition("#")[0], "task_id": name, "state": each}
+                        for name, each in tasks.items()
+                    ]
                     self.answer(200, {"run_id": "r", "state": state, "run_details": {"task_details": details}})
                 else:
                     self.answer(200, {"multi_user": False})
@@ -57,9 +68,9 @@ class Api:
                     self.answer(200, {"run_id": "r"})
 
             def answer(self, code: int, content: dict[str, Any]) -> None:
-                text = json.dumps(content).encode()
+                text = b"<html>Log on</html>" if api.page else json.dumps(content).encode()
                 self.send_response(code)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/html" if api.page else "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
@@ -151,3 +162,52 @@ def test_an_address_where_nobody_answers_is_a_message(spec: Path) -> None:
     assert code == 1
     assert "--host: http://127.0.0.1:1 should be the address of Kubeflow Pipelines" in err
     assert "Traceback" not in err
+
+
+def test_an_address_that_is_none_is_a_message(spec: Path) -> None:
+    code, err = do("--host", "http://[::1", "--spec", str(spec))
+    assert code == 1
+    assert "http://[::1" in err
+    assert "Traceback" not in err
+
+
+def test_a_page_to_log_on_is_no_run(api: Api, spec: Path) -> None:
+    api.page = True
+    code, err = do("--host", api.address, "--spec", str(spec), "--no-follow")
+    assert code == 1
+    assert f"{api.address}: " in err
+    assert "Run None" not in err
+    assert "Traceback" not in err
+
+
+def test_whoever_is_refused_while_following_is_told_at_once_that_the_run_goes_on(api: Api, spec: Path) -> None:
+    api.refuse_looks = (401, "the token has expired")
+    code, err = do("--host", api.address, "--spec", str(spec))
+    assert code == 1
+    assert "No longer followed; the run goes on." in err
+    assert "answers 401 Unauthorized: the token has expired" in err
+
+
+def test_a_server_that_does_not_answer_is_given_up(api: Api, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "_PATIENCE", 1)
+    api.silent = True
+    code, err = do("--host", api.address, "--spec", str(spec))
+    assert code == 1
+    assert "timed out" in err
+
+
+def test_tasks_of_the_same_name_are_told_apart(api: Api, spec: Path) -> None:
+    api.states = [
+        ("RUNNING", {"A#1": "FAILED", "A#2": "RUNNING"}),
+        ("SUCCEEDED", {"A#1": "FAILED", "A#2": "SUCCEEDED"}),
+    ]
+    code, err = do("--host", api.address, "--spec", str(spec))
+    assert code == 0, err
+    assert [line for line in err.splitlines() if line.startswith("A:")] == ["A: failed", "A: running", "A: succeeded"]
+
+
+def test_a_setting_of_another_shape_starts_nothing(api: Api, spec: Path) -> None:
+    code, err = do("--host", api.address, "--spec", str(spec), "--set", "models.ranking.epochs")
+    assert code == 2
+    assert "--set models.ranking.epochs: should be KEY=VALUE" in err
+    assert api.runs == []

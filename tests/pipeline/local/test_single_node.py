@@ -242,12 +242,33 @@ def test_one_may_compile_alike_with_other_settings_but_not_with_other_nodes(fold
     assert folder.nodes("monday", *IDS) == [0] * len(IDS)
     assert folder.pushed() == ["ababab"]
     code, _, err = folder.do("compile", "--like", like, "--root", str(tmp_path))
-    assert (code, "give no --config or --root" in err) == (2, True)
+    assert (code, "give no --config, --root or --nodes" in " ".join(err.split())) == (2, True)
     nodes = json.loads(Path(like).read_text())
     nodes["nodes"][2]["upstream"] = []
     Path(like).write_text(json.dumps(nodes))
     code, _, err = folder.do("compile", "--like", like, "--output", str(other))
     assert (code, "what differs: FeatureImportance" in err) == (2, True)
+
+
+def test_an_orchestrator_that_has_another_graph_is_refused(folder: Folder, tmp_path: Path) -> None:
+    drawn = {
+        node["id"]: node["upstream"] for node in json.loads(folder.pipeline.with_suffix(".json").read_text())["nodes"]
+    }
+    other = tmp_path / "other.pb"
+    options = ["--config", "sample", "--data", str(folder.data), "--root", str(folder.output), "--output", str(other)]
+    assert folder.do("compile", *options, "--nodes", json.dumps(drawn))[0] == 0
+    other.unlink()
+    drawn["Tuner.dcn"] = drawn.pop("Latest")
+    for nodes, expected in (
+        (json.dumps(drawn), "what differs: Latest, Tuner.dcn"),
+        ("[]", "--nodes: should be JSON, lists of nodes by node"),
+        ("{", "--nodes: should be JSON, lists of nodes by node"),
+    ):
+        code, _, err = folder.do("compile", *options, "--nodes", nodes)
+        assert (code, expected in err) == (2, True), err
+        assert not other.exists()
+    code, _, err = folder.do("compile", *options, "--nodes", json.dumps(drawn), "--set", "kubeflow.retries=5")
+    assert (code, "the section `kubeflow` says how containers are started" in err) == (2, True)
 
 
 def test_a_withdrawn_model_is_not_pushed_by_a_node_either(folder: Folder) -> None:

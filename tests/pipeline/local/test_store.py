@@ -65,6 +65,17 @@ def test_nodes_run_one_by_one_and_the_next_run_comes_from_the_cache(compiled: Fo
     assert not (compiled.output / "metadata.sqlite").exists()
 
 
+def test_runs_whose_ids_differ_in_case_or_are_long_are_runs_of_their_own(compiled: Folder) -> None:
+    """A database does not tell upper from lower case, and takes 255 bytes."""
+    for run in ("one", "ONE", "é" * 300, "é" * 300 + "2"):
+        code, _, err = compiled.do(
+            "run-node", "--node", "Source", "--run-id", run, "--pipeline", str(compiled.pipeline)
+        )
+        assert code == 0, err
+    runs = OutputFolder(compiled.output).store.open().get_contexts_by_type("pipeline_run")
+    assert len(runs) == 4
+
+
 def test_nodes_in_processes_of_their_own_use_the_server_at_the_same_time(compiled: Folder) -> None:
     options = ["--pipeline", str(compiled.pipeline)]
     for run_id in ("one", "two"):
@@ -181,8 +192,13 @@ def test_a_copy_of_an_output_folder_is_no_second_owner_but_one_that_was_moved_is
     assert f"{tmp_path / 'copy'}: is a copy of {compiled.output}" in err
     shutil.rmtree(tmp_path / "copy")
     compiled.output.rename(tmp_path / "moved")
+    # Of a moved folder and a copy of it, the one that is used first has the metadata.
+    shutil.copytree(tmp_path / "moved", tmp_path / "copy")
     code, out, err = compiled.do("run", "--output", str(tmp_path / "moved"), "--set", SERVER)
     assert code == 0, out + err
+    code, _, err = compiled.do("run", "--output", str(tmp_path / "copy"), "--set", SERVER)
+    assert code == 1
+    assert f"{tmp_path / 'copy'}: is a copy of {tmp_path / 'moved'}" in err
 
 
 def test_what_a_killed_process_left_of_an_empty_database_is_taken(
@@ -225,7 +241,9 @@ def test_an_emptied_database_is_noticed(mariadb: MariaDB, compiled: Folder) -> N
     [
         ({"PORT": "1"}, 1, "Can't connect to MySQL server on '127.0.0.1'"),
         ({"PASSWORD": "wrong"}, 1, "Access denied for user 'movielens'@"),
+        ({"PASSWORD": "日本"}, 1, "Access denied for user 'movielens'@"),
         ({"DATABASE": "movielens_none"}, 1, "Unknown database 'movielens_none'"),
+        ({"HOST": "a" * 70}, 1, "should keep the metadata"),
         ({"HOST": ""}, 2, "MOVIELENS_METADATA_HOST should be set in the environment"),
     ],
 )
@@ -239,6 +257,17 @@ def test_a_server_out_of_reach_is_a_message(compiled: Folder, monkeypatch, chang
         assert message in answer[2]
         assert "Traceback" not in answer[2]
         assert PASSWORD not in answer[2]
+
+
+def test_a_first_try_that_finds_no_server_leaves_nothing_behind(
+    environment: dict[str, str], folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOVIELENS_METADATA_PORT", "1")
+    folder.data.mkdir()
+    code, _, err = folder.compile(SERVER)
+    assert (code, "Can't connect to MySQL server" in err) == (1, True)
+    assert not (folder.output / "metadata.json").exists()
+    assert folder.compile()[0] == 0
 
 
 def test_an_output_folder_keeps_to_what_it_has(environment: dict[str, str], folder: Folder) -> None:
