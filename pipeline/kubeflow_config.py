@@ -41,7 +41,7 @@ class KubeflowConfig(ConfigSection):
     retry_seconds: int = Field(
         60, ge=1, le=_MAX_SECONDS, description="Seconds before the first of these tries; later ones wait longer."
     )
-    node_hours: float = Field(6.0, gt=0, le=_MAX_HOURS, description="Hours after which a node is ended.")
+    node_hours: float = Field(6.0, ge=0.01, le=_MAX_HOURS, description="Hours after which a node is ended.")
     resources: dict[str, Resources] = Field(
         {
             "default": Resources(),
