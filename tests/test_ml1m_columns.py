@@ -90,6 +90,7 @@ def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], 
     before = is_known.groupby(ratings["user_id"]).cumsum() - is_known
     of_user = is_known.groupby(ratings["user_id"]).transform("sum")
     table = pd.DataFrame({"before": before, "of_user": of_user, "is_known": is_known == 1, "rating": ratings["rating"]})
+    table["timestamp"] = ratings["timestamp"]
     table.index = pd.Index(_pairs(ratings["user_id"], ratings["movie_id"]))
     for columns in parts:
         keys = _keys(columns)
@@ -99,6 +100,8 @@ def assert_lists(ratings: pd.DataFrame, parts: list[Columns], known: list[str], 
         found = _assert_places(columns["history_movie_ids"], keys, table, first, lengths)
         np.testing.assert_array_equal(columns["history_ratings"].flatten().to_numpy(), found["rating"])
         np.testing.assert_array_equal(columns["history_ratings"].value_lengths().to_numpy(), lengths)
+        np.testing.assert_array_equal(columns["history_timestamps"].flatten().to_numpy(), found["timestamp"])
+        np.testing.assert_array_equal(columns["place"].flatten().to_numpy(), rows["before"])
         if seen:
             _assert_places(columns["seen_movie_ids"], keys, table, 0 * first, rows[seen].to_numpy())
 

@@ -88,14 +88,31 @@ class EmbeddingHyperparameters(BaseModel):
 class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     """Hyper-parameters of the two-tower retriever."""
 
+    query: Literal["pooled", "sequence"] = Field(
+        "pooled",
+        description="How the query tower reads what a person rated. pooled: by weighted means. sequence: one rating "
+        "after another, by how long before the moment of asking each was; it finds more, and an answer takes longer.",
+    )
     hidden_units: list[Width] = Field(
-        [128], max_length=_MAX_LAYERS, description="Widths of the query tower's hidden layers."
+        [128], max_length=_MAX_LAYERS, description="With query pooled, widths of the query tower's hidden layers."
     )
     recent_movies: int = Field(
         5,
         ge=0,
         le=_MAX_MOVIES,
-        description="Number of latest history movies that the query tower also reads one by one, not pooled.",
+        description="With query pooled, number of latest history movies that the query tower also reads one by one.",
+    )
+    blocks: int = Field(
+        4, ge=1, le=_MAX_LAYERS, description="With query sequence, how often events are mixed into later ones."
+    )
+    attention_heads: int = Field(
+        2, ge=1, le=_MAX_WIDTH, description="With query sequence, ways in which that is done at once."
+    )
+    window: int = Field(
+        50,
+        ge=1,
+        le=_MAX_MOVIES,
+        description="With query sequence, ratings of a person that are trained on at once, beside their history.",
     )
     id_dropout: float = Field(
         0.2,
@@ -135,6 +152,11 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         if self.loss == "softmax" and self.hard_negatives is not None:
             raise ValueError(
                 f"hard_negatives should be null, or loss in_batch; received {self.hard_negatives} with {self.loss}"
+            )
+        if self.query == "sequence" and self.embedding_dim % self.attention_heads:
+            raise ValueError(
+                f"embedding_dim should be a multiple of attention_heads; received {self.embedding_dim} and "
+                f"{self.attention_heads}"
             )
         negatives = self.batch_size - 1
         if self.loss == "in_batch" and negatives < (self.hard_negatives or 1):
@@ -256,6 +278,12 @@ class JointHyperparameters(RetrievalHyperparameters):
         1.0, ge=0, le=_MAX_FLOAT, description="Weight of the retrieval loss (mean cross-entropy, nats)."
     )
     rating_weight: float = Field(1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (squared error).")
+
+    @model_validator(mode="after")
+    def _query_is_pooled(self) -> Self:
+        if self.query != "pooled":
+            raise ValueError(f"query should be pooled for the joint model; received {self.query}")
+        return self
 
     @model_validator(mode="after")
     def _weights_are_fixed_or_learnt(self) -> Self:

@@ -20,6 +20,7 @@ class Role(Enum):
     CONTEXT = "context"
     MOVIE = "movie"
     HISTORY = "history"
+    ORDER = "order"
     LABEL = "label"
     EVALUATION = "evaluation"
 
@@ -38,6 +39,9 @@ class Kind(Enum):
     NUMBER = "number"  # the value itself, float32 []; missing: 0
     MOVIES = "movies"  # indices of the movie_id vocabulary, newest first, int64 [history_length]; unknown: left out
     RATINGS = "ratings"  # the ratings of MOVIES, at the same positions, float32 [history_length]; missing: 0
+    TIMES = "times"  # when MOVIES were rated, as SECONDS, at the same positions, int64 [history_length]; missing: 0
+    SECONDS = "seconds"  # seconds since the year 2000, which fit 32 bits until 2068, int64 []; missing: 0
+    COUNT = "count"  # the number itself, int64 []; missing: 0
 
 
 _SUFFIXES = {
@@ -45,6 +49,7 @@ _SUFFIXES = {
     Kind.WEEKDAY: "_weekday",
     Kind.NORMALIZED: "_normalized",
     Kind.FREQUENCY: "_frequency",
+    Kind.SECONDS: "_seconds",
 }
 
 # Kinds whose values are indices.
@@ -122,6 +127,8 @@ EARLIEST_YEAR, LATEST_YEAR = 1880, 2100
 
 _STARS = (LOWEST_RATING, HIGHEST_RATING)
 
+_MOMENT = (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY, Kind.SECONDS)
+
 FEATURES = (
     Feature("user_id", "int64", Role.USER, (Kind.CATEGORY,), range=(1, None)),
     Feature("gender", "string", Role.USER, (Kind.CATEGORY,), values=GENDERS, skew=0.1),
@@ -129,7 +136,7 @@ FEATURES = (
     Feature("occupation", "int64", Role.USER, (Kind.CATEGORY,), codes=tuple(range(OCCUPATIONS)), skew=0.1),
     Feature("zip_code", "string", Role.USER, (Kind.CATEGORY,), prefix=3),
     # Whoever asks, asks later than all of the data; with the bound, that is no more unusual than a late rating.
-    Feature("timestamp", "int64", Role.CONTEXT, (Kind.NORMALIZED, Kind.HOUR, Kind.WEEKDAY), range=(1, None), bound=1.0),
+    Feature("timestamp", "int64", Role.CONTEXT, _MOMENT, range=(1, None), bound=1.0),
     Feature("movie_id", "int64", Role.MOVIE, (Kind.CATEGORY, Kind.FREQUENCY), range=(1, None)),
     Feature("title", "string", Role.MOVIE, (Kind.TOKENS,), width=8),
     Feature("release_year", "int64", Role.MOVIE, (Kind.NORMALIZED,), range=(EARLIEST_YEAR, LATEST_YEAR), skew=0.05),
@@ -138,6 +145,9 @@ FEATURES = (
     Feature("star", "string", Role.MOVIE, (Kind.CATEGORY,), optional=True),
     Feature("history_movie_ids", "int64", Role.HISTORY, (Kind.MOVIES,), True, range=(1, None), max_values=None),
     Feature("history_ratings", "float32", Role.HISTORY, (Kind.RATINGS,), True, range=_STARS, max_values=None),
+    Feature("history_timestamps", "int64", Role.HISTORY, (Kind.TIMES,), True, range=(1, None), max_values=None),
+    # How many ratings the user had given before; ratings of the same second have no other order.
+    Feature("place", "int64", Role.ORDER, (Kind.COUNT,), True, range=(0, None)),
     Feature("rating", "float32", Role.LABEL, (Kind.NUMBER,), range=_STARS, skew=0.05),
     Feature("seen_movie_ids", "int64", Role.EVALUATION, (), True, range=(1, None), max_values=None),
 )
@@ -148,6 +158,8 @@ USER_ID = "user_id"
 TIMESTAMP = "timestamp"
 HISTORY_MOVIES = "history_movie_ids"
 HISTORY_RATINGS = "history_ratings"
+HISTORY_TIMES = "history_timestamps"
+PLACE = "place"
 SEEN_MOVIES = "seen_movie_ids"
 
 

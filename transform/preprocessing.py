@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
+    HISTORY_TIMES,
     LABEL,
     MOVIE_ID,
     Feature,
@@ -23,6 +24,9 @@ TITLE_VOCABULARY_SIZE = 2000
 
 _HOUR, _DAY = 3600, 86_400
 _FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday.
+
+_YEAR_2000 = 946_684_800  # In seconds since 1970.
+_LAST_SECOND = 2**31 - 1
 
 _MEAN_STEPS = 1e6  # Steps per standard deviation, to which the mean is rounded.
 
@@ -147,6 +151,24 @@ def standardized(values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.
     return tf.math.divide_no_nan(values, deviation) - center
 
 
+def seconds(timestamps: tf.Tensor) -> tf.Tensor:
+    """Seconds since 2000 of times in seconds since 1970, int64 of any shape; 0 for 0, which stands for missing."""
+    shifted = tf.clip_by_value(timestamps - _YEAR_2000, -_LAST_SECOND, _LAST_SECOND)
+    # The first second of 2000 would be taken for missing.
+    shifted = tf.where(tf.equal(shifted, 0), tf.ones_like(shifted), shifted)
+    return tf.where(tf.equal(timestamps, 0), tf.zeros_like(shifted), shifted)
+
+
+def _seconds(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    del feature
+    return _first_value(raw.with_values(seconds(raw.values)), default=0)
+
+
+def _count(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    del feature
+    return _first_value(raw, default=0)
+
+
 def _number(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     del feature
     return _first_value(raw.with_values(tf.cast(raw.values, tf.float32)), default=0.0)
@@ -161,6 +183,8 @@ _TRANSFORMS: dict[Kind, Callable[[Feature, tf.SparseTensor], tf.Tensor]] = {
     Kind.MULTI_HOT: _multi_hot,
     Kind.NORMALIZED: _normalized,
     Kind.NUMBER: _number,
+    Kind.SECONDS: _seconds,
+    Kind.COUNT: _count,
 }
 
 
@@ -182,7 +206,7 @@ def _frequency(raw: tf.SparseTensor, label: tf.SparseTensor) -> tf.Tensor:
 
 def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.Tensor]:
     """Makes dense histories, newest first, so that positions say how recent a movie is; drops unknown movies."""
-    movies, ratings = inputs[HISTORY_MOVIES], inputs[HISTORY_RATINGS]
+    movies, ratings, times = (inputs[name] for name in (HISTORY_MOVIES, HISTORY_RATINGS, HISTORY_TIMES))
     batch_size = movies.dense_shape[0]
     indices = tft.apply_vocabulary(movies.values, movie_ids, default_value=-1)
     known = tf.where(indices >= 0)[:, 0]
@@ -200,6 +224,7 @@ def _history(inputs: Inputs, movie_ids: tf.Tensor, length: int) -> dict[str, tf.
     return {
         transformed_name(HISTORY_MOVIES): dense(indices + 1),
         transformed_name(HISTORY_RATINGS): dense(_values_at(ratings, movies.indices)),
+        transformed_name(HISTORY_TIMES): dense(seconds(_values_at(times, movies.indices))),
     }
 
 

@@ -29,6 +29,7 @@ _ABSENT_FROM = {
     Role.USER: (MOVIES,),
     Role.CONTEXT: (MOVIES,),
     Role.HISTORY: (MOVIES,),
+    Role.ORDER: (MOVIES, SERVING),
     Role.LABEL: (MOVIES, SERVING),
     Role.EVALUATION: (MOVIES, SERVING),
 }

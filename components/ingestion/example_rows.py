@@ -140,6 +140,8 @@ class Shard:
             history = timeline.histories(history_length, places)
             columns["history_movie_ids"] = _gather_lists(history, movie_id)
             columns["history_ratings"] = _gather_lists(history, stars)
+            columns["history_timestamps"] = _gather_lists(history, timestamp)
+            columns["place"] = _single_values(pd.Series(timeline.known_before(places)))
         if part.has_seen:
             columns["seen_movie_ids"] = _gather_lists(timeline.seen(places, self.strategy), movie_id)
         return columns

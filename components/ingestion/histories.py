@@ -81,6 +81,10 @@ class Timeline:
             user_end=np.searchsorted(users, users, side="right"),
         )
 
+    def known_before(self, places: np.ndarray) -> np.ndarray:
+        """Returns how many of its user's known ratings come before each place in `order`: int64 [places]."""
+        return self.before[places] - self.before[self.user_start[places]]
+
     def histories(self, length: int, places: np.ndarray) -> Ragged:
         """Returns, for each place, the rows of its user's latest known ratings strictly before it, oldest first.
 
@@ -89,7 +93,7 @@ class Timeline:
           places: int64 [places], indices into `order`.
         """
         end = self.before[places]
-        count = np.minimum(end - self.before[self.user_start[places]], length)
+        count = np.minimum(self.known_before(places), length)
         return Ragged.of_slices(end - count, count, self.known)
 
     def seen(self, places: np.ndarray, strategy: Strategy) -> Ragged:

@@ -9,6 +9,7 @@ from transform.features import (
     HIGHEST_RATING,
     HISTORY_MOVIES,
     HISTORY_RATINGS,
+    HISTORY_TIMES,
     LOWEST_RATING,
     OCCUPATIONS,
     TIMESTAMP,
@@ -16,11 +17,13 @@ from transform.features import (
     columns,
     transformed_name,
 )
+from transform.preprocessing import seconds
 
 Tensors = dict[str, tf.Tensor]
 
 _HISTORY = transformed_name(HISTORY_MOVIES)
 _RATINGS = transformed_name(HISTORY_RATINGS)
+_TIMES = transformed_name(HISTORY_TIMES)
 
 MAX_EXAMPLES = 2048  # Rows that are judged at once; an Evaluator sends 1,000 at most.
 _OLDEST = 150  # Years.
@@ -154,12 +157,15 @@ def encode_history(
     indices = tf.cast(index.lookup(movies), tf.int32)
     stars, times = padded_like(ratings, movies), padded_like(timestamps, movies)
     order = tf.argsort(times, axis=1, stable=True)
-    indices, stars = (tf.reverse(tf.gather(each, order, batch_dims=1), axis=[1]) for each in (indices, stars))
+    indices, stars, times = (
+        tf.reverse(tf.gather(each, order, batch_dims=1), axis=[1]) for each in (indices, stars, times)
+    )
     known = indices > 0
     shape = [None, length]
     return {
         _HISTORY: tf.ragged.boolean_mask(indices, known).to_tensor(shape=shape),
         _RATINGS: tf.ragged.boolean_mask(stars, known).to_tensor(shape=shape),
+        _TIMES: tf.cast(tf.ragged.boolean_mask(seconds(times), known).to_tensor(shape=shape), tf.int32),
     }
 
 

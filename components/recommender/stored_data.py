@@ -9,9 +9,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from trainers.datasets import with_int32_indices, without_autotuning
+from transform import preprocessing
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
+    HISTORY_TIMES,
     LABEL,
     MOVIE_ID,
     TIMESTAMP,
@@ -128,7 +130,10 @@ def read_users(
     features = _transformed([latest_rows[int(user)][1] for user in ids], transform)
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in features.items()}
     length = features[transformed_name(HISTORY_MOVIES)].shape[1]
-    features |= _latest_ratings(seen, ratings[LABEL], offsets, length)
+    times = preprocessing.seconds(tf.constant(ratings[TIMESTAMP])).numpy()
+    stored = _latest_ratings(seen, ratings[LABEL], times, offsets, length)
+    # Transform graphs of earlier versions know no times of histories.
+    features |= {name: values for name, values in stored.items() if name in features}
     latest = np.array([0, *(latest_rows[int(user)][0] for user in ids)], np.int64)
     return Users(np.concatenate([[0], ids]), features, latest, offsets, seen)
 
@@ -170,14 +175,17 @@ def _transformed(examples: Sequence[bytes], transform: tft.TFTransformOutput) ->
     )
 
 
-def _latest_ratings(movies: np.ndarray, ratings: np.ndarray, offsets: np.ndarray, length: int) -> Arrays:
-    """Returns each row's last `length` movies and their ratings, newest first: [rows, length]."""
+def _latest_ratings(
+    movies: np.ndarray, ratings: np.ndarray, times: np.ndarray, offsets: np.ndarray, length: int
+) -> Arrays:
+    """Returns each row's last `length` movies with their ratings and times, newest first: [rows, length]."""
     positions = offsets[1:, np.newaxis] - 1 - np.arange(length)
     inside = positions >= offsets[:-1, np.newaxis]
     positions = np.where(inside, positions, 0)
     return {
         transformed_name(HISTORY_MOVIES): np.where(inside, movies[positions], 0).astype(np.int32),
         transformed_name(HISTORY_RATINGS): np.where(inside, ratings[positions], 0).astype(np.float32),
+        transformed_name(HISTORY_TIMES): np.where(inside, times[positions], 0).astype(np.int32),
     }
 
 

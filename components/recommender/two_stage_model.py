@@ -343,7 +343,9 @@ class Recommender(tf.Module):
         person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
         given = encode_history(movies, ratings, timestamps, self.movie_index, self._length)
         is_given = tf.reduce_any(given[_HISTORY] > 0, axis=1, keepdims=True)
-        return person | {name: tf.where(is_given, values, person[name]) for name, values in given.items()}
+        # Models of earlier versions know no times of histories.
+        read = person.keys() & given.keys()
+        return person | {name: tf.where(is_given, given[name], person[name]) for name in read}
 
     def _told(self, person: Tensors, now: tf.Tensor, demographics: Tensors) -> Tensors:
         """Transformed features of the moment, and those of a person that are told instead of stored ones."""

@@ -54,6 +54,7 @@ class _ConstantColumns(tf.Module):
         rows |= {"genres_xf": tf.tile(one[:, tf.newaxis], [1, 20])}
         rows |= {"history_movie_ids_xf": tf.tile(one[:, tf.newaxis], [1, HISTORY])}
         rows |= {"history_ratings_xf": tf.tile(tf.cast(one, tf.float32)[:, tf.newaxis], [1, HISTORY])}
+        rows |= {"history_timestamps_xf": rows["history_movie_ids_xf"], "timestamp_seconds_xf": one}
         categories = ("gender", "age", "occupation", "zip_code", "movie_id", "director", "star")
         return rows | {f"{name}_xf": one for name in categories}
 
@@ -95,7 +96,14 @@ def with_history(splits: Splits, length: int = HISTORY) -> Splits:
     def history(rows: int) -> Arrays:
         drawn = rng.integers(0, len(movies), (rows, length)).astype(np.int32)
         ratings = (rng.integers(1, 6, (rows, length)) * (drawn > 0)).astype(np.float32)
-        return {"history_movie_ids_xf": drawn, "history_ratings_xf": ratings}
+        times = np.sort(rng.integers(1, 10**8, (rows, length)), axis=1)[:, ::-1] * (drawn > 0)
+        return {
+            "history_movie_ids_xf": drawn,
+            "history_ratings_xf": ratings,
+            "history_timestamps_xf": times.astype(np.int32),
+            "timestamp_seconds_xf": rng.integers(10**8, 2 * 10**8, rows).astype(np.int32),
+            "place_xf": np.arange(rows, dtype=np.int32),
+        }
 
     catalogue = {name: splits.train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
     catalogue["movie_id_frequency_xf"] = np.bincount(splits.train["movie_id_xf"])[movies].astype(np.float32)

@@ -15,6 +15,7 @@ from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, JointRatingHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.loop import training
+from trainers.loop.warm_start import elements_of
 from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
@@ -131,15 +132,21 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
     assert any(np.abs(tf.convert_to_tensor(each)).max() > 0 for each in ratings if each is not None)
 
 
-@pytest.mark.parametrize("name", ["retrieval", "joint"])
-@pytest.mark.parametrize("changes", [{"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("retrieval", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
+        ("joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
+        ("retrieval", {"query": "sequence", "blocks": 2, "window": 8}),
+    ],
+)
 def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name, changes):
     spec = spec_of(name, {})
     more = {"rating": RATING, "weighting": "uncertainty"} if name == "joint" else {}
     tf.keras.utils.set_random_seed(0)
     model = spec.build(splits, spec.hyperparameters(**SMALL | changes | more))
     rows = batch({key: values[:5] for key, values in splits.eval.items()})
-    model.compute_loss(rows)
+    model.compute_loss(batch(elements_of(model, splits.train)))
     signatures.export(model, exportable(splits), str(tmp_path), spec.heads)
     loaded = tf.saved_model.load(str(tmp_path))
     unlabelled = {key: values for key, values in rows.items() if key != "rating_xf"}

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from tests.transform import transform_graph
+from transform import preprocessing
 from transform.features import Kind, columns
 from transform.preprocessing import standardized
 
@@ -30,6 +31,8 @@ ROWS: list[dict[str, list[Any]]] = [
         "genres": ["Comedy", "Drama"],
         "history_movie_ids": [20, 999, 30],
         "history_ratings": [5.0, 1.0, 3.0],
+        "history_timestamps": [946_684_800, 978_300_700, 978_300_750],
+        "place": [7],
         "rating": [4.0],
     },
     {
@@ -90,6 +93,10 @@ def test_histories_are_newest_first_without_unknown_movies(transformed):
     movie = transformed["movie_id_xf"]
     np.testing.assert_array_equal(transformed["history_movie_ids_xf"][0], [movie[2], movie[1], 0, 0])
     np.testing.assert_array_equal(transformed["history_ratings_xf"][0], [3, 5, 0, 0])
+    # In seconds since 2000, whose first second is taken for the next, as 0 stands for missing.
+    np.testing.assert_array_equal(transformed["history_timestamps_xf"][0], [31_615_950, 1, 0, 0])
+    np.testing.assert_array_equal(transformed["place_xf"], [7, 0, 0])
+    np.testing.assert_array_equal(transformed["timestamp_seconds_xf"], [31_615_960, 31_616_060, 0])
     np.testing.assert_array_equal(transformed["history_movie_ids_xf"][1:], 0)
 
 
@@ -219,3 +226,8 @@ def test_data_without_an_optional_feature_gives_none_of_its_columns(tmp_path):
 def test_data_without_a_required_feature_is_refused(tmp_path):
     with pytest.raises(ValueError, match="should have the feature gender"):
         transform_graph.analyze(ROWS, tmp_path, LENGTH, without=("gender",))
+
+
+def test_seconds_fit_32_bits_at_any_time():
+    times = tf.constant([0, 1, 946_684_799, 946_684_800, 946_684_801, 2**62, 2**63 - 1], tf.int64)
+    np.testing.assert_array_equal(preprocessing.seconds(times), [0, -946_684_799, -1, 1, 1, 2**31 - 1, 2**31 - 1])

@@ -18,7 +18,7 @@ def test_environments_have_the_features_that_their_rows_can_have():
     roles = {feature.name: feature.role for feature in FEATURES}
     assert names_in(TRAINING) == set(roles)
     assert names_in(MOVIES) == {name for name, role in roles.items() if role is Role.MOVIE}
-    assert set(roles) - names_in(SERVING) == {"rating", "seen_movie_ids"}
+    assert set(roles) - names_in(SERVING) == {"rating", "seen_movie_ids", "place"}
 
 
 @pytest.mark.parametrize("name", ["director", "star", "history_movie_ids", "history_ratings", "seen_movie_ids"])

@@ -39,17 +39,30 @@ class PersonDropout(tf.Module):
         """
         if not training:
             return features
-        rows = tf.shape(next(iter(features.values())))[0]
-        hidden = {part: tf.random.uniform([rows]) < share for part, share in self._shares.items() if share}
-        nothing = tf.zeros([rows], tf.bool)
-        demographics, history = hidden.get("demographics", nothing), hidden.get("history", nothing)
-        hidden["id"] = hidden.get("id", nothing) | demographics | history
+        return self.without(features, self.hidden(tf.shape(next(iter(features.values())))[0]))
+
+    @staticmethod
+    def without(features: Tensors, hidden: dict[str, tf.Tensor]) -> Tensors:
+        """Returns the features with parts of them hidden.
+
+        Args:
+          features: transformed features, [rows, ...] by name.
+          hidden: as from `hidden`.
+        """
         return features | {
             name: _without(features[name], hidden[part])
             for part, names in _names_by_part(features).items()
             if part in hidden
             for name in names
         }
+
+    def hidden(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Draws whether to hide each part, in training: bool [rows] by part; a part may be left out if it never is."""
+        hidden = {part: tf.random.uniform([rows]) < share for part, share in self._shares.items() if share}
+        nothing = tf.zeros([rows], tf.bool)
+        demographics, history = hidden.get("demographics", nothing), hidden.get("history", nothing)
+        hidden["id"] = hidden.get("id", nothing) | demographics | history
+        return hidden
 
 
 def _names_by_part(features: Tensors) -> dict[str, list[str]]:

@@ -379,9 +379,12 @@ class Catalogue(tf.Module):
         movie_name, history_name = transformed_name(MOVIE_ID), transformed_name(HISTORY_MOVIES)
         movies, history = features[movie_name], features[history_name]
         # The leading 0 makes padding the first of the distinct indices.
-        indices, places = tf.unique(tf.concat([[0], movies, tf.reshape(history, [-1])], axis=0))
+        indices, places = tf.unique(tf.concat([[0], tf.reshape(movies, [-1]), tf.reshape(history, [-1])], axis=0))
         _, movie_places, history_places = tf.split(places, [1, tf.size(movies), tf.size(history)])
-        renumbered = {movie_name: movie_places, history_name: tf.reshape(history_places, [-1, history.shape[1]])}
+        renumbered = {
+            movie_name: tf.reshape(movie_places, tf.shape(movies)),
+            history_name: tf.reshape(history_places, [-1, history.shape[1]]),
+        }
         return features | renumbered, {name: tf.gather(table, indices) for name, table in self.features.items()}
 
     def mask(self, scores: tf.Tensor) -> tf.Tensor:

@@ -7,11 +7,12 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from trainers import baselines
-from trainers.datasets import Splits
+from trainers.datasets import Arrays, Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import softmax_cross_entropies
 from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
+from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, rows_of, windows
 from trainers.layers.towers import Catalogue, QueryTower, Tensors
 from trainers.layers.weights import with_vocabulary
 from trainers.likes import is_liked
@@ -58,7 +59,7 @@ class TwoTowerModel(tfrs.Model):
       query_model: the query tower, which subclasses set.
     """
 
-    query_model: QueryTower
+    query_model: QueryTower | SequenceQueryTower
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         """Makes the catalogue and the movies' biases.
@@ -132,6 +133,37 @@ class TwoTowerModel(tfrs.Model):
             inputs, features = self.catalogue.of_batch(inputs)
         movies = self.movie_vectors(features)
         return Encoded(self.queries(inputs, movies, training), movies.candidates, inputs[transformed_name(MOVIE_ID)])
+
+    def windows_of(self, train: Arrays, size: int) -> Arrays:
+        """Windows of train rows, as `sequence_tower.windows` makes them."""
+        made = windows(train, size)
+        self._rows_in_window = float(made[IS_TARGET].sum(axis=1).mean())
+        return made
+
+    def loss_of_windows(self, inputs: Tensors, training: bool) -> tf.Tensor:
+        """Computes the retrieval loss of the rows of windows, for a query tower that reads sequences: float32 [].
+
+        It is their sum by the number of windows and the average number of rows in one. A mean over the rows would
+        weigh them differently where a batch is divided, as every part counts by its share of the windows.
+
+        Args:
+          inputs: a batch of what `windows_of` makes.
+          training: whether to hide parts of what is known of a person.
+        """
+        rows = rows_of(inputs)
+        hidden = self.person_dropout.hidden(tf.size(rows[transformed_name(MOVIE_ID)])) if training else {}
+        known = self.person_dropout.without(rows, hidden)
+        renumbered, features = inputs, None
+        if self._in_batch is not None:
+            renumbered, features = self.catalogue.of_batch(inputs)
+        movies = self.movie_vectors(features)
+        queries = self.query_model.of_windows(renumbered, known, hidden.get("history"), movies.table, training)
+        places = tf.where(tf.reshape(inputs[IS_TARGET], [-1]))[:, 0]
+        own = tf.reshape(renumbered[transformed_name(MOVIE_ID)], [-1])
+        encoded = Encoded(tf.gather(queries, places), movies.candidates, tf.gather(own, places))
+        mean = self.retrieval_loss({name: tf.gather(values, places) for name, values in rows.items()}, encoded)
+        average = tf.cast(tf.shape(inputs[IS_TARGET])[0], tf.float32) * self._rows_in_window
+        return mean * tf.cast(tf.size(places), tf.float32) / average
 
     def retrieval_loss(self, inputs: Tensors, encoded: Encoded) -> tf.Tensor:
         """Computes the mean cross-entropy of the rated movies that count as positives, in nats: float32 [].

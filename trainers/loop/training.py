@@ -16,7 +16,7 @@ from trainers.hyperparameters import Hyperparameters
 from trainers.layers.towers import Tensors
 from trainers.loop import distribution
 from trainers.loop.search_spaces import from_choices
-from trainers.loop.warm_start import start_from
+from trainers.loop.warm_start import elements_of, start_from
 
 _logger = logging.getLogger("trainers")
 
@@ -91,8 +91,12 @@ def fit(
       FloatingPointError: the loss of an epoch is NaN or infinite.
     """
     strategy = tf.distribute.get_strategy()
-    dataset = distribution.batches(strategy, train, hparams.batch_size, hparams.seed)
-    steps = math.ceil(len(next(iter(train.values()))) / hparams.batch_size) * hparams.epochs
+    elements, batch_size = elements_of(model, train), hparams.batch_size
+    if elements is not train:
+        # As many ratings in a step as are configured, on average.
+        batch_size = max(1, round(batch_size * _row_count(elements) / _row_count(train)))
+    dataset = distribution.batches(strategy, elements, batch_size, hparams.seed)
+    steps = math.ceil(_row_count(elements) / batch_size) * hparams.epochs
     # The legacy optimizer updates a variable by one operation, the current one by some thirty, with the same result.
     optimizer = tf.keras.optimizers.legacy.Adam(tf.keras.optimizers.schedules.CosineDecay(hparams.learning_rate, steps))
 

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from trainers.datasets import Splits
+from trainers.datasets import Arrays, Splits
 from trainers.layers.weights import named_weights, vocabulary_of
 from transform.features import vocabulary_name
 
@@ -41,7 +41,8 @@ def start_from(base_model: str | None, model: tf.keras.Model, splits: Splits, na
         return
     exported = _read_weights(base_model)
     # This call creates the model's weights.
-    model.compute_loss({column: values[:1] for column, values in splits.train.items()}, training=False)
+    elements = elements_of(model, splits.train)
+    model.compute_loss({column: values[:1] for column, values in elements.items()}, training=False)
     copied = remapped = skipped = 0
     for path, weight in named_weights(model).items():
         value, feature = exported.get(path), vocabulary_of(weight)
@@ -64,6 +65,13 @@ def start_from(base_model: str | None, model: tf.keras.Model, splits: Splits, na
         "%s: starts from %s: %d weights taken, %d with rows matched by key, %d left as initialised",
         *(name, base_model, copied, remapped, skipped),
     )
+
+
+def elements_of(model: tf.keras.Model, train: Arrays) -> Arrays:
+    """What a model's `compute_loss` reads batches of: train rows, or what it makes of them."""
+    make = getattr(model, "training_elements", None)
+    elements: Arrays = make(train) if make else train
+    return elements
 
 
 def rows_by_key(value: np.ndarray, old: list[bytes], new: list[bytes], start: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from transform.schema import PATH
 
 SCHEMA = {feature.name: feature for feature in text_format.Parse(PATH.read_text(), schema_pb2.Schema()).feature}
 # These are made of the raw columns, not read: their domains are those of movie_id and rating.
-MADE = {feature.name for feature in FEATURES if feature.role in (Role.HISTORY, Role.EVALUATION)}
+MADE = {feature.name for feature in FEATURES if feature.role in (Role.HISTORY, Role.ORDER, Role.EVALUATION)}
 
 # For each raw column, the line of `folder` that holds it, with a place for the value.
 COLUMNS = {
@@ -76,6 +76,7 @@ def test_every_column_of_the_schema_is_tried():
     assert set(SCHEMA) == set(COLUMNS) | MADE
     assert (bounds("history_ratings"), bounds("seen_movie_ids")) == (bounds("rating"), bounds("movie_id"))
     assert bounds("history_movie_ids") == bounds("movie_id")
+    assert bounds("history_timestamps") == bounds("timestamp")
 
 
 @pytest.mark.parametrize("name", [name for name in COLUMNS if bounds(name) != (None, None)])

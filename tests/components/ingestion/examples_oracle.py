@@ -17,7 +17,8 @@ RATING_SPLITS = ("train", "eval", "test")
 SPLITS = (*RATING_SPLITS, "movies")
 USER_FEATURES = ("gender", "age", "occupation", "zip_code")
 MOVIE_FEATURES = ("title", "release_year", "genres", "director", "star")
-HISTORY_FEATURES = ("history_movie_ids", "history_ratings")
+# By name: of which of a rating's columns a history is made.
+HISTORY_FEATURES = {"history_movie_ids": "movie_id", "history_ratings": "rating", "history_timestamps": "timestamp"}
 
 # The splits whose ratings of the same user a row may know, by strategy and split of the row; by default only train.
 _KNOWN_SPLITS = {
@@ -161,7 +162,7 @@ def _assert_rows(
     expected = joined.iloc[rows]
     for name in ("rating", "timestamp", *USER_FEATURES, *MOVIE_FEATURES):
         _assert_values(table, name, expected[name])
-    for name, source in (("history_movie_ids", "movie_id"), ("history_ratings", "rating")):
+    for name, source in HISTORY_FEATURES.items():
         if history_length is None:
             assert name not in table.column_names
         else:

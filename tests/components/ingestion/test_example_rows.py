@@ -103,6 +103,8 @@ def test_a_row_holds_user_movie_rating_and_history(movielens):
             "timestamp": [50],
             "history_movie_ids": [40, BIG, 20],
             "history_ratings": [5.0, 2.0, 4.0],
+            "history_timestamps": [10, 20, 30],
+            "place": [3],
             "seen_movie_ids": [40, BIG, 20],
         }
     ]

@@ -51,6 +51,7 @@ def ratings(seed, users, rows=80):
             "timestamp": [int(10**9 + 100 * second + seed)],
             "rating": [float(rng.integers(1, 6))],
             "history_movie_ids": [1, 2],
+            "history_timestamps": [7, 8],
         }
         made.append(movie(number) | person)
     return made
@@ -115,6 +116,8 @@ def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
         np.testing.assert_array_equal(users.features["history_movie_ids_xf"][place], newest_first)
         stars = (own["rating"].tolist()[::-1] + [0] * LENGTH)[:LENGTH]
         np.testing.assert_array_equal(users.features["history_ratings_xf"][place], stars)
+        times = ((own["timestamp"] - 946_684_800).tolist()[::-1] + [0] * LENGTH)[:LENGTH]
+        np.testing.assert_array_equal(users.features["history_timestamps_xf"][place], times)
 
     # The moment and the demographics are those of the latest rating, also if its movie is not in the catalogue.
     latest = every.groupby("user_id").tail(1).set_index("user_id").loc[expected_ids]
@@ -127,11 +130,12 @@ def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
     transformed = with_int32_indices(output.transform_features_layer()(raw))
     of_person = {column.name for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY)}
     assert users.features.keys() == of_person
-    for name in of_person - {"history_movie_ids_xf", "history_ratings_xf"}:
+    for name in of_person - {"history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf"}:
         np.testing.assert_array_equal(users.features[name][1:], transformed[name], err_msg=name)
         assert users.features[name].dtype == transformed[name].numpy().dtype
     assert users.features["history_movie_ids_xf"].dtype == np.int32
     assert users.features["history_ratings_xf"].dtype == np.float32
+    assert users.features["history_timestamps_xf"].dtype == np.int32
 
 
 def test_row_0_is_an_unknown_user(output, movies, tmp_path):

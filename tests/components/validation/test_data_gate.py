@@ -52,6 +52,8 @@ def good_rows(split: str) -> Columns:
         "rating": lists(rng.integers(1, 6, count).astype(np.float32)),
         "history_movie_ids": pa.array([None, *[[3, 5]] * (count - 1)]),
         "history_ratings": pa.array([None, *[[3, 5]] * (count - 1)], pa.list_(pa.float32())),
+        "history_timestamps": pa.array([None, *[[956_703_932, 956_703_933]] * (count - 1)]),
+        "place": lists([0, *[2] * (count - 1)]),
     }
     if split == "movies":
         return {name: columns[name] for name in MOVIE_FEATURES}

@@ -21,8 +21,8 @@ SHARES = {"id_dropout": 0.1, "demographics_dropout": 0.2, "moment_dropout": 0.3,
 PARTS = {
     "id": {"user_id_xf"},
     "demographics": {"gender_xf", "age_xf", "age_normalized_xf", "occupation_xf", "zip_code_xf"},
-    "moment": {"timestamp_normalized_xf", "timestamp_hour_xf", "timestamp_weekday_xf"},
-    "history": {"history_movie_ids_xf", "history_ratings_xf"},
+    "moment": {"timestamp_normalized_xf", "timestamp_hour_xf", "timestamp_weekday_xf", "timestamp_seconds_xf"},
+    "history": {"history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf"},
 }
 
 
@@ -35,7 +35,9 @@ def features(*roles):
     """Rows in which every feature has the value 1."""
     made = {}
     for column in columns(*roles):
-        shape = [ROWS, 3] if column.kind in (Kind.MOVIES, Kind.RATINGS, Kind.TOKENS, Kind.MULTI_HOT) else [ROWS]
+        shape = (
+            [ROWS, 3] if column.kind in (Kind.MOVIES, Kind.RATINGS, Kind.TIMES, Kind.TOKENS, Kind.MULTI_HOT) else [ROWS]
+        )
         is_number = column.kind in (Kind.NORMALIZED, Kind.RATINGS, Kind.NUMBER, Kind.FREQUENCY)
         made[column.name] = tf.ones(shape, tf.float32 if is_number else tf.int32)
     return made

@@ -43,13 +43,15 @@ _RATING = _NETWORK | _NO_DROPOUT | {"factor_dim": 4, "embedding_dim": 4, "l2": 1
 SETTINGS = {
     "like": _COMMON | _NETWORK | {"objective": "like"},
     "joint": _COMMON | {"rating": _RATING},
+    # Windows of up to 8 rows, of which parts of a batch may have different numbers.
+    "sequence": _COMMON | {"query": "sequence", "blocks": 2, "window": 8},
 }
 
 
 def train(name: str, distribution: str, folder: Path) -> None:
     """Runs a Trainer's function on planted splits and saves the final weights."""
     section = SETTINGS[name] | {"distribution": distribution}
-    spec = spec_of("dcn" if name == "like" else name, section)
+    spec = spec_of({"like": "dcn", "sequence": "retrieval"}.get(name, name), section)
     splits = with_history(planted_splits(users=40, movies=30, ratings=601, seed=0))
     fn_args = SimpleNamespace(
         custom_config={training.HYPERPARAMETERS: spec.hyperparameters(**section).model_dump(mode="json")},

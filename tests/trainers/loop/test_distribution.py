@@ -18,7 +18,7 @@ from trainers.loop import distribution
 WORKER = Path(__file__).with_name("distributed_worker.py")
 ROOT = Path(__file__).parents[3]
 # Together they are made of every layer that there is, and have every kind of penalty and constraint.
-MODELS = ("like", "joint")
+MODELS = ("like", "joint", "sequence")
 ACROSS_WORKERS = "like"
 
 
