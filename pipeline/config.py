@@ -25,6 +25,7 @@ _MAX_RATINGS, _MAX_SAMPLE_MOVIES, _MAX_HISTORY = 10**8, 10**6, 10_000
 _MAX_SAMPLE_SEED = 2**64 - 1  # The seed is part of a folder's name, which cannot have any length.
 _MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
 _MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
+_LONGEST_SEQUENCE = 300  # Memory grows with its square: a gigabyte for 200 people who are asked about at once.
 _LONGEST_QUOTE = 200  # Characters of a value in a message.
 
 
@@ -271,6 +272,16 @@ class Config(ConfigSection):
     kubeflow: KubeflowConfig = Field(
         default_factory=KubeflowConfig, description="The containers in which Kubeflow Pipelines runs the nodes."
     )
+
+    @model_validator(mode="after")
+    def _sequences_are_not_too_long(self) -> Self:
+        retrieval, history = self.models.retrieval, self.data.history_length
+        if retrieval.query == "sequence" and history + retrieval.window > _LONGEST_SEQUENCE:
+            raise ValueError(
+                f"data.history_length and models.retrieval.window should be at most {_LONGEST_SEQUENCE} together, with "
+                f"models.retrieval.query sequence; received {history} and {retrieval.window}"
+            )
+        return self
 
 
 class _Loader(yaml.SafeLoader):

@@ -90,7 +90,8 @@ class Checks:
         with tf.control_dependencies(self._checks):
             refused = tf.boolean_mask(tf.identity(values), ~allowed)[:3]
         if refused.dtype == tf.string:
-            refused = tf.strings.substr(refused, 0, _SHOWN_BYTES)
+            # Clients read messages as UTF-8, which neither what they sent nor a part of it need be.
+            refused = tf.strings.unicode_transcode(tf.strings.substr(refused, 0, _SHOWN_BYTES), "UTF-8", "UTF-8")
         self._add(tf.reduce_all(allowed), f"{name} should be {what}; received:", refused)
 
     def passed(self, *inputs: tf.Tensor) -> list[tf.Tensor]:

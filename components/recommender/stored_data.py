@@ -18,12 +18,15 @@ from transform.features import (
     MOVIE_ID,
     TIMESTAMP,
     USER_ID,
+    Kind,
     Role,
     columns,
     transformed_name,
 )
 
 Arrays = dict[str, np.ndarray]
+
+_SECONDS = transformed_name(TIMESTAMP, Kind.SECONDS)
 
 RATING_SPLITS = ("train", "eval", "test", "past")  # Without spans there are no ratings of the past.
 _BATCH_ROWS = 4096
@@ -57,7 +60,7 @@ class Users:
     Attributes:
       ids: int64 [users], 0 in row 0.
       features: transformed features of the roles user, context and history, [users, ...] by name, as of the user's
-        latest rating.
+        latest rating, but for its second.
       latest: int64 [users], the time of the user's latest rating in seconds since 1970; 0 in row 0.
       seen_offsets: int64 [users + 1]; row u has seen `seen_movies[seen_offsets[u]:seen_offsets[u + 1]]`.
       seen_movies: int32 [rated pairs], movie indices.
@@ -134,6 +137,8 @@ def read_users(
     stored = _latest_ratings(seen, ratings[LABEL], times, offsets, length)
     # Transform graphs of earlier versions know no times of histories.
     features |= {name: values for name, values in stored.items() if name in features}
+    # Whoever asks without telling the moment does not ask in the second of the latest rating.
+    features |= {name: np.zeros_like(features[name]) for name in {_SECONDS} & features.keys()}
     latest = np.array([0, *(latest_rows[int(user)][0] for user in ids)], np.int64)
     return Users(np.concatenate([[0], ids]), features, latest, offsets, seen)
 

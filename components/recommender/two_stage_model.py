@@ -30,7 +30,9 @@ from transform.features import (
     LABEL,
     MOVIE_ID,
     SEEN_MOVIES,
+    TIMESTAMP,
     USER_ID,
+    Kind,
     Role,
     columns,
     transformed_name,
@@ -39,6 +41,7 @@ from transform.features import (
 Tensors = dict[str, tf.Tensor]
 
 _HISTORY = transformed_name(HISTORY_MOVIES)
+_SECONDS = transformed_name(TIMESTAMP, Kind.SECONDS)
 
 # People whose candidates are rated at once: so many that the processor is busy, and so few that the values of a large
 # batch do not need much memory.
@@ -278,7 +281,7 @@ class Recommender(tf.Module):
         # Without columns, the largest time is the smallest integer.
         latest_told = tf.maximum(tf.reduce_max(times, axis=1), 0)
         latest = tf.where(latest_told > 0, latest_told, tf.gather(self.latest, row))
-        person |= self._told(person, tf.where(now > 0, now, latest), told)
+        person |= self._told(person, tf.where(now > 0, now, latest), now > 0, told)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
         return self._answer(person, self._seen(row, seen), k)
 
@@ -347,10 +350,15 @@ class Recommender(tf.Module):
         read = person.keys() & given.keys()
         return person | {name: tf.where(is_given, given[name], person[name]) for name in read}
 
-    def _told(self, person: Tensors, now: tf.Tensor, demographics: Tensors) -> Tensors:
-        """Transformed features of the moment, and those of a person that are told instead of stored ones."""
+    def _told(self, person: Tensors, now: tf.Tensor, is_told: tf.Tensor, demographics: Tensors) -> Tensors:
+        """Transformed features of the moment, and those of a person that are told instead of stored ones.
+
+        A moment that was not told has the date and hour of the latest rating, but is not said to be that very second.
+        """
         transformed = with_int32_indices(self._transform.layer(raw_features(self._transform.spec, now, demographics)))
         told = {column.name: transformed[column.name] for column in columns(Role.CONTEXT, among=person)}
+        if _SECONDS in told:
+            told[_SECONDS] = tf.where(is_told, told[_SECONDS], 0)
         for name, is_given in given_columns(demographics, among=person).items():
             told[name] = tf.where(is_given, transformed[name], person[name])
         return told

@@ -49,7 +49,10 @@ class Containers:
         self._secret, self._path = secret, path
 
     def run(self, run_id: str, **parameters: object) -> Ended:
-        """Runs all containers, each after those that it waits for; the others of one that fails are not started."""
+        """Runs all containers, each after those that it waits for; once one has failed, none is started any more.
+
+        What runs at the same time as one that fails comes to its end on Kubeflow; here, nothing does.
+        """
         inputs = self._root["inputDefinitions"]["parameters"]
         given = {name: each["defaultValue"] for name, each in inputs.items()} | parameters
         ended = Ended()
@@ -66,7 +69,7 @@ class Containers:
             )
             task = tasks[name]
             always = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
-            if always or all(done[other] for other in task.get("dependentTasks", [])):
+            if always or all(done.values()):
                 done[name] = self._run_task(task, given, run_id, ended)
             else:
                 done[name] = False

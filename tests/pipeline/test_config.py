@@ -342,6 +342,21 @@ def test_spans_to_keep_are_at_least_those_of_the_window():
     assert "data.keep_spans" in message("sample", "data.spans=1", "data.keep_spans=0")
 
 
+def test_a_sequence_has_a_length_that_memory_holds():
+    sequence = "models.retrieval.query=sequence"
+    assert load_config("sample", [sequence]).models.retrieval.query == "sequence"
+    too_long = message("sample", sequence, "data.history_length=260")
+    assert "data.history_length and models.retrieval.window should be at most 300 together" in too_long
+    assert "received 260 and 50" in too_long
+    assert load_config("sample", ["data.history_length=260"]).data.history_length == 260
+    assert "query should be pooled for the joint model; received sequence" in message(
+        "sample", "models.joint.query=sequence"
+    )
+    assert "embedding_dim should be a multiple of attention_heads" in message(
+        "sample", sequence, "models.retrieval.attention_heads=7"
+    )
+
+
 @pytest.mark.parametrize("override", ["data={2024-01-01: 3}", "data=&a {x: *a}", "data={!!binary aGVsbG8= : 1}"])
 def test_what_json_cannot_hold_is_refused(override):
     assert "should have text as keys, and no value that contains itself" in message("sample", override)

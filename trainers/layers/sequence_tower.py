@@ -54,11 +54,13 @@ def windows(train: Arrays, size: int) -> Arrays:
     Returns:
       Features by name: those of the person, of the moment, the movie and the rating of each row, [windows, size, ...],
       padded with 0; the history of the first row, [windows, history_length]; and `is_target`, bool [windows, size],
-      which places hold a row. Every row is in one window.
+      which places hold a row. Every row is in one window. Where the person has rated something between two rows that is
+      none of them, as in a span before those that models are trained on, the second begins a window.
     """
-    users = train[transformed_name(USER_ID)]
-    order = np.lexsort((train[transformed_name(PLACE)], users))
-    starts = np.flatnonzero(np.diff(users[order], prepend=-1))
+    users, place = train[transformed_name(USER_ID)], train[transformed_name(PLACE)]
+    order = np.lexsort((place, users))
+    is_next = (np.diff(users[order]) == 0) & (np.diff(place[order]) == 1)
+    starts = np.flatnonzero(~np.concatenate([[False], is_next]))
     counts = np.diff(starts, append=len(order))
     per_user = -(-counts // size)
     first = np.repeat(starts, per_user) + size * (
@@ -109,9 +111,9 @@ class SequenceEncoder(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         del input_shape
-        curves = self._blocks * self._heads
-        self._by_distance = self.add_weight("by_distance", [self._length, curves], initializer="zeros")
-        self._by_gap = self.add_weight("by_gap", [_KNOTS, curves], initializer="zeros")
+        curves = [self._blocks, self._heads]
+        self._by_distance = self.add_weight("by_distance", [self._length, *curves], initializer="zeros")
+        self._by_gap = self.add_weight("by_gap", [_KNOTS, *curves], initializer="zeros")
         super().build([])
 
     def call(
@@ -142,10 +144,9 @@ class SequenceEncoder(tf.keras.layers.Layer):
         length = present.shape[1]
         places = np.arange(length)
         distances = np.maximum(places[:, np.newaxis] - places, 0)
-        curves = tf.gather(self._by_distance, distances)  # [length, length, curves]
+        curves = tf.gather(self._by_distance, distances)  # [length, length, blocks, heads]
         curves += tf.tensordot(gap_basis(asked[:, :, tf.newaxis], times[:, tf.newaxis]), self._by_gap, 1)
-        curves = tf.transpose(curves, [0, 3, 1, 2])
-        return tf.reshape(curves, [-1, self._blocks, self._heads, length, length])
+        return tf.transpose(curves, [0, 3, 4, 1, 2])
 
     @staticmethod
     def _share(present: tf.Tensor) -> tf.Tensor:
@@ -217,7 +218,8 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         self._scale = 0.25 * dim**0.5
         self._encoder = SequenceEncoder(longest, hparams)
         self._gaps = embedding(_KNOTS, dim, 0.0, initial=0.02)
-        self._output = tf.keras.layers.Dense(dim)
+        # Not named as in QueryTower, which reads something else: no warm start may take the one for the other.
+        self._of_parts = tf.keras.layers.Dense(dim)
 
     def history_logits(self, table: tf.Tensor) -> tf.Tensor:
         """Nothing: a sequence needs to know no more of a movie than its vector; float32 [movie indices, 0]."""
@@ -274,7 +276,7 @@ class SequenceQueryTower(tf.keras.layers.Layer):
 
     def _answers(self, states: tf.Tensor, last: tf.Tensor, now: tf.Tensor, features: Tensors) -> tf.Tensor:
         gaps = tf.matmul(gap_basis(now, last), self._gaps(tf.range(_KNOTS)))
-        return self._output(tf.concat([states, gaps, self._person(features), self._user(features)], axis=1))
+        return self._of_parts(tf.concat([states, gaps, self._person(features), self._user(features)], axis=1))
 
     def _user(self, features: Tensors) -> tf.Tensor:
         users = features[transformed_name(USER_ID)]

@@ -130,7 +130,9 @@ def test_users_are_known_by_their_latest_rating_and_all_that_they_rated(
     transformed = with_int32_indices(output.transform_features_layer()(raw))
     of_person = {column.name for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY)}
     assert users.features.keys() == of_person
-    for name in of_person - {"history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf"}:
+    assert not users.features["timestamp_seconds_xf"].any()
+    lists = {"history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf"}
+    for name in of_person - lists - {"timestamp_seconds_xf"}:
         np.testing.assert_array_equal(users.features[name][1:], transformed[name], err_msg=name)
         assert users.features[name].dtype == transformed[name].numpy().dtype
     assert users.features["history_movie_ids_xf"].dtype == np.int32

@@ -252,6 +252,14 @@ def test_a_long_text_that_is_refused_is_shown_in_part(saved):
     assert len(caught.value.message) < 1000
 
 
+@pytest.mark.parametrize("text", ["x" + "é" * 60, b"\xff" * 33])
+def test_a_text_that_is_refused_is_shown_as_a_client_can_read_it(saved, text):
+    inputs = {name: constant(value) for name, value in NEUTRAL.items()}
+    inputs["zip_code"] = tf.constant([text])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="zip_code should be of at most 32 bytes"):
+        saved.signatures["recommend"](**inputs)
+
+
 def test_more_rows_than_are_judged_at_once_are_refused(saved):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"examples should be at most 2048 at once.*2049"):
         saved.signatures["evaluate"](tf.constant([b""] * 2049))

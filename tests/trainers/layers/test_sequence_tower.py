@@ -83,6 +83,17 @@ def test_windows_hold_every_row_once_in_its_users_order(splits, size):
             assert not values[~there].any()
 
 
+def test_a_rating_that_is_no_row_ends_a_window(splits):
+    train = {name: values.copy() for name, values in splits.train.items()}
+    later = (train["user_id_xf"] == train["user_id_xf"][0]) & (train["place_xf"] >= 2)
+    assert later.any()
+    # As if the person had rated something else between the second and the third row.
+    train["place_xf"][later] += 1
+    before, after = (windows(arrays, 100) for arrays in (splits.train, train))
+    assert len(after[IS_TARGET]) == len(before[IS_TARGET]) + 1
+    assert after[IS_TARGET].sum() == before[IS_TARGET].sum()
+
+
 def test_a_window_answers_for_each_row_as_its_own_history_does(splits, tower, table):
     train = splits.train
     cut = windows(train, 5)
