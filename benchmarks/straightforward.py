@@ -160,6 +160,8 @@ def examples_of_user(
             "timestamp": rating.timestamp,
             "history_movie_ids": [past.movie_id for past in history],
             "history_ratings": [past.rating for past in history],
+            "history_timestamps": [past.timestamp for past in history],
+            "place": train_before,
         }
         if split == TRAIN:
             train_before += 1

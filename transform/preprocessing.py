@@ -18,15 +18,13 @@ from transform.features import (
     transformed_name,
     vocabulary_name,
 )
+from transform.moments import seconds
 
 # Titles have some five thousand distinct words; the rarer ones carry little information.
 TITLE_VOCABULARY_SIZE = 2000
 
 _HOUR, _DAY = 3600, 86_400
 _FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday.
-
-_YEAR_2000 = 946_684_800  # In seconds since 1970.
-_LAST_SECOND = 2**31 - 1
 
 _MEAN_STEPS = 1e6  # Steps per standard deviation, to which the mean is rounded.
 
@@ -149,14 +147,6 @@ def standardized(values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.
     deviation = tf.cast(tf.cast(tf.sqrt(variance), tf.float32), tf.float64)
     center = tf.round(tf.math.divide_no_nan(mean, deviation) * _MEAN_STEPS) / _MEAN_STEPS
     return tf.math.divide_no_nan(values, deviation) - center
-
-
-def seconds(timestamps: tf.Tensor) -> tf.Tensor:
-    """Seconds since 2000 of times in seconds since 1970, int64 of any shape; 0 for 0, which stands for missing."""
-    shifted = tf.clip_by_value(timestamps - _YEAR_2000, -_LAST_SECOND, _LAST_SECOND)
-    # The first second of 2000 would be taken for missing.
-    shifted = tf.where(tf.equal(shifted, 0), tf.ones_like(shifted), shifted)
-    return tf.where(tf.equal(timestamps, 0), tf.zeros_like(shifted), shifted)
 
 
 def _seconds(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:

@@ -17,7 +17,7 @@ from transform.features import (
     columns,
     transformed_name,
 )
-from transform.preprocessing import seconds
+from transform.moments import seconds
 
 Tensors = dict[str, tf.Tensor]
 

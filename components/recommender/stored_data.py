@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from trainers.datasets import with_int32_indices, without_autotuning
-from transform import preprocessing
+from transform import moments
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -133,7 +133,7 @@ def read_users(
     features = _transformed([latest_rows[int(user)][1] for user in ids], transform)
     features = {name: np.concatenate([np.zeros_like(value[:1]), value]) for name, value in features.items()}
     length = features[transformed_name(HISTORY_MOVIES)].shape[1]
-    times = preprocessing.seconds(tf.constant(ratings[TIMESTAMP])).numpy()
+    times = moments.seconds(tf.constant(ratings[TIMESTAMP])).numpy()
     stored = _latest_ratings(seen, ratings[LABEL], times, offsets, length)
     # Transform graphs of earlier versions know no times of histories.
     features |= {name: values for name, values in stored.items() if name in features}

@@ -199,10 +199,12 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
                     values[f"{name}_{situation}" if situation else name] = value
         return values
 
+    # What no model reads: the rating, and where a row stands among those of its user.
+    unread = {column.name for column in columns(Role.LABEL, Role.ORDER)}
     feature_signature = {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
         for name, values in splits.train.items()
-        if name != transformed_name(LABEL)
+        if name not in unread
     }
     for function in ("ratings", "like_logits"):
         if hasattr(model, function):
