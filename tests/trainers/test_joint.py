@@ -149,7 +149,7 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
     model.compute_loss(batch(elements_of(model, splits.train)))
     signatures.export(model, exportable(splits), str(tmp_path), spec.heads)
     loaded = tf.saved_model.load(str(tmp_path))
-    unlabelled = {key: values for key, values in rows.items() if key != "rating_xf"}
+    unlabelled = {key: values for key, values in rows.items() if key not in ("rating_xf", "place_xf")}
     person = {column.name: rows[column.name] for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=rows)}
     scored = loaded.scores(person)
     np.testing.assert_allclose(scored["scores"], model.scores(rows), rtol=1e-5)
