@@ -176,6 +176,11 @@ def columns(*roles: Role, among: Container[str] | None = None) -> tuple[Column, 
     return tuple(column for column in all_columns if among is None or column.name in among)
 
 
+def is_read(name: str) -> bool:
+    """Whether models read a transformed feature; they do not read the rating, nor where a row stands among others."""
+    return all(name != column.name for column in columns(Role.LABEL, Role.ORDER))
+
+
 def transformed_name(name: str, kind: Kind | None = None) -> str:
     """Returns a feature's name after preprocessing; some kinds add a suffix, as a feature may have several kinds."""
     return f"{name}{_SUFFIXES.get(kind, '') if kind else ''}_xf"

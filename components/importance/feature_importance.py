@@ -24,7 +24,7 @@ from components.importance.report import (
 from trainers.datasets import predictor, read_rows
 from trainers.likes import is_decided, is_liked
 from trainers.loop.evaluation import log_losses
-from transform.features import LABEL, columns, transformed_name
+from transform.features import LABEL, columns, is_read, transformed_name
 
 # The growth of a loss is taken from at least this many shuffled rows: fewer rows are shuffled several times, up to a
 # limit.
@@ -156,7 +156,6 @@ def _objective(exported: tf.Module, rows: Arrays) -> tuple[str, str, RowLosses, 
 
 
 def _prediction(function: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Callable[[Arrays], np.ndarray]:
-    """An exported function, which does not take the label, for rows that have one: float64 [rows]."""
+    """An exported function, which takes only what models read, for rows that have more: float64 [rows]."""
     predict = predictor(function)
-    label = transformed_name(LABEL)
-    return lambda rows: predict({name: x for name, x in rows.items() if name != label}).astype(np.float64)
+    return lambda rows: predict({name: x for name, x in rows.items() if is_read(name)}).astype(np.float64)

@@ -34,7 +34,17 @@ from trainers.export import metrics
 from trainers.export.situations import SITUATIONS, Raw, in_situation
 from trainers.layers.towers import Tensors
 from trainers.layers.weights import named_weights
-from transform.features import LABEL, MOVIE_ID, SEEN_MOVIES, USER_ID, Role, columns, transformed_name, vocabulary_name
+from transform.features import (
+    LABEL,
+    MOVIE_ID,
+    SEEN_MOVIES,
+    USER_ID,
+    Role,
+    columns,
+    is_read,
+    transformed_name,
+    vocabulary_name,
+)
 
 TOP_K = 100
 
@@ -199,12 +209,10 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
                     values[f"{name}_{situation}" if situation else name] = value
         return values
 
-    # What no model reads: the rating, and where a row stands among those of its user.
-    unread = {column.name for column in columns(Role.LABEL, Role.ORDER)}
     feature_signature = {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
         for name, values in splits.train.items()
-        if name not in unread
+        if is_read(name)
     }
     for function in ("ratings", "like_logits"):
         if hasattr(model, function):
