@@ -241,7 +241,7 @@ class Recommender(tf.Module):
           history_timestamps: int64, of the same shape, seconds since 1970, 0 where the time is not known; or
             [batch_size, 0]. The movies are put in the order of their times; one whose time is not known counts as older
             than those with a time.
-          now: int64 [batch_size], the moment in seconds since 1970; 0 for that of the latest known rating.
+          now: int64 [batch_size], the moment in seconds since 1970; 0 where not known.
           gender: string [batch_size], M or F.
           age: int64 [batch_size], years.
           occupation: int64 [batch_size], one of MovieLens's codes, 0 to 20. Its 0 means "other or not specified", and

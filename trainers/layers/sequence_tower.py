@@ -12,7 +12,7 @@ import tensorflow as tf
 from trainers.datasets import Arrays, Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import lookup
-from trainers.layers.towers import RATING_LEVELS, FeatureEncoder, Tensors, embedding
+from trainers.layers.towers import RATING_LEVELS, FeatureEncoder, Tensors, embedding, user_vectors
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
@@ -211,8 +211,8 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         # A window's events are the history of its first row, and its rows but the last.
         longest = self._history_length + hparams.window - 1
         self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, without=(USER_ID,))
-        self._id_dropout, self._user_size = hparams.id_dropout, splits.size(USER_ID)
-        self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
+        self._id_dropout = hparams.id_dropout
+        self._ids = embedding(splits.size(USER_ID), dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
         self._ratings = embedding(RATING_LEVELS, dim, 0.0)
         self._places = embedding(longest, dim, 0.0, initial=0.02)
         self._scale = 0.25 * dim**0.5
@@ -279,8 +279,4 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         return self._of_parts(tf.concat([states, gaps, self._person(features), self._user(features)], axis=1))
 
     def _user(self, features: Tensors) -> tf.Tensor:
-        users = features[transformed_name(USER_ID)]
-        known = (users > 0) & (users < self._user_size - 1)
-        if self._id_dropout == 1:
-            known = tf.zeros_like(known)
-        return self._ids(users) * tf.cast(known, tf.float32)[:, tf.newaxis]
+        return user_vectors(self._ids, features[transformed_name(USER_ID)], self._id_dropout)

@@ -125,6 +125,20 @@ def known_or_missing(indices: tf.Tensor, table: Table) -> tf.Tensor:
     return tf.where(indices < table.input_dim - 1, indices, 0)
 
 
+def user_vectors(table: Table, users: tf.Tensor, id_dropout: float) -> tf.Tensor:
+    """The vectors of users, float32 [batch_size, dim]; 0 for those not seen in training, and for all if ids are unused.
+
+    Args:
+      table: the table of users.
+      users: int32 [batch_size], user indices.
+      id_dropout: share of train rows in which the id is hidden.
+    """
+    known = (users > 0) & (users < table.input_dim - 1)
+    if id_dropout == 1:
+        known = tf.zeros_like(known)
+    return table(users) * tf.cast(known, tf.float32)[:, tf.newaxis]
+
+
 def embedding(
     size: int,
     dim: int,
@@ -313,8 +327,8 @@ class QueryTower(tf.keras.layers.Layer):
         dim = hparams.embedding_dim
         length = splits.train[transformed_name(HISTORY_MOVIES)].shape[1]
         self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, without=(USER_ID,))
-        self._id_dropout, self._user_size = hparams.id_dropout, splits.size(USER_ID)
-        self._ids = embedding(self._user_size, dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
+        self._id_dropout = hparams.id_dropout
+        self._ids = embedding(splits.size(USER_ID), dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
         self._history = HistoryEncoder(length, dim, hparams.recent_movies)
         self._mlp = MLP(hparams.hidden_units, hparams.dropout)
         self._output = tf.keras.layers.Dense(dim)
@@ -331,11 +345,7 @@ class QueryTower(tf.keras.layers.Layer):
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 
     def _user(self, features: Tensors) -> tf.Tensor:
-        users = features[transformed_name(USER_ID)]
-        known = (users > 0) & (users < self._user_size - 1)
-        if self._id_dropout == 1:
-            known = tf.zeros_like(known)
-        return self._ids(users) * tf.cast(known, tf.float32)[:, tf.newaxis]
+        return user_vectors(self._ids, features[transformed_name(USER_ID)], self._id_dropout)
 
 
 class Catalogue(tf.Module):
