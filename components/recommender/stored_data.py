@@ -16,6 +16,7 @@ from transform.features import (
     HISTORY_TIMES,
     LABEL,
     MOVIE_ID,
+    PLACE,
     TIMESTAMP,
     USER_ID,
     Kind,
@@ -123,7 +124,7 @@ def read_users(
     ratings, latest_rows = _read_ratings(uri, splits)
     # The model may not know movies of spans before its window, nor those that are newer than it is.
     is_known = np.isin(ratings[MOVIE_ID], movies.ids)
-    order = np.lexsort((ratings[TIMESTAMP], ratings[USER_ID]))
+    order = np.lexsort((ratings[PLACE], ratings[TIMESTAMP], ratings[USER_ID]))
     ratings = {name: values[order][is_known[order]] for name, values in ratings.items()}
     ids, counts = np.unique(ratings[USER_ID], return_counts=True)
     seen = _positions(movies.ids, ratings[MOVIE_ID]).astype(np.int32)
@@ -144,18 +145,25 @@ def read_users(
 
 
 def _read_ratings(uri: str, splits: Sequence[str]) -> tuple[Arrays, dict[int, tuple[int, bytes]]]:
-    """All ratings, column by column; and the time and the example of each user's latest rating."""
+    """All ratings, column by column; and the time and the example of each user's latest rating.
+
+    `PLACE` orders a user's ratings of one second as the files did: it is the number of train ratings before a rating,
+    so that one of another split comes before the train rating of the same number.
+    """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.int64),
         MOVIE_ID: tf.io.FixedLenFeature([], tf.int64),
         LABEL: tf.io.FixedLenFeature([], tf.float32),
         TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
+        # Ratings of the past, and examples of earlier versions, have none.
+        PLACE: tf.io.FixedLenFeature([], tf.int64, default_value=0),
     }
     rated: list[Arrays] = []
     latest: dict[int, tuple[int, bytes]] = {}
     for split in splits:
         for rows in records(uri, split):
             batch = _parse(rows, spec)
+            batch[PLACE] = 2 * batch[PLACE] + (split == "train")
             rated.append(batch)
             examples = rows.numpy()
             # The last place of each user, once the rows are sorted by user and time.
