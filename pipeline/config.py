@@ -275,12 +275,13 @@ class Config(ConfigSection):
 
     @model_validator(mode="after")
     def _sequences_are_not_too_long(self) -> Self:
-        retrieval, history = self.models.retrieval, self.data.history_length
-        if retrieval.query == "sequence" and history + retrieval.window > _LONGEST_SEQUENCE:
-            raise ValueError(
-                f"data.history_length and models.retrieval.window should be at most {_LONGEST_SEQUENCE} together, with "
-                f"models.retrieval.query sequence; received {history} and {retrieval.window}"
-            )
+        history = self.data.history_length
+        for name, towers in {"retrieval": self.models.retrieval, "joint": self.models.joint}.items():
+            if towers.query == "sequence" and history + towers.window > _LONGEST_SEQUENCE:
+                raise ValueError(
+                    f"data.history_length and models.{name}.window should be at most {_LONGEST_SEQUENCE} together, "
+                    f"with models.{name}.query sequence; received {history} and {towers.window}"
+                )
         return self
 
 

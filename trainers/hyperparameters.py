@@ -15,6 +15,7 @@ MAX_SEED = 2**32 - 1
 # machine's memory. Smaller values may still need more memory than there is.
 _MAX_EPOCHS, _MAX_BATCH, _MAX_WIDTH, _MAX_LAYERS, _MAX_MOVIES = 100_000, 2**31 - 1, 16_384, 100, 10_000
 _MAX_FLOAT, _MIN_TEMPERATURE = 1e9, 1e-6
+_MAX_SESSION = 2**31 - 1  # Seconds.
 
 Width = Annotated[PositiveInt, Field(le=_MAX_WIDTH)]
 
@@ -113,6 +114,21 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         ge=1,
         le=_MAX_MOVIES,
         description="With query sequence, ratings of a person that are trained on at once, beside their history.",
+    )
+    session: int = Field(
+        60,
+        ge=0,
+        le=_MAX_SESSION,
+        description="With query sequence, seconds after somebody's latest rating for which it counts how long ago that "
+        "was; what is asked later is answered as at an unknown moment. The longer, the more a model finds in the "
+        "session, and the smaller is the share of it that it finds later.",
+    )
+    times_dropout: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="With query sequence, share of people's ratings without their times, like those of people who tell "
+        "what they rated but not when.",
     )
     id_dropout: float = Field(
         0.2,
@@ -269,6 +285,12 @@ class JointHyperparameters(RetrievalHyperparameters):
     shared: bool = Field(
         True, description="Whether the rating tower also reads the dot product of the query's and the movie's vector."
     )
+    shared_state: bool = Field(
+        False, description="With shared, whether the rating tower reads the query's vector, too."
+    )
+    state_gradient: float = Field(
+        0.0, ge=0, le=1, description="With shared_state, the part of the rating loss that trains the query tower."
+    )
     weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed",
         description="How the losses are weighted. fixed: by retrieval_weight and rating_weight. uncertainty: by "
@@ -278,12 +300,6 @@ class JointHyperparameters(RetrievalHyperparameters):
         1.0, ge=0, le=_MAX_FLOAT, description="Weight of the retrieval loss (mean cross-entropy, nats)."
     )
     rating_weight: float = Field(1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (squared error).")
-
-    @model_validator(mode="after")
-    def _query_is_pooled(self) -> Self:
-        if self.query != "pooled":
-            raise ValueError(f"query should be pooled for the joint model; received {self.query}")
-        return self
 
     @model_validator(mode="after")
     def _weights_are_fixed_or_learnt(self) -> Self:

@@ -13,7 +13,8 @@ from trainers.export.signatures import RatingHead, RetrievalHead
 from trainers.hyperparameters import JointHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.layers.person_dropout import PersonDropout
-from trainers.layers.rating_tower import RatingTower
+from trainers.layers.rating_tower import Match, RatingTower
+from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import FeatureEncoder, QueryTower, Tensors
 from trainers.layers.two_tower import Encoded, TwoTowerModel
 from trainers.loop import training, tuning
@@ -23,6 +24,10 @@ from transform.features import MOVIE_ID, Role, transformed_name
 
 class QueryModel(QueryTower):
     """Encodes what a person may watch now, from who they are, what time it is and what they rated before."""
+
+
+class SequenceQueryModel(SequenceQueryTower):
+    """The same, from the ratings one after another."""
 
 
 class MovieModel(FeatureEncoder):
@@ -61,10 +66,13 @@ class MovielensModel(TwoTowerModel):
     the candidate vector.
     """
 
+    reads_whole_rows = True
+
     def __init__(self, splits: Splits, hparams: JointHyperparameters):
         super().__init__(splits, hparams)
         self._hparams = hparams
-        self.query_model = QueryModel(splits, hparams)
+        is_sequence = hparams.query == "sequence"
+        self.query_model = SequenceQueryModel(splits, hparams) if is_sequence else QueryModel(splits, hparams)
         self.movie_model = MovieModel(splits, hparams)
         self.candidate_model = CandidateModel(hparams)
         self.user_model = UserModel(splits, hparams.rating)
@@ -81,7 +89,7 @@ class MovielensModel(TwoTowerModel):
             return self.user_model.ratings(features)
         movies = self.movie_vectors()
         encoded = Encoded(self.queries(features, movies), movies.candidates, features[transformed_name(MOVIE_ID)])
-        return self.user_model.ratings(features, _affinity(encoded))
+        return self.user_model.ratings(features, self._match(encoded))
 
     def freeze(self) -> None:
         super().freeze()
@@ -98,29 +106,35 @@ class MovielensModel(TwoTowerModel):
         Returns:
           float32 [batch_size, movies], 1 to 5.
         """
-        affinity = None
+        match = None
         if self._hparams.shared:
             affinity = tf.linalg.matvec(tf.gather(self.movie_vectors().candidates, movies), queries)
-        return self.user_model.ratings_of_frozen(features, self._frozen_parts, movies, affinity)
+            match = Match(affinity, queries if self._hparams.shared_state else None)
+        return self.user_model.ratings_of_frozen(features, self._frozen_parts, movies, match)
+
+    def _match(self, encoded: Encoded) -> Match:
+        """What the rating tower reads of the retrieval towers: of each row, how well query and movie match.
+
+        Gradients stop at the dot product, so that the rating loss does not train the towers by it. Those of the query's
+        vector go on, in the share that is configured.
+        """
+        affinity = tf.stop_gradient(tf.reduce_sum(encoded.queries * encoded.own_candidates(), axis=1, keepdims=True))
+        if not self._hparams.shared_state:
+            return Match(affinity)
+        share = self._hparams.state_gradient
+        state = share * encoded.queries + (1.0 - share) * tf.stop_gradient(encoded.queries)
+        return Match(affinity, state)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
-        of_query = self.person_dropout(inputs, training)
-        encoded = self.encode(of_query, training)
-        retrieval = self.retrieval_loss(of_query, encoded)
-        affinity = _affinity(encoded) if self._hparams.shared else None
-        rating = self.user_model.loss(self._rating_dropout(inputs, training), affinity, training)
+        batch = self.encode_batch(inputs, training)
+        retrieval = batch.weight * self.retrieval_loss(batch.rows, batch.encoded)
+        match = self._match(batch.encoded) if self._hparams.shared else None
+        rows = self._rating_dropout(batch.rows, training)
+        rating = batch.weight * self.user_model.loss(rows, match, training)
         if self.weighting is not None:
             return self.weighting(retrieval, rating)
         return self._hparams.retrieval_weight * retrieval + self._hparams.rating_weight * rating
-
-
-def _affinity(encoded: Encoded) -> tf.Tensor:
-    """Dot product of each row's query and candidate vector: float32 [batch_size].
-
-    Gradients stop here, so that the rating loss does not train the retrieval towers.
-    """
-    return tf.stop_gradient(tf.reduce_sum(encoded.queries * encoded.own_candidates(), axis=1))
 
 
 SPEC = training.ModelSpec("joint", JointHyperparameters, MovielensModel, FilteredRecall, (RetrievalHead, RatingHead))

@@ -9,10 +9,10 @@ import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainers.datasets import Arrays, Splits
+from trainers.datasets import Splits
 from trainers.export.signatures import RetrievalHead
 from trainers.hyperparameters import RetrievalHyperparameters
-from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower
+from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import FeatureEncoder, QueryTower, Tensors
 from trainers.layers.two_tower import TwoTowerModel
 from trainers.loop import training, tuning
@@ -28,11 +28,6 @@ class RetrievalModel(TwoTowerModel):
         self.candidate_model = FeatureEncoder(splits, (Role.MOVIE,), hparams.embedding_dim, hparams.l2)
         is_sequence = hparams.query == "sequence"
         self.query_model = SequenceQueryTower(splits, hparams) if is_sequence else QueryTower(splits, hparams)
-        self._window = hparams.window if is_sequence else None
-
-    def training_elements(self, train: Arrays) -> Arrays:
-        """Train rows or, for a tower that reads sequences, windows of them."""
-        return train if self._window is None else self.windows_of(train, self._window)
 
     def encode_movies(self, movies: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         table = self.candidate_model(movies)
@@ -40,10 +35,8 @@ class RetrievalModel(TwoTowerModel):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Mean cross-entropy of the rated movies that count as positives, in nats."""
-        if IS_TARGET in inputs:
-            return self.loss_of_windows(inputs, training)
-        inputs = self.person_dropout(inputs, training)
-        return self.retrieval_loss(inputs, self.encode(inputs, training))
+        batch = self.encode_batch(inputs, training)
+        return batch.weight * self.retrieval_loss(batch.rows, batch.encoded)
 
 
 SPEC = training.ModelSpec("retrieval", RetrievalHyperparameters, RetrievalModel, FilteredRecall, (RetrievalHead,))

@@ -25,6 +25,7 @@ from trainers.datasets import with_int32_indices
 from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
 from trainers.export.situations import NEW_WITH_HISTORY, SITUATIONS, in_situation
+from trainers.layers.towers import HISTORY_READ
 from transform.features import (
     HISTORY_MOVIES,
     LABEL,
@@ -114,6 +115,8 @@ class Recommender(tf.Module):
         # What has left the catalogue since the models were trained is no candidate any more.
         retrieval.catalogue.candidates.assign(movies.candidates)
         self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
+        # Models of earlier versions have no such function; they read histories with every query.
+        self._read_histories = getattr(retrieval, "read_histories", None)
         # Saved with this module, because the functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
         self._candidates, self._length = candidates, users.features[_HISTORY].shape[1]
@@ -299,6 +302,7 @@ class Recommender(tf.Module):
           recall@10 of popularity by gender and age.
         """
         features, raw = self._parse(check_examples(examples))
+        features |= self._read(features)
         seen = self._seen_in(raw)
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
         lists = self._lists(features, seen)
@@ -328,6 +332,7 @@ class Recommender(tf.Module):
           row, int32 [batch_size].
         """
         features, raw = self._parse(examples)
+        features |= self._read(features)
         seen = self._seen_in(raw)
         new = in_situation(NEW_WITH_HISTORY, features, raw, self._transform.layer)
         return self._lists(features, seen), self._lists(new, seen), features[transformed_name(MOVIE_ID)]
@@ -387,15 +392,23 @@ class Recommender(tf.Module):
             "retrieval_score": tf.where(there, lists.scores, 0.0),
         }
 
+    def _read(self, person: Tensors) -> Tensors:
+        """What the retriever reads of histories, once for all moments of asking; nothing if it cannot do so."""
+        if self._read_histories is None:
+            return {}
+        return self._read_histories({name: person[name] for name in self.user_features})
+
     def _lists(self, person: Tensors, seen: tf.Tensor) -> Lists:
         """The candidates of each person in the retriever's order.
 
         Args:
-          person: transformed features of the roles user, context and history; others are ignored.
+          person: transformed features of the roles user, context and history, and `_read` of them if they were read
+            before; others are ignored.
           seen: int64 [pairs, 2], each a row and the index of a movie that is not recommended.
         """
+        read = {HISTORY_READ: person[HISTORY_READ]} if HISTORY_READ in person else self._read(person)
         person = {name: person[name] for name in self.user_features}
-        scored = self._scores(person)
+        scored = self._scores(person | read)
         scores = tf.tensor_scatter_nd_update(scored["scores"], seen, tf.fill(tf.shape(seen)[:1], float("-inf")))
         top = tf.math.top_k(scores, k=self._candidates)
         is_movie = tf.math.is_finite(top.values)

@@ -349,9 +349,8 @@ def test_a_sequence_has_a_length_that_memory_holds():
     assert "data.history_length and models.retrieval.window should be at most 300 together" in too_long
     assert "received 260 and 50" in too_long
     assert load_config("sample", ["data.history_length=260"]).data.history_length == 260
-    assert "query should be pooled for the joint model; received sequence" in message(
-        "sample", "models.joint.query=sequence"
-    )
+    too_long = message("sample", "models.joint.query=sequence", "data.history_length=260")
+    assert "data.history_length and models.joint.window should be at most 300 together" in too_long
     assert "embedding_dim should be a multiple of attention_heads" in message(
         "sample", sequence, "models.retrieval.attention_heads=7"
     )

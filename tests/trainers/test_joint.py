@@ -20,10 +20,13 @@ from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
 RATING = JointRatingHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
+SEQUENCE = {"query": "sequence", "blocks": 2, "window": 8, "shared_state": True}
 SETTINGS = [
     {},
     {"loss": "in_batch", "shared": False},
     {"loss": "in_batch", "hard_negatives": 10, "positives": "liked", "weighting": "uncertainty"},
+    SEQUENCE,
+    SEQUENCE | {"loss": "in_batch", "weighting": "uncertainty"},
 ]
 
 
@@ -70,7 +73,7 @@ class TestUncertainty:
         model = joint.SPEC.build(splits, settings(retrieval_weight=0.25, rating_weight=3.0))
         rows = batch(splits.train)
         encoded = model.encode(rows, training=False)
-        retrieval, rating = model.retrieval_loss(rows, encoded), model.user_model.loss(rows, joint._affinity(encoded))
+        retrieval, rating = model.retrieval_loss(rows, encoded), model.user_model.loss(rows, model._match(encoded))
         assert float(model.compute_loss(rows)) == pytest.approx(0.25 * float(retrieval) + 3 * float(rating), rel=1e-5)
         assert not [weight for weight in model.trainable_variables if "log_variance" in weight.name]
 
@@ -138,6 +141,7 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
         ("retrieval", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
         ("joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
         ("retrieval", {"query": "sequence", "blocks": 2, "window": 8}),
+        ("joint", SEQUENCE),
     ],
 )
 def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name, changes):
@@ -151,7 +155,7 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
     loaded = tf.saved_model.load(str(tmp_path))
     unlabelled = {key: values for key, values in rows.items() if key not in ("rating_xf", "place_xf")}
     person = {column.name: rows[column.name] for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=rows)}
-    scored = loaded.scores(person)
+    scored = loaded.scores(person | loaded.read_histories(person))
     np.testing.assert_allclose(scored["scores"], model.scores(rows), rtol=1e-5)
     if name == "joint":
         np.testing.assert_allclose(loaded.ratings(unlabelled), model.ratings(rows), rtol=1e-5)

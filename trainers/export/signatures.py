@@ -14,8 +14,10 @@ The SavedModel also holds those of these functions that the model has, from whic
 transformed features; of the roles user, context and history alone where only a person is described.
 
 * `ratings` and `like_logits` of pairs of a person and a movie: float32 [batch_size];
+* `read_histories`: what the query tower reads of a person's history, by the name of `towers.HISTORY_READ`;
 * `scores` of a person for every movie, and the query vector that they come from: `scores` float32
-  [batch_size, movie indices] and `queries` float32 [batch_size, dim];
+  [batch_size, movie indices] and `queries` float32 [batch_size, dim]; it also takes what `read_histories` returned, so
+  that a history is read once for all moments of asking;
 * `ratings_of` a person for some movies, int32 [batch_size, movies], given the query vector: float32
   [batch_size, movies].
 
@@ -201,6 +203,8 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(examples: tf.Tensor) -> Tensors:
         features, raw = parse(examples)
+        if hasattr(model, "read_histories"):
+            features |= model.read_histories(features)
         values = {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
         for situation in ("", *SITUATIONS):
             there = in_situation(situation, features, raw, module.transform) if situation else features
@@ -227,10 +231,13 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
 
 def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.TensorSpec]) -> None:
-    """Adds the functions `scores` and `ratings_of`, if the model has them."""
+    """Adds the functions `read_histories`, `scores` and `ratings_of`, if the model has them."""
     if hasattr(model, "scores"):
+        module.read_histories = tf.function(model.read_histories, input_signature=[person])
+        read = module.read_histories.get_concrete_function().structured_outputs
+        with_read = person | {name: tf.TensorSpec(values.shape, values.dtype) for name, values in read.items()}
 
-        @tf.function(input_signature=[person])
+        @tf.function(input_signature=[with_read])
         def scores(features: Tensors) -> Tensors:
             queries = model.queries(features, model.movie_vectors())
             return {"queries": queries, "scores": model.scores_of(queries, model.movie_vectors())}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainers.layers.towers import Tensors
+from trainers.layers.towers import HISTORY_READ, Tensors
 from transform.features import TIMESTAMP, USER_ID, Role, columns
 
 Raw = dict[str, tf.SparseTensor]
@@ -32,7 +32,7 @@ def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callabl
 
     Args:
       situation: one of `SITUATIONS`.
-      features: transformed features of the rows.
+      features: transformed features of the rows, and `HISTORY_READ` where a tower has read histories already.
       raw: raw features of the rows.
       transform: the Transform graph.
     """
@@ -45,6 +45,8 @@ def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callabl
         _HISTORY: columns(Role.HISTORY, among=features),
     }
     unknown = [column.name for part in NEW_PEOPLE[situation] for column in parts[part]]
+    if _HISTORY in NEW_PEOPLE[situation] and HISTORY_READ in features:
+        unknown.append(HISTORY_READ)
     # 0 stands for missing.
     return features | {name: tf.zeros_like(features[name]) for name in unknown}
 

@@ -75,6 +75,18 @@ class MovieParts(NamedTuple):
     products: FirstProducts | None = None
 
 
+class Match(NamedTuple):
+    """What retrieval towers know of a person and movies.
+
+    Attributes:
+      affinity: float32 [batch_size, movies], how well they match.
+      state: float32 [batch_size, dim], the vector of the person at the moment of asking; None not to read it.
+    """
+
+    affinity: tf.Tensor
+    state: tf.Tensor | None = None
+
+
 class FactorModel(tf.keras.layers.Layer):
     """Predicts ratings from biases and factors.
 
@@ -186,6 +198,7 @@ class RatingTower(tf.keras.layers.Layer):
         self._history = TargetAttention(splits, hparams.attention_dim, movie_means)
         self._mlp = MLP(_HISTORY_UNITS, hparams.dropout)
         self._output = tf.keras.layers.Dense(1)
+        self._of_state = tf.keras.layers.Dense(2 * hparams.attention_dim)
         if hparams.attention_l2:
             self.add_loss(lambda: table_penalty([self._history], hparams.attention_l2, splits))
 
@@ -208,7 +221,7 @@ class RatingTower(tf.keras.layers.Layer):
         return tf.nest.map_structure(lambda part: tf.Variable(part, trainable=False), movies)
 
     def ratings_of_frozen(
-        self, features: Tensors, frozen: MovieParts, movies: tf.Tensor, affinity: tf.Tensor | None = None
+        self, features: Tensors, frozen: MovieParts, movies: tf.Tensor, match: Match | None = None
     ) -> tf.Tensor:
         """As `ratings_of`, for movies of the catalogue.
 
@@ -216,63 +229,62 @@ class RatingTower(tf.keras.layers.Layer):
           features: transformed features of people, [batch_size, ...] by name.
           frozen: from `frozen`.
           movies: int32 [batch_size, movies], movie indices.
-          affinity: as for `ratings_of`.
+          match: as for `ratings_of`.
         """
         person = self.person(features)
         person = person._replace(products=self._network.first_products(person.embeddings, Role.USER))
         of_movies = tf.nest.map_structure(lambda part: tf.gather(part, movies), frozen)
-        return self.ratings_of(person, of_movies, affinity)
+        return self.ratings_of(person, of_movies, match)
 
-    def ratings_of(self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None = None) -> tf.Tensor:
+    def ratings_of(self, person: PersonParts, movies: MovieParts, match: Match | None = None) -> tf.Tensor:
         """Predicted ratings of each person for their movies, 1 to 5: float32 [batch_size, movies].
 
         Args:
           person: the people.
           movies: [batch_size, movies, ...], the movies to rate.
-          affinity: float32 [batch_size, movies], an extra input that tells how well person and movie match; None for
-            none. Pass it always or never, since it decides the shape of a kernel.
+          match: extra inputs, which tell how well person and movie match; None for none. Pass the same ones always,
+            since they decide the shape of a kernel.
         """
-        return tf.clip_by_value(tf.add_n(self._experts(person, movies, affinity, training=False)) / 2, 1.0, 5.0)
+        return tf.clip_by_value(tf.add_n(self._experts(person, movies, match, training=False)) / 2, 1.0, 5.0)
 
-    def ratings(self, features: Tensors, affinity: tf.Tensor | None = None) -> tf.Tensor:
+    def ratings(self, features: Tensors, match: Match | None = None) -> tf.Tensor:
         """Predicted ratings of pairs, 1 to 5: float32 [batch_size].
 
         Args:
           features: transformed features.
-          affinity: float32 [batch_size], as for `ratings_of`.
+          match: as for `ratings_of`, of one movie for each person.
         """
-        return tf.squeeze(self.ratings_of(self.person(features), *self._one_each(features, affinity)), 1)
+        return tf.squeeze(self.ratings_of(self.person(features), self._one_each(features), match), 1)
 
-    def loss(self, features: Tensors, affinity: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+    def loss(self, features: Tensors, match: Match | None = None, training: bool = False) -> tf.Tensor:
         """Sum of the experts' mean squared errors, in stars squared.
 
         Args:
           features: transformed features with the ratings.
-          affinity: float32 [batch_size], as for `ratings_of`.
+          match: as for `ratings_of`, of one movie for each person.
           training: whether to apply dropout.
         """
         stars = features[transformed_name(LABEL)][:, tf.newaxis]
-        experts = self._experts(self.person(features), *self._one_each(features, affinity), training)
+        experts = self._experts(self.person(features), self._one_each(features), match, training)
         return tf.add_n([tf.reduce_mean(tf.square(predicted - stars)) for predicted in experts])
 
-    def _one_each(self, features: Tensors, affinity: tf.Tensor | None) -> tuple[MovieParts, tf.Tensor | None]:
+    def _one_each(self, features: Tensors) -> MovieParts:
         """The movie of each row, as a list of one."""
         parts = self.movies(features)
-        movies = tf.nest.map_structure(lambda part: None if part is None else part[:, tf.newaxis], parts)
-        return movies, None if affinity is None else affinity[:, tf.newaxis]
+        return tf.nest.map_structure(lambda part: None if part is None else part[:, tf.newaxis], parts)
 
-    def _experts(
-        self, person: PersonParts, movies: MovieParts, affinity: tf.Tensor | None, training: bool
-    ) -> list[tf.Tensor]:
+    def _experts(self, person: PersonParts, movies: MovieParts, match: Match | None, training: bool) -> list[tf.Tensor]:
         """The predictions of both experts, in stars: float32 [batch_size, movies] each."""
         by_factors = person.bias[:, tf.newaxis] + tf.squeeze(movies.bias, 2)
         by_factors += tf.reduce_sum(movies.factors * person.factors[:, tf.newaxis], axis=2)
         whole = tf.stack([tf.reduce_mean(person.present, axis=1), person.deviation], axis=1)
         shape = tf.shape(movies.embeddings)[:2]
-        whole = tf.broadcast_to(whole[:, tf.newaxis], tf.concat([shape, [whole.shape[1]]], axis=0))
-        history = [self._history.attend(person, movies.target, training), whole]
-        if affinity is not None:
-            history.append(affinity[..., tf.newaxis])
+        history = [self._history.attend(person, movies.target, training), _of_each_movie(whole, shape)]
+        if match is not None:
+            history.append(match.affinity[..., tf.newaxis])
+        if match is not None and match.state is not None:
+            alone, with_movie = tf.split(self._of_state(match.state), 2, axis=1)
+            history += [_of_each_movie(alone, shape), with_movie[:, tf.newaxis] * movies.target]
         from_history = self._output(self._mlp(tf.concat(history, axis=2), training=training))
         if person.products is None or movies.products is None:
             pairs = self._network.behind_embeddings(self._network.pairs(person.embeddings, movies.embeddings), training)
@@ -281,3 +293,8 @@ class RatingTower(tf.keras.layers.Layer):
                 person.embeddings, movies.embeddings, person.products, movies.products
             )
         return [by_factors, tf.reshape(pairs, shape) + tf.squeeze(from_history, 2)]
+
+
+def _of_each_movie(people: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Repeats what people have for each of their movies: float32 [batch_size, movies, width] of [batch_size, width]."""
+    return tf.broadcast_to(people[:, tf.newaxis], tf.concat([shape, [people.shape[1]]], axis=0))

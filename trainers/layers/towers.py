@@ -28,6 +28,9 @@ from transform.features import (
 
 RATING_LEVELS = 6  # no rating, and one to five stars
 
+# Among features, what a query tower has read of histories.
+HISTORY_READ = "history_read"
+
 Tensors = dict[str, tf.Tensor]
 
 
@@ -314,7 +317,8 @@ class QueryTower(tf.keras.layers.Layer):
     Users who are not in the train split have 0 in place of the user id's vector; if `id_dropout` is 1, everybody has.
 
     Call arguments:
-      features: transformed features of the roles user, context and history.
+      features: transformed features of the roles user, context and history; with `HISTORY_READ`, the history is not
+        read again.
       table: float32 [movie indices, dim], one vector for each movie of the history.
       movie_logits: as for `HistoryEncoder`, from `history_logits(table)`; computed here if None.
 
@@ -337,10 +341,19 @@ class QueryTower(tf.keras.layers.Layer):
         """Computes what histories need to know of every movie beside its vector: float32 [movie indices, heads]."""
         return self._history.movie_logits(table)
 
+    def read(self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None) -> tf.Tensor:
+        """What is read of histories, which depends on nothing else: float32 [batch_size, width].
+
+        Arguments are as for a call.
+        """
+        return self._history(features, table, movie_logits)
+
     def call(
         self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None, training: bool = False
     ) -> tf.Tensor:
-        history = self._history(features, table, movie_logits, training=training)
+        history = features.get(HISTORY_READ)
+        if history is None:
+            history = self._history(features, table, movie_logits, training=training)
         parts = [self._person(features), history, self._user(features)]
         return self._output(self._mlp(tf.concat(parts, axis=1), training=training))
 
@@ -393,7 +406,7 @@ class Catalogue(tf.Module):
         _, movie_places, history_places = tf.split(places, [1, tf.size(movies), tf.size(history)])
         renumbered = {
             movie_name: tf.reshape(movie_places, tf.shape(movies)),
-            history_name: tf.reshape(history_places, [-1, history.shape[1]]),
+            history_name: tf.reshape(history_places, tf.shape(history)),
         }
         return features | renumbered, {name: tf.gather(table, indices) for name, table in self.features.items()}
 

@@ -12,8 +12,8 @@ from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import softmax_cross_entropies
 from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
-from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, rows_of, windows
-from trainers.layers.towers import Catalogue, QueryTower, Tensors
+from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, rows_of, windows, without_times
+from trainers.layers.towers import HISTORY_READ, Catalogue, QueryTower, Tensors
 from trainers.layers.weights import with_vocabulary
 from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, transformed_name
@@ -52,14 +52,32 @@ class Encoded:
         return tf.gather(self.candidates, self.places)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The train rows of a batch, and the towers' vectors for them.
+
+    Attributes:
+      rows: transformed features, [rows, ...] by name, of which nothing is hidden.
+      encoded: the vectors.
+      weight: of the mean loss of these rows, float32 []. Windows differ in their number of rows, and every part of a
+        batch counts by its share of the windows, so it is the rows' number by the average number of so many windows.
+    """
+
+    rows: Tensors
+    encoded: Encoded
+    weight: tf.Tensor
+
+
 class TwoTowerModel(tfrs.Model):
     """Scores a movie by the dot product of the query's and the movie's vector, plus a bias of the movie.
 
     Attributes:
       query_model: the query tower, which subclasses set.
+      reads_whole_rows: whether the model reads more features of train rows than the towers do.
     """
 
     query_model: QueryTower | SequenceQueryTower
+    reads_whole_rows = False
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         """Makes the catalogue and the movies' biases.
@@ -78,6 +96,8 @@ class TwoTowerModel(tfrs.Model):
         self._any_candidate = int(splits.movies[transformed_name(MOVIE_ID)][0])
         self.person_dropout = PersonDropout(hparams)
         self._temperature, self._positives = hparams.temperature, hparams.positives
+        self._window = hparams.window if hparams.query == "sequence" else None
+        self._times_dropout = hparams.times_dropout
         log_popularity = baselines.log_popularity(splits)
         self._movie_bias = with_vocabulary(tf.Variable(log_popularity, name="movie_bias"), MOVIE_ID)
         self._in_batch = InBatchSoftmax(hparams, log_popularity) if hparams.loss == "in_batch" else None
@@ -106,11 +126,25 @@ class TwoTowerModel(tfrs.Model):
         table, candidates = self.encode_movies(self.catalogue.features if movies is None else movies)
         return MovieVectors(table, self.query_model.history_logits(table), candidates)
 
+    def read_histories(self, features: Tensors) -> Tensors:
+        """Reads histories, once for several queries that differ in the moment or in who asks.
+
+        Args:
+          features: transformed features of the role history.
+
+        Returns:
+          `HISTORY_READ`, float32 [batch_size, ...], which goes with the features to `queries`. It is 0 where there is
+          no history, or does not count there.
+        """
+        movies = self.movie_vectors()
+        return {HISTORY_READ: self.query_model.read(features, movies.table, movies.history_logits)}
+
     def queries(self, features: Tensors, movies: MovieVectors, training: bool = False) -> tf.Tensor:
         """Computes the vector of each query: float32 [batch_size, dim].
 
         Args:
-          features: transformed features of a batch; the movies of its histories are row numbers in `movies`.
+          features: transformed features of a batch; the movies of its histories are row numbers in `movies`. If it has
+            `HISTORY_READ`, histories are not read again.
           movies: the encoded movies.
           training: whether to drop hidden units.
         """
@@ -134,22 +168,29 @@ class TwoTowerModel(tfrs.Model):
         movies = self.movie_vectors(features)
         return Encoded(self.queries(inputs, movies, training), movies.candidates, inputs[transformed_name(MOVIE_ID)])
 
-    def windows_of(self, train: Arrays, size: int) -> Arrays:
-        """Windows of train rows, as `sequence_tower.windows` makes them."""
-        made = windows(train, size)
+    def training_elements(self, train: Arrays) -> Arrays:
+        """What batches are made of: train rows or, for a query tower that reads sequences, windows of them."""
+        if self._window is None:
+            return train
+        made = windows(train, self._window, self.reads_whole_rows)
         self._rows_in_window = float(made[IS_TARGET].sum(axis=1).mean())
         return made
 
-    def loss_of_windows(self, inputs: Tensors, training: bool) -> tf.Tensor:
-        """Computes the retrieval loss of the rows of windows, for a query tower that reads sequences: float32 [].
-
-        It is their sum by the number of windows and the average number of rows in one. A mean over the rows would
-        weigh them differently where a batch is divided, as every part counts by its share of the windows.
+    def encode_batch(self, inputs: Tensors, training: bool) -> "Batch":
+        """Runs the towers on a batch of what `training_elements` makes.
 
         Args:
-          inputs: a batch of what `windows_of` makes.
-          training: whether to hide parts of what is known of a person.
+          inputs: the batch.
+          training: whether to hide parts of what is known of a person, and to drop hidden units.
         """
+        if IS_TARGET in inputs:
+            return self._encode_windows(inputs, training)
+        return Batch(inputs, self.encode(self.person_dropout(inputs, training), training), tf.constant(1.0))
+
+    def _encode_windows(self, inputs: Tensors, training: bool) -> "Batch":
+        if training and self._times_dropout:
+            hidden_times = tf.random.uniform(tf.shape(inputs[IS_TARGET])[:1]) < self._times_dropout
+            inputs = without_times(inputs, hidden_times)
         rows = rows_of(inputs)
         hidden = self.person_dropout.hidden(tf.size(rows[transformed_name(MOVIE_ID)])) if training else {}
         known = self.person_dropout.without(rows, hidden)
@@ -160,10 +201,10 @@ class TwoTowerModel(tfrs.Model):
         queries = self.query_model.of_windows(renumbered, known, hidden.get("history"), movies.table, training)
         places = tf.where(tf.reshape(inputs[IS_TARGET], [-1]))[:, 0]
         own = tf.reshape(renumbered[transformed_name(MOVIE_ID)], [-1])
-        encoded = Encoded(tf.gather(queries, places), movies.candidates, tf.gather(own, places))
-        mean = self.retrieval_loss({name: tf.gather(values, places) for name, values in rows.items()}, encoded)
+        encoded = Encoded(queries, movies.candidates, tf.gather(own, places))
         average = tf.cast(tf.shape(inputs[IS_TARGET])[0], tf.float32) * self._rows_in_window
-        return mean * tf.cast(tf.size(places), tf.float32) / average
+        weight = tf.cast(tf.size(places), tf.float32) / average
+        return Batch({name: tf.gather(values, places) for name, values in rows.items()}, encoded, weight)
 
     def retrieval_loss(self, inputs: Tensors, encoded: Encoded) -> tf.Tensor:
         """Computes the mean cross-entropy of the rated movies that count as positives, in nats: float32 [].

@@ -8,7 +8,7 @@ from tests.trainers.planted_splits import planted_splits, with_history
 from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.hyperparameters import RatingTowerHyperparameters
 from trainers.layers.cross_network import CrossNetwork, FirstProducts
-from trainers.layers.rating_tower import RatingTower
+from trainers.layers.rating_tower import Match, RatingTower
 from trainers.layers.towers import Catalogue
 from transform.features import Role
 
@@ -39,23 +39,30 @@ def scrambled(layer, seed):
 
 @pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
 @pytest.mark.parametrize("projection_dim", [None, 3])
-@pytest.mark.parametrize("with_affinity", [False, True])
-def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, with_affinity):
+@pytest.mark.parametrize("matched", [None, "affinity", "state"])
+def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, matched):
     rng = np.random.default_rng(1)
     tf.keras.utils.set_random_seed(1)
     tower = RatingTower(splits, settings(structure=structure, projection_dim=projection_dim))
     catalogue, rows = Catalogue(splits), people(splits)
     # Index 0 and the last one are no movies, but a list that is too short for its width ends with them.
     movies = rng.integers(0, splits.movie_size, (PEOPLE, 6)).astype(np.int32)
-    affinity = rng.normal(size=movies.shape).astype(np.float32) if with_affinity else None
-    tower.ratings(rows, None if affinity is None else affinity[:, 0])
+    affinity = tf.constant(rng.normal(size=movies.shape), tf.float32)
+    state = tf.constant(rng.normal(size=(PEOPLE, 5)), tf.float32) if matched == "state" else None
+
+    def match(some):
+        return Match(affinity[:, some], state) if matched else None
+
+    tower.ratings(rows, match(slice(0, 1)))
     scrambled(tower, seed=2)
 
-    found = tower.ratings_of_frozen(rows, tower.frozen(catalogue.features), tf.constant(movies), affinity).numpy()
+    found = tower.ratings_of_frozen(
+        rows, tower.frozen(catalogue.features), tf.constant(movies), match(slice(None))
+    ).numpy()
 
     for place in range(movies.shape[1]):
         of_movies = {name: tf.gather(values, movies[:, place]) for name, values in catalogue.features.items()}
-        pairs = tower.ratings(rows | of_movies, None if affinity is None else affinity[:, place])
+        pairs = tower.ratings(rows | of_movies, match(slice(place, place + 1)))
         np.testing.assert_allclose(found[:, place], pairs, rtol=1e-5)
     # Neither bound of the scale decides most of the ratings.
     assert ((found > 1) & (found < 5)).mean() > 0.5

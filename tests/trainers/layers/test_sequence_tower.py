@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from tests.trainers.planted_splits import planted_splits, with_history
 from trainers import retrieval
 from trainers.hyperparameters import RetrievalHyperparameters
-from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, gap_basis, rows_of, windows
+from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, gap_basis, rows_of, windows, without_times
+from trainers.layers.towers import HISTORY_READ
 from trainers.loop.training import fit
 from trainers.loop.warm_start import elements_of
 
@@ -25,7 +26,7 @@ def splits():
     train, rng = dict(drawn.train), np.random.default_rng(1)
     rows = len(train["rating_xf"])
     # Several ratings of a second, so that only their places tell their order.
-    train["timestamp_seconds_xf"] = np.sort(rng.integers(1, 200, rows)).astype(np.int32) * 900
+    train["timestamp_seconds_xf"] = np.sort(rng.integers(1, 200, rows)).astype(np.int32) * 150
     order = rng.permutation(rows)
     place = np.zeros(rows, np.int32)
     past = {name: np.zeros((rows, LENGTH), train[name].dtype) for name in HISTORY}
@@ -44,7 +45,7 @@ def splits():
 @pytest.fixture(scope="module")
 def tower(splits):
     tf.keras.utils.set_random_seed(1)
-    hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=2, dropout=0.5)
+    hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=2, dropout=0.5, session=600)
     tower = SequenceQueryTower(splits, hparams)
     features = {name: tf.constant(values[:3]) for name, values in splits.train.items()}
     tower(features, tf.zeros([splits.movie_size, 8]))
@@ -60,7 +61,10 @@ def table(splits):
 
 def of_windows(tower, window, table):
     inputs = {name: tf.constant(values) for name, values in window.items()}
-    return tower.of_windows(inputs, rows_of(inputs), None, table, training=False).numpy()
+    cut = window[IS_TARGET]
+    vectors = np.zeros([*cut.shape, 8], np.float32)
+    vectors[cut] = tower.of_windows(inputs, rows_of(inputs), None, table, training=False)
+    return vectors
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -97,7 +101,7 @@ def test_a_rating_that_is_no_row_ends_a_window(splits):
 def test_a_window_answers_for_each_row_as_its_own_history_does(splits, tower, table):
     train = splits.train
     cut = windows(train, 5)
-    found = of_windows(tower, cut, table)[cut[IS_TARGET].reshape(-1)]
+    found = of_windows(tower, cut, table)[cut[IS_TARGET]]
     alone = tower({name: tf.constant(values) for name, values in train.items()}, table).numpy()
     order = np.lexsort((train["place_xf"], train["user_id_xf"]))
     np.testing.assert_allclose(found, alone[order], atol=2e-5)
@@ -106,11 +110,11 @@ def test_a_window_answers_for_each_row_as_its_own_history_does(splits, tower, ta
 
 def test_no_row_knows_of_itself_or_of_later_ones(splits, tower, table):
     cut = windows(splits.train, 5)
-    before = of_windows(tower, cut, table).reshape(*cut[IS_TARGET].shape, -1)
+    before = of_windows(tower, cut, table)
     changed = cut | {"movie_id_xf": cut["movie_id_xf"].copy(), "rating_xf": cut["rating_xf"].copy()}
     changed["movie_id_xf"][:, 2] = 1 + changed["movie_id_xf"][:, 2] % 18
     changed["rating_xf"][:, 2] = 6 - changed["rating_xf"][:, 2]
-    after = of_windows(tower, changed, table).reshape(before.shape)
+    after = of_windows(tower, changed, table)
     np.testing.assert_array_equal(after[:, :3], before[:, :3])
     later = cut[IS_TARGET][:, 3]
     assert np.abs(after[later, 3] - before[later, 3]).max() > 1e-3
@@ -129,8 +133,38 @@ def test_what_is_not_known_counts_nothing(splits, tower, table):
     assert np.isfinite(encode(**none)).all()
     # Without the moment, and without times, a history counts still.
     now = {"timestamp_seconds_xf": np.zeros_like(features["timestamp_seconds_xf"])}
-    assert np.abs(encode(**now) - encode(**now, **none)).max() > 0.01
-    assert np.abs(encode(**now) - encode()).max() > 0.01
+    without_times = {"history_timestamps_xf": np.zeros_like(features["history_timestamps_xf"])}
+    for unknown in (now, without_times, now | without_times):
+        assert np.abs(encode(**unknown) - encode(**(unknown | none))).max() > 0.01
+        assert np.abs(encode(**unknown) - encode()).max() > 0.01
+
+
+def test_windows_without_times_answer_as_histories_without_times(splits, tower, table):
+    cut = windows(splits.train, 5)
+    hidden = np.arange(len(cut[IS_TARGET])) % 2 == 0
+    inputs = without_times({name: tf.constant(values) for name, values in cut.items()}, tf.constant(hidden))
+    found = tower.of_windows(inputs, rows_of(inputs), None, table, training=False).numpy()
+    of_hidden = np.repeat(hidden, cut[IS_TARGET].sum(axis=1))
+    order = np.lexsort((splits.train["place_xf"], splits.train["user_id_xf"]))
+    rows = {name: values[order] for name, values in splits.train.items()}
+    for name in ("history_timestamps_xf", "timestamp_seconds_xf"):
+        rows[name] = np.where(np.reshape(of_hidden, [-1, *[1] * (rows[name].ndim - 1)]), 0, rows[name])
+    alone = tower({name: tf.constant(values) for name, values in rows.items()}, table).numpy()
+    np.testing.assert_allclose(found, alone, atol=2e-5)
+
+
+def test_a_history_is_read_once_for_all_moments_and_people(splits, tower, table):
+    features = {name: tf.constant(values[:60]) for name, values in splits.train.items()}
+    read = {HISTORY_READ: tower.read(features, table)}
+    later = {"timestamp_seconds_xf": features["timestamp_seconds_xf"] + 7}
+    nobody = {name: tf.zeros_like(features[name]) for name in ("user_id_xf", "gender_xf")}
+    for changes in (later, nobody, later | nobody):
+        once, again = tower(features | changes | read, table), tower(features | changes, table)
+        np.testing.assert_array_equal(once, again)
+        assert np.abs(once - tower(features, table)).max() > 1e-3
+    # Where there is no history after all, what was read of it does not count.
+    none = {name: tf.zeros_like(features[name]) for name in HISTORY}
+    np.testing.assert_array_equal(tower(features | none | read, table), tower(features | none, table))
 
 
 def test_the_basis_of_gaps_is_piecewise_linear_in_their_logarithms():
@@ -154,9 +188,9 @@ def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(
         return tower({name: tf.constant(values) for name, values in changed.items()}, table).numpy()
 
     unknown = encode(0 * own)
-    for later in (3601, 30 * 86_400, 25 * 365 * 86_400):
+    for later in (601, 30 * 86_400, 25 * 365 * 86_400):
         np.testing.assert_array_equal(encode(np.where(last > 0, last + later, own)), unknown)
-    soon = (last > 0) & (own - last <= 3600)
+    soon = (last > 0) & (own - last <= 600)
     assert 10 < soon.sum() < 190
     changed = np.abs(encode(own) - unknown).max(axis=1) > 1e-3
     np.testing.assert_array_equal(changed, soon)

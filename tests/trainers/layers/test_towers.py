@@ -98,7 +98,7 @@ def tower(splits):
 
 def test_the_factor_model_adds_mean_biases_and_product_of_factors(splits, tower):
     rows = batch(splits)
-    predicted = tower._experts(tower.person(rows), *tower._one_each(rows, None), training=False)[0].numpy()[:, 0]
+    predicted = tower._experts(tower.person(rows), tower._one_each(rows), None, training=False)[0].numpy()[:, 0]
     model = tower._factors
     users, movies = rows["user_id_xf"].numpy(), rows["movie_id_xf"].numpy()
     tables = {name: layer.weights[0].numpy() for name, layer in (model._user._tables | model._movie._tables).items()}
@@ -115,7 +115,7 @@ def test_the_factor_model_adds_mean_biases_and_product_of_factors(splits, tower)
 
 def test_the_prediction_is_the_mean_of_the_experts_and_each_has_its_own_loss(splits, tower):
     rows = batch(splits)
-    experts = tower._experts(tower.person(rows), *tower._one_each(rows, None), training=False)
+    experts = tower._experts(tower.person(rows), tower._one_each(rows), None, training=False)
     one, other = (expert.numpy()[:, 0] for expert in experts)
     assert np.abs(one - other).max() > 0.01
     np.testing.assert_allclose(tower.ratings(rows), np.clip((one + other) / 2, 1, 5), rtol=1e-6)
