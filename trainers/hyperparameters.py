@@ -152,7 +152,8 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     loss: Literal["softmax", "in_batch"] = Field(
         "softmax",
         description="softmax: cross-entropy over the whole catalogue. in_batch: over the movies of the batch, "
-        "corrected for their popularity; for catalogues too large to be encoded in every step.",
+        "corrected for their popularity; for catalogues too large to be encoded in every step. With query sequence, a "
+        "batch has the rows of few people, whose movies are alike.",
     )
     hard_negatives: int | None = Field(
         None, ge=1, description="With loss in_batch, how many of a row's highest-scored negatives count; null for all."
@@ -289,7 +290,7 @@ class JointHyperparameters(RetrievalHyperparameters):
         False, description="With shared, whether the rating tower reads the query's vector, too."
     )
     state_gradient: float = Field(
-        0.0, ge=0, le=1, description="With shared_state, the part of the rating loss that trains the query tower."
+        0.0, ge=0, le=1, description="With shared_state, the part of the rating loss that trains the towers, too."
     )
     weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed",
@@ -300,6 +301,14 @@ class JointHyperparameters(RetrievalHyperparameters):
         1.0, ge=0, le=_MAX_FLOAT, description="Weight of the retrieval loss (mean cross-entropy, nats)."
     )
     rating_weight: float = Field(1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (squared error).")
+
+    @model_validator(mode="after")
+    def _only_a_shared_state_is_trained(self) -> Self:
+        if self.shared_state and not self.shared:
+            raise ValueError("shared should be true with shared_state; received false")
+        if self.state_gradient and not self.shared_state:
+            raise ValueError(f"state_gradient should be 0 without shared_state; received {self.state_gradient}")
+        return self
 
     @model_validator(mode="after")
     def _weights_are_fixed_or_learnt(self) -> Self:

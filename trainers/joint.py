@@ -1,7 +1,7 @@
 """Retrieval and rating in one model, which combines the retriever's two towers with the ranker's rating tower.
 
-The rating tower may also read the dot product of the retrieval towers' vectors. Both losses are means over the batch,
-so that neither outweighs the other; their weights are hyper-parameters or learnt.
+The rating tower may also read the dot product of the retrieval towers' vectors, and the query's vector. Both losses are
+means over the batch, so that neither outweighs the other; their weights are hyper-parameters or learnt.
 """
 
 import tensorflow as tf
@@ -63,7 +63,7 @@ class MovielensModel(TwoTowerModel):
     """Model for both tasks.
 
     With `shared`, the rating tower also reads how well person and movie match: the dot product of the query vector and
-    the candidate vector.
+    the candidate vector. With `shared_state`, it reads the query vector, too.
     """
 
     reads_whole_rows = True
@@ -113,7 +113,7 @@ class MovielensModel(TwoTowerModel):
         return self.user_model.ratings_of_frozen(features, self._frozen_parts, movies, match)
 
     def _match(self, encoded: Encoded) -> Match:
-        """What the rating tower reads of the retrieval towers: of each row, how well query and movie match.
+        """What the rating tower reads of the towers: how well each row's query and movie match, and the query.
 
         Gradients stop at the dot product, so that the rating loss does not train the towers by it. Those of the query's
         vector go on, in the share that is configured.
@@ -127,10 +127,14 @@ class MovielensModel(TwoTowerModel):
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
         """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
-        batch = self.encode_batch(inputs, training)
-        retrieval = batch.weight * self.retrieval_loss(batch.rows, batch.encoded)
+        count = tf.size(inputs[transformed_name(MOVIE_ID)])
+        hidden = self._rating_dropout.hidden(count) if training else {}
+        # A query's vector would tell the rating tower what is hidden from it.
+        batch = self.encode_batch(inputs, training, hidden if self._hparams.shared_state else None)
+        retrieval = batch.weight_of_positives * self.retrieval_loss(batch.rows, batch.encoded)
         match = self._match(batch.encoded) if self._hparams.shared else None
-        rows = self._rating_dropout(batch.rows, training)
+        hidden = {part: tf.gather(rows, batch.places) for part, rows in hidden.items()}
+        rows = self._rating_dropout.without(batch.rows, hidden)
         rating = batch.weight * self.user_model.loss(rows, match, training)
         if self.weighting is not None:
             return self.weighting(retrieval, rating)

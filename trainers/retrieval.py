@@ -34,9 +34,9 @@ class RetrievalModel(TwoTowerModel):
         return table, table
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Mean cross-entropy of the rated movies that count as positives, in nats."""
+        """Mean cross-entropy of the rated movies that count as positives, in nats; of windows, see `Batch`."""
         batch = self.encode_batch(inputs, training)
-        return batch.weight * self.retrieval_loss(batch.rows, batch.encoded)
+        return batch.weight_of_positives * self.retrieval_loss(batch.rows, batch.encoded)
 
 
 SPEC = training.ModelSpec("retrieval", RetrievalHyperparameters, RetrievalModel, FilteredRecall, (RetrievalHead,))

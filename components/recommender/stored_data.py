@@ -147,8 +147,8 @@ def read_users(
 def _read_ratings(uri: str, splits: Sequence[str]) -> tuple[Arrays, dict[int, tuple[int, bytes]]]:
     """All ratings, column by column; and the time and the example of each user's latest rating.
 
-    `PLACE` orders a user's ratings of one second as the files did: it is the number of train ratings before a rating,
-    so that one of another split comes before the train rating of the same number.
+    `PLACE` becomes a key that orders a user's ratings of one second: of train ratings, and of others among them, as the
+    files did; of others between the same two train ratings, and of those of the past, as they are read.
     """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.int64),
@@ -156,14 +156,17 @@ def _read_ratings(uri: str, splits: Sequence[str]) -> tuple[Arrays, dict[int, tu
         LABEL: tf.io.FixedLenFeature([], tf.float32),
         TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
         # Ratings of the past, and examples of earlier versions, have none.
-        PLACE: tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        PLACE: tf.io.FixedLenFeature([], tf.int64, default_value=-1),
     }
     rated: list[Arrays] = []
     latest: dict[int, tuple[int, bytes]] = {}
     for split in splits:
         for rows in records(uri, split):
             batch = _parse(rows, spec)
-            batch[PLACE] = 2 * batch[PLACE] + (split == "train")
+            # A place is the number of known ratings before. One of another split, which has as many before it as a
+            # train rating, was rated before that one, since the train rating would count for it.
+            places = batch[PLACE]
+            batch[PLACE] = np.where(places < 0, places, 2 * places + (split == "train"))
             rated.append(batch)
             examples = rows.numpy()
             # The last place of each user, once the rows are sorted by user and time.

@@ -198,6 +198,51 @@ def serialized(row):
     return example.SerializeToString()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_rating_loss_trains_the_query_tower_by_the_state_alone_and_in_the_share_that_is_set(splits, share):
+    model = joint.SPEC.build(splits, settings(retrieval_weight=0.0, state_gradient=share, **SEQUENCE))
+    rows = batch(elements_of(model, splits.train))
+    model.compute_loss(rows)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(rows)
+    gradients = tape.gradient(loss, model.query_model.trainable_variables)
+    largest = max(np.abs(tf.convert_to_tensor(each)).max() for each in gradients if each is not None)
+    assert (largest > 1e-8) == (share > 0)
+
+
+def test_what_is_hidden_from_the_rating_tower_is_hidden_from_the_state(splits):
+    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history", "times")}
+    rating = RATING.model_copy(update=nothing | {"history_dropout": 0.999, "dropout": 0.0})
+    model = joint.SPEC.build(splits, settings(rating=rating, dropout=0.0, **(SEQUENCE | nothing)))
+    rows = batch(elements_of(model, splits.train))
+    model.compute_loss(rows)
+    states, match = [], model._match
+
+    def recorded(encoded):
+        states.append(match(encoded).state.numpy())
+        return match(encoded)
+
+    model._match = recorded
+    for is_training in (False, True):
+        model.compute_loss(rows, training=is_training)
+    known, hidden = states
+    users = rows["user_id_xf"].numpy()[rows["is_target"].numpy()]
+    # Without id and history, whoever has the same demographics has the same vector.
+    names = ("gender_xf", "age_xf", "occupation_xf", "zip_code_xf")
+    person = np.stack([rows[name].numpy()[rows["is_target"].numpy()] for name in names], axis=1)
+    _, first, same = np.unique(person, axis=0, return_index=True, return_inverse=True)
+    agrees = np.isclose(hidden, hidden[first[same.ravel()]], atol=1e-5).all(axis=1)
+    assert len(first) < len(users)
+    assert agrees.mean() > 0.98
+    assert np.isclose(known, known[first[same.ravel()]], atol=1e-5).all(axis=1).mean() < 0.9
+
+
+@pytest.mark.parametrize("settings_", [{"shared": False, "shared_state": True}, {"state_gradient": 0.5}])
+def test_only_a_shared_state_can_be_trained(settings_):
+    with pytest.raises(ValidationError, match="shared"):
+        settings(**settings_)
+
+
 @pytest.mark.parametrize("weights", [{"retrieval_weight": 2.0}, {"rating_weight": 0.0}])
 def test_weights_cannot_be_both_fixed_and_learnt(weights):
     with pytest.raises(

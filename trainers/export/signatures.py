@@ -16,8 +16,8 @@ transformed features; of the roles user, context and history alone where only a 
 * `ratings` and `like_logits` of pairs of a person and a movie: float32 [batch_size];
 * `read_histories`: what the query tower reads of a person's history, by the name of `towers.HISTORY_READ`;
 * `scores` of a person for every movie, and the query vector that they come from: `scores` float32
-  [batch_size, movie indices] and `queries` float32 [batch_size, dim]; it also takes what `read_histories` returned, so
-  that a history is read once for all moments of asking;
+  [batch_size, movie indices] and `queries` float32 [batch_size, dim]; what `read_histories` returned is among its
+  inputs, so that a history is read once for all moments of asking;
 * `ratings_of` a person for some movies, int32 [batch_size, movies], given the query vector: float32
   [batch_size, movies].
 

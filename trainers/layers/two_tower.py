@@ -57,15 +57,19 @@ class Batch:
     """The train rows of a batch, and the towers' vectors for them.
 
     Attributes:
-      rows: transformed features, [rows, ...] by name, of which nothing is hidden.
+      rows: transformed features, [rows, ...] by name; only times of ratings may be hidden.
+      places: int32 [rows], which of the batch's rows these are, padding counted.
       encoded: the vectors.
       weight: of the mean loss of these rows, float32 []. Windows differ in their number of rows, and every part of a
         batch counts by its share of the windows, so it is the rows' number by the average number of so many windows.
+      weight_of_positives: likewise, of the mean loss of the rows that count as positives.
     """
 
     rows: Tensors
+    places: tf.Tensor
     encoded: Encoded
     weight: tf.Tensor
+    weight_of_positives: tf.Tensor
 
 
 class TwoTowerModel(tfrs.Model):
@@ -173,26 +177,35 @@ class TwoTowerModel(tfrs.Model):
         if self._window is None:
             return train
         made = windows(train, self._window, self.reads_whole_rows)
-        self._rows_in_window = float(made[IS_TARGET].sum(axis=1).mean())
+        liked = made[IS_TARGET] & is_liked(made[transformed_name(LABEL)])
+        self._rows_in_window, self._liked_in_window = (
+            float(each.sum(axis=1).mean()) for each in (made[IS_TARGET], liked)
+        )
         return made
 
-    def encode_batch(self, inputs: Tensors, training: bool) -> "Batch":
+    def encode_batch(self, inputs: Tensors, training: bool, also_hidden: dict[str, tf.Tensor] | None = None) -> Batch:
         """Runs the towers on a batch of what `training_elements` makes.
 
         Args:
           inputs: the batch.
           training: whether to hide parts of what is known of a person, and to drop hidden units.
+          also_hidden: what is hidden in any case, as from `PersonDropout.hidden`, of all rows, padding counted.
         """
+        count = tf.size(inputs[transformed_name(MOVIE_ID)])
+        hidden = self.person_dropout.hidden(count) if training else {}
+        for part, rows in (also_hidden or {}).items():
+            hidden[part] = hidden[part] | rows if part in hidden else rows
         if IS_TARGET in inputs:
-            return self._encode_windows(inputs, training)
-        return Batch(inputs, self.encode(self.person_dropout(inputs, training), training), tf.constant(1.0))
+            return self._encode_windows(inputs, hidden, training)
+        encoded = self.encode(self.person_dropout.without(inputs, hidden), training)
+        one = tf.constant(1.0)
+        return Batch(inputs, tf.range(count), encoded, one, one)
 
-    def _encode_windows(self, inputs: Tensors, training: bool) -> "Batch":
+    def _encode_windows(self, inputs: Tensors, hidden: dict[str, tf.Tensor], training: bool) -> Batch:
         if training and self._times_dropout:
             hidden_times = tf.random.uniform(tf.shape(inputs[IS_TARGET])[:1]) < self._times_dropout
             inputs = without_times(inputs, hidden_times)
         rows = rows_of(inputs)
-        hidden = self.person_dropout.hidden(tf.size(rows[transformed_name(MOVIE_ID)])) if training else {}
         known = self.person_dropout.without(rows, hidden)
         renumbered, features = inputs, None
         if self._in_batch is not None:
@@ -200,11 +213,16 @@ class TwoTowerModel(tfrs.Model):
         movies = self.movie_vectors(features)
         queries = self.query_model.of_windows(renumbered, known, hidden.get("history"), movies.table, training)
         places = tf.where(tf.reshape(inputs[IS_TARGET], [-1]))[:, 0]
+        rows = {name: tf.gather(values, places) for name, values in rows.items()}
         own = tf.reshape(renumbered[transformed_name(MOVIE_ID)], [-1])
         encoded = Encoded(queries, movies.candidates, tf.gather(own, places))
-        average = tf.cast(tf.shape(inputs[IS_TARGET])[0], tf.float32) * self._rows_in_window
-        weight = tf.cast(tf.size(places), tf.float32) / average
-        return Batch({name: tf.gather(values, places) for name, values in rows.items()}, encoded, weight)
+        count = tf.cast(tf.shape(inputs[IS_TARGET])[0], tf.float32)
+        weight = tf.cast(tf.size(places), tf.float32) / (count * self._rows_in_window)
+        weight_of_positives = weight
+        if self._positives == "liked":
+            liked = tf.reduce_sum(tf.cast(is_liked(rows[transformed_name(LABEL)]), tf.float32))
+            weight_of_positives = liked / (count * self._liked_in_window)
+        return Batch(rows, places, encoded, weight, weight_of_positives)
 
     def retrieval_loss(self, inputs: Tensors, encoded: Encoded) -> tf.Tensor:
         """Computes the mean cross-entropy of the rated movies that count as positives, in nats: float32 [].

@@ -1,6 +1,7 @@
 """Models with outputs that are easy to foresee, and a recommender made of them."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +9,7 @@ import tensorflow as tf
 from components.recommender.requests import Limits
 from components.recommender.stored_data import Movies, Users
 from components.recommender.two_stage_model import Recommender, Transform
+from trainers.layers.towers import HISTORY_READ
 
 IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
 LENGTH = 3
@@ -51,8 +53,11 @@ class FakeModel(tf.Module):
         )
         self.heads = [SimpleNamespace(popularity=popularity, popularity_by_group=by_group, biases=biases)]
 
+    def read_histories(self, person):
+        return {HISTORY_READ: tf.cast(person["history_movie_ids_xf"][:, :1], tf.float32)}
+
     def scores(self, person):
-        newest = person["history_movie_ids_xf"][:, 0]
+        newest = tf.cast(person[HISTORY_READ][:, 0], tf.int32)
         score = tf.tile(tf.range(7, dtype=tf.float32)[tf.newaxis], [tf.shape(newest)[0], 1])
         score += 100.0 * tf.one_hot(newest - 1, 7)
         told = 1e-3 * person["timestamp_normalized_xf"] + 1e-4 * tf.cast(person["gender_xf"], tf.float32)
@@ -64,6 +69,16 @@ class FakeModel(tf.Module):
         del queries
         given = tf.reduce_sum(person["history_ratings_xf"] * tf.constant([0.01, 0.001, 0.0001]), axis=1)
         return 5.0 - 0.5 * tf.cast(movies, tf.float32) + given[:, tf.newaxis]
+
+
+class EarlierModel(FakeModel):
+    """The same, as models of earlier versions are, which read histories with every query."""
+
+    read_histories: Any = None
+
+    def scores(self, person):
+        assert HISTORY_READ not in person
+        return super().scores(person | super().read_histories(person))
 
 
 class FakeTransform(tf.Module):

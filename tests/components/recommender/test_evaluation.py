@@ -12,12 +12,14 @@ from tests.components.recommender.fake_models import (
     LENGTH,
     MOVIES,
     USERS,
+    EarlierModel,
     FakeModel,
     ask,
     fake_recommender,
     fake_transform,
 )
 from trainers.export.situations import SITUATIONS
+from trainers.layers.towers import HISTORY_READ
 
 DAY = 86_400
 LIST_METRICS = ("recall_at_5", "recall_at_10", "ndcg_at_10")
@@ -197,14 +199,20 @@ class MoodyModel(FakeModel):
 
     def scores(self, person):
         day = tf.cast(person["timestamp_normalized_xf"], tf.int32) // DAY
-        mood = (day + person["user_id_xf"] + person["gender_xf"] + person["history_movie_ids_xf"][:, 0]) % 4
+        newest = tf.cast(person[HISTORY_READ][:, 0], tf.int32)
+        mood = (day + person["user_id_xf"] + person["gender_xf"] + newest) % 4
         scored = super().scores(person)
         return scored | {"scores": scored["scores"] + 1000 * tf.one_hot(1 + mood, len(IDS))}
 
 
+class EarlierMoodyModel(EarlierModel, MoodyModel):
+    """The same, as models of earlier versions are."""
+
+
+@pytest.mark.parametrize("kind", [MoodyModel, EarlierMoodyModel])
 @pytest.mark.parametrize("seed", range(3))
-def test_situations_are_judged_as_their_rows_would_be(seed):
-    moody = Recommender(MoodyModel(), MoodyModel(), fake_transform(), MOVIES, USERS, candidates=1)
+def test_situations_are_judged_as_their_rows_would_be(seed, kind):
+    moody = Recommender(kind(), kind(), fake_transform(), MOVIES, USERS, candidates=1)
     people = random_people(seed)
     judged = moody.evaluate(tf.constant([example(**person) for person in people]))
     judged = {name: values.numpy() for name, values in judged.items()}

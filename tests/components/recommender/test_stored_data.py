@@ -174,6 +174,14 @@ def test_ratings_of_one_second_are_in_the_order_of_the_file(output, movies, tmp_
     assert movies.ids[users.features["history_movie_ids_xf"][1]].tolist() == [6, 5, 4, 3]
 
 
+def test_without_places_ratings_of_one_second_are_in_the_order_of_reading(output, movies, tmp_path):
+    row = ratings(0, [5])[0] | {"timestamp": [50]}
+    for split, number in {"train": 6, "eval": 4, "test": 2, "past": 3}.items():
+        write([row | {"movie_id": [number]}], tmp_path, split)
+    users = read_users(str(tmp_path), output, movies)
+    assert movies.ids[users.seen_by(1)].tolist() == [6, 4, 2, 3]
+
+
 def test_movies_are_those_that_both_the_model_and_the_catalogue_have(tmp_path):
     write([movie(3, "Three"), movie(1, "One"), movie(90, "Newer than the model")], tmp_path, "movies")
     ids = np.array([0, 3, 1, 2, 4, 0])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.trainers.planted_splits import planted_splits, with_history
+from tests.trainers.specs import spec_of
 from trainers import retrieval
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, gap_basis, rows_of, windows, without_times
@@ -196,6 +197,34 @@ def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(
     np.testing.assert_array_equal(changed, soon)
 
 
+def test_times_are_hidden_in_a_share_of_the_windows_and_in_training_alone(splits):
+    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history")} | {"dropout": 0.0}
+    losses = {}
+    for share in (0.0, 0.5):
+        hparams = RetrievalHyperparameters(
+            query="sequence", embedding_dim=8, window=5, blocks=1, times_dropout=share, **nothing
+        )
+        tf.keras.utils.set_random_seed(0)
+        model = retrieval.SPEC.build(splits, hparams)
+        cut = {name: tf.constant(values) for name, values in elements_of(model, splits.train).items()}
+        losses[share] = [float(model.compute_loss(cut, training=training)) for training in (False, True)]
+    assert losses[0.0][0] == pytest.approx(losses[0.0][1], rel=1e-6)
+    assert losses[0.5][0] == pytest.approx(losses[0.0][0], rel=1e-6)
+    assert losses[0.5][1] != pytest.approx(losses[0.5][0], rel=1e-6)
+
+
+def test_windows_of_whole_rows_hold_what_other_windows_hold_and_each_rows_history(splits):
+    train, whole, cut = splits.train, windows(splits.train, 5, whole_rows=True), windows(splits.train, 5)
+    assert whole.keys() == {*train, IS_TARGET}
+    for name, values in cut.items():
+        np.testing.assert_array_equal(whole[name][:, 0] if name in HISTORY else whole[name], values)
+    order = np.lexsort((train["place_xf"], train["user_id_xf"]))
+    there = whole[IS_TARGET]
+    for name, values in train.items():
+        np.testing.assert_array_equal(whole[name][there], values[order])
+        assert not whole[name][~there].any()
+
+
 @pytest.mark.parametrize("changes", [{}, {"loss": "in_batch"}, {"positives": "liked", "history_dropout": 0.5}])
 def test_windows_are_learnt_from(splits, tmp_path, changes):
     hparams = RetrievalHyperparameters(
@@ -212,9 +241,12 @@ def test_windows_are_learnt_from(splits, tmp_path, changes):
     assert losses[1] < losses[0] - 0.05
 
 
-def test_the_loss_of_a_batch_is_the_same_in_parts(splits):
-    hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=1)
-    model = retrieval.SPEC.build(splits, hparams)
+@pytest.mark.parametrize("positives", ["watched", "liked"])
+@pytest.mark.parametrize("name", ["retrieval", "joint"])
+def test_the_loss_of_a_batch_is_the_same_in_parts(splits, name, positives):
+    spec = spec_of(name, {})
+    hparams = spec.hyperparameters(query="sequence", embedding_dim=8, window=5, blocks=1, positives=positives)
+    model = spec.build(splits, hparams)
     cut = elements_of(model, splits.train)
 
     def loss(some):
