@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.options import DataFolder, Overrides, Preset
 from benchmarks.report import machine
 from components.data.raw_files import CREDITS_FILE, MOVIES_FILE, RATINGS_FILE, USERS_FILE
-from pipeline.local.output import write_whole
+from components.storage.paths import write_whole
 from pipeline.paths import artifact_path
 from trainers.registry import MODELS, RECOMMENDER
 

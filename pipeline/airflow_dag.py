@@ -239,7 +239,7 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
             command=command,
             arguments=["run-node", "--pipeline", compiled, "--node", name, "--run-id", "{{ run_id }}"],
             pool=pool if kind in ("Trainer", "Tuner") else "default_pool",
-            outlets=[Asset(Path(described["output"], "serving", model).as_uri())] if kind == "Pusher" else [],
+            outlets=[Asset(_pushed_to(described, model))] if kind == "Pusher" else [],
         )
         for before in node["upstream"]:
             tasks[before] >> tasks[name]
@@ -247,6 +247,12 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
         "first": [task for task in tasks.values() if not task.upstream_task_ids],
         "last": [task for task in tasks.values() if not task.downstream_task_ids],
     }
+
+
+def _pushed_to(described: dict[str, Any], model: str) -> str:
+    """The URI of the folder that a model is pushed to."""
+    serving = described.get("config", {}).get("storage", {}).get("serving")
+    return f"{serving}/{model}" if serving else Path(described["output"], "serving", model).as_uri()
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from components.data.places import without_password
 from components.evaluation.names import LIKED
 from components.ingestion.splits import SplitConfig, Strategy
 from pipeline.beam_config import BeamConfig
@@ -17,6 +18,7 @@ from pipeline.config_section import ConfigSection
 from pipeline.kubeflow_config import KubeflowConfig
 from pipeline.model_settings import ModelsConfig, TuningConfig
 from pipeline.paths import PathError, check_local
+from pipeline.storage_config import StorageConfig
 from transform.features import FEATURES
 
 # The largest values that are accepted; larger ones would end a run late, with another error. Synthetic data are made,
@@ -268,6 +270,7 @@ class Config(ConfigSection):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The gates.")
     recommender: RecommenderConfig = Field(default_factory=RecommenderConfig, description="The two-stage recommender.")
     metadata: MetadataConfig = Field(default_factory=MetadataConfig, description="Where ML Metadata keeps its records.")
+    storage: StorageConfig = Field(default_factory=StorageConfig, description="Where artifacts and pushed models lie.")
     beam: BeamConfig = Field(default_factory=BeamConfig, description="How Apache Beam runs.")
     kubeflow: KubeflowConfig = Field(
         default_factory=KubeflowConfig, description="The containers in which Kubeflow Pipelines runs the nodes."
@@ -430,7 +433,7 @@ def _describe(source: str, error: ValidationError) -> str:
             lines.append(f"{source}: unknown key {key!r}; expected one of: {', '.join(_siblings(problem['loc']))}.")
         else:
             where = f"{source}: {key}" if key else source
-            received = _shorten(repr(problem["input"]))
+            received = _shorten(without_password(repr(problem["input"])))
             lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}; received {received}.")
     return "\n".join(lines)
 

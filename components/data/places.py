@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_USER = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 class PlaceError(ValueError):
@@ -31,13 +32,8 @@ def place_of(text: str | Path) -> Path:
     uri = str(text)
     if isinstance(text, Path) or not is_uri(uri):
         return Path(text) if isinstance(text, str) else text
+    refuse_password(uri)
     parts = urlsplit(uri)
-    if parts.password:
-        # Names of places are printed, logged, and kept in metadata.
-        raise PlaceError(
-            f"should have no password, which the library of {parts.scheme}:// takes from the environment; received one "
-            f"for {parts.hostname}."
-        )
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise PlaceError(f"should be on this machine, file:///…; received {uri!r}, which is on {parts.netloc}.")
@@ -55,6 +51,22 @@ def place_of(text: str | Path) -> Path:
         # As of hdfs://, whose host gets lost on the way.
         raise PlaceError(f"should be a path, or a URI that is understood as a whole; {uri!r} is taken for {place}.")
     return place
+
+
+def refuse_password(uri: str) -> None:
+    """Raises PlaceError if a URI has a password; the message does not repeat it."""
+    parts = urlsplit(uri)
+    if parts.password:
+        # Names of places are printed, logged, and kept in metadata.
+        raise PlaceError(
+            f"should have no password, which the library of {parts.scheme}:// takes from the environment; received one "
+            f"for {parts.hostname}."
+        )
+
+
+def without_password(text: str) -> str:
+    """A text, such as a value that was refused, in which URIs have no name and no password of a user."""
+    return _USER.sub("://…@", text)
 
 
 def below(place: Path, base: Path) -> str:

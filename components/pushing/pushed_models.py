@@ -15,6 +15,7 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
 from components.pushing.versions import SAVED_MODEL
+from components.storage.paths import stored_path
 
 # The inputs of RecommenderBuilder that are models. The model that a warm start takes is no part: what was trained since
 # was measured by itself.
@@ -92,7 +93,7 @@ class Push:
 
     def is_in(self, serving: Path) -> bool:
         """Whether it was pushed below a folder, by whatever path that was named then."""
-        return self.destination.parents[1].resolve() == serving.resolve()
+        return self.destination.parent.parent.resolve() == serving.resolve()
 
 
 def pushes(store: mlmd.MetadataStore) -> list[Push]:
@@ -180,8 +181,8 @@ def _push(artifact: metadata_store_pb2.Artifact, model: int) -> Push:
     return Push(
         artifact.id,
         model,
-        Path(properties[DESTINATION].string_value),
-        Path(artifact.uri),
+        stored_path(properties[DESTINATION].string_value),
+        stored_path(artifact.uri),
         datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC),
         withdrawn,
         pruned=bool(properties[_PRUNED].int_value),
@@ -196,7 +197,7 @@ def _copy(store: mlmd.MetadataStore, push: Push) -> Path:
     from tfx.utils import path_utils
 
     (model,) = store.get_artifacts_by_id([push.model])
-    return Path(path_utils.serving_model_path(model.uri))
+    return stored_path(path_utils.serving_model_path(model.uri))
 
 
 def _inputs(store: mlmd.MetadataStore, artifacts: Iterable[int], names: Iterable[str]) -> dict[int, set[int]]:

@@ -4,8 +4,6 @@ TFX's own Pusher copies a model file by file to where it is served. Killed half-
 a version, and nothing that tells it from one that somebody put there.
 """
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from tfx import types
@@ -21,6 +19,7 @@ from tfx.utils import proto_utils
 
 from components.pushing.pushed_models import REFUSED, refusal
 from components.pushing.versions import VERSION_FILE, add, next_version
+from components.storage.paths import copy_folder, stored_path, write_whole
 
 
 class RefusalDriver(BaseDriver):
@@ -41,7 +40,7 @@ class RefusalDriver(BaseDriver):
 
 
 class Executor(executor.Executor):
-    """Puts a version together beside its place, and then renames it."""
+    """Has a version appear whole, see `components.pushing.versions`."""
 
     def Do(
         self,
@@ -69,23 +68,17 @@ class Executor(executor.Executor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-        version = next_version(Path(destination.filesystem.base_directory))
+        version = next_version(stored_path(destination.filesystem.base_directory))
         # Written first, so that whatever happens from here on, it is known whose version this is.
-        _write_whole(Path(record).with_name(VERSION_FILE), f"{version.parent.name}/{version.name}")
-        model = Path(self.GetModelPath(input_dict))
-        shutil.copytree(model, pushed.uri, dirs_exist_ok=True)
+        write_whole(stored_path(record).with_name(VERSION_FILE), f"{version.parent.name}/{version.name}")
+        model = stored_path(self.GetModelPath(input_dict))
+        copy_folder(model, stored_path(pushed.uri))
         add(model, version)
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
 
 
 class Pusher(tfx.components.Pusher):
-    """Pushes a blessed model to a local folder, as the version of the current second."""
+    """Pushes a blessed model to a folder or a URI, as the version of the current second."""
 
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
     DRIVER_CLASS = RefusalDriver
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

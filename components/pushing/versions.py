@@ -1,11 +1,16 @@
 """Versions of models in the folder that is served, NAME/VERSION, which appear and vanish whole.
 
 Model servers overlook folders whose names are no numbers, and a rename within a folder is a single step.
+
+At a URI it may not be one: object stores copy every file. But a single file appears and vanishes there in one step, so
+a version begins to be one with its `saved_model.pb`, which is the last file to come and the first to go. A server that
+tries to load the version before finds no model, keeps to the one that it has, and tries again.
 """
 
-import shutil
 import time
 from pathlib import Path
+
+from components.storage.paths import UriPath, copy_folder, remove_folder
 
 SAVED_MODEL = "saved_model.pb"
 
@@ -32,7 +37,12 @@ def add(model: Path, version: Path) -> None:
     Raises:
       OSError: the model could not be copied, or there is such a version.
     """
-    shutil.copytree(model, unfinished(version))
+    if isinstance(version, UriPath):
+        if version.exists():
+            raise FileExistsError(17, "there is such a version", str(version))
+        copy_folder(model, version, last=SAVED_MODEL)
+        return
+    copy_folder(model, unfinished(version))
     unfinished(version).rename(version)
 
 
@@ -45,12 +55,18 @@ def take_out(version: Path) -> bool:
     Raises:
       OSError: it could not be removed.
     """
+    if isinstance(version, UriPath):
+        if not version.is_dir():
+            return False
+        (version / SAVED_MODEL).unlink(missing_ok=True)
+        remove_folder(version)
+        return True
     removed = version.with_name(f".{version.name}-removed")
     for leftover in (unfinished(version), removed):
         if leftover.exists():
-            shutil.rmtree(leftover)
+            remove_folder(leftover)
     if not version.is_dir():
         return False
     version.rename(removed)
-    shutil.rmtree(removed)
+    remove_folder(removed)
     return True

@@ -113,6 +113,7 @@ def prepared_job(config: str, overrides: list[str] | None, data: Path | None, ou
     folder.prepare(MINIMUM_FREE_MEGABYTES + read)
     with folder.locked():
         folder.keep_metadata(settings.metadata.backend)
+        folder.keep_storage(settings.storage)
         folder.check_metadata()
         if data is None or movielens is None:
             data = _sample_folder(settings, folder.data)
@@ -150,6 +151,7 @@ def planned_job(
     folder = OutputFolder((output or Path("output") / settings.name).absolute())
     check_no_pattern("--output", str(folder.root))
     folder.keep_metadata(settings.metadata.backend, write=False)
+    folder.keep_storage(settings.storage, write=False)
     folder.check_metadata()
     with tempfile.TemporaryDirectory(prefix="movielens-data-") as new:
         if data is None:

@@ -140,6 +140,7 @@ def compile_(
     if output.suffix == ".json" or output.is_dir():
         raise PathError(f"--output: should be a file such as pipeline.pb; received {str(output)!r}.")
     folder.keep_metadata(settings.metadata.backend)
+    folder.keep_storage(settings.storage)
     _follow_move(folder)
     pipeline = create_pipeline(
         config=settings,
@@ -227,6 +228,7 @@ def run_node(
     if not run_id.strip():
         raise ConfigError("--run-id: should be a name; it is empty.")
     compiled.output.prepare(MINIMUM_FREE_MEGABYTES)
+    compiled.output.check_places()
     with messages_only(compiled.output, "the same command runs the node again.", alone=False) as consoles:
         from pipeline.local.single_node import run_node as run_one
         from pipeline.local.single_node import why_nothing_came_of_it

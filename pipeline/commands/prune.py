@@ -7,11 +7,18 @@ import typer
 from rich.console import Console
 
 from pipeline.commands.job import output_of_runs
+from pipeline.local.errors import RunError
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 from pipeline.paths import artifact_path
 
 if TYPE_CHECKING:
     from pipeline.local.pruning import Pruning
+
+
+class PlaceNotPrunedError(RunError):
+    """What is to be pruned lies at a URI."""
+
+    exit_code = 2
 
 
 def prune(
@@ -53,9 +60,16 @@ def prune(
     What is removed is never taken from the cache again. A prune that was cut off is finished by the next.
 
     Exits with 0 if all went well, 1 if something failed or a run is in progress, and 2 if no run has written to the
-    folder, or it is a copy of that which they have written to.
+    folder, it is a copy of that which they have written to, or artifacts or pushed models are at a URI, where
+    nothing is pruned.
     """
     folder = output_of_runs(output)
+    if folder.places:
+        raise PlaceNotPrunedError(
+            f"--output: should be a folder that holds its artifacts and pushed models itself; those of {folder.root} "
+            f"are at {' and '.join(map(str, folder.places))}. Nothing was removed. Rules of the store may remove "
+            "old objects, but the metadata would not know, and later runs would miss them."
+        )
     with folder.locked("wait for it to end"):
         folder.check_metadata()
         import_tensorflow_quietly()

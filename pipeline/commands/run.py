@@ -1,13 +1,18 @@
 """`movielens run`: runs the pipeline from raw files to pushed models, and shows a first recommendation."""
 
+import contextlib
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from components.storage.paths import UriPath, copy_folder, stored_path
 from pipeline.commands.job import (
     ConfigOption,
     DataOption,
@@ -69,7 +74,7 @@ def _run_quietly(job: Job, runner: Runner, cache: bool, start: float) -> dict[st
     with messages_only(job.output, interrupted, failed="Nothing was pushed by it or after it.") as consoles:
         summary = _run_pipeline(job, runner, cache, start, consoles)
         if summary[RECOMMENDER]["pushed"]:
-            _show_recommendations(job, consoles.out)
+            _show_recommendations(job, summary[RECOMMENDER]["pushed"], consoles.out)
         consoles.out.print(f"Summary: {job.output.summary}", f"Log: {consoles.log}", sep="\n", soft_wrap=True)
     return summary
 
@@ -113,18 +118,30 @@ def _run_pipeline(job: Job, runner: Runner, cache: bool, start: float, consoles:
     return summary
 
 
-def _show_recommendations(job: Job, console: Console) -> None:
-    """Serves all pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
+def _show_recommendations(job: Job, pushed: str, console: Console) -> None:
+    """Serves the pushed models, and asks over gRPC for recommendations for the user with the lowest id."""
     from pipeline.commands.recommend import recommendations_table
     from serving.client import RecommenderClient
     from serving.local.server import running_server
 
     user = int(job.movielens.users["user_id"].min())
     with (
-        running_server(job.output.serving) as (port, _),
+        _servable(job.output.serving, pushed) as models,
+        running_server(models) as (port, _),
         RecommenderClient(port=port, deadline_seconds=_ANSWER_SECONDS) as client,
     ):
         movies = client.recommend(user, k=_ANSWER_TITLES)
     table = recommendations_table(movies)
     table.title, table.title_justify = f"For user {user}, from the model server", "left"
     console.print(table)
+
+
+@contextlib.contextmanager
+def _servable(serving: Path, pushed: str) -> Iterator[Path]:
+    """A folder that the model server can read: that of all pushed models or, if they are at a URI, a copy of one."""
+    if not isinstance(serving, UriPath):
+        yield serving
+        return
+    with tempfile.TemporaryDirectory(prefix="movielens-serving-") as folder:
+        copy_folder(stored_path(pushed), Path(folder, RECOMMENDER, "1"))
+        yield Path(folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.storage.paths import stored_path
 from pipeline.commands.job import (
     ConfigOption,
     DataOption,
@@ -120,4 +121,4 @@ def _search(job: Job, model: Model, consoles: "Consoles") -> "Search":
     graph = outputs["Transform"]["transform_graph"].uri
     records = search_folder(tuner_settings(model.value, job.config, root), graph)
     results = outputs[f"Tuner.{model.value}"]["tuner_results"].uri
-    return Search(model.value, objective.name, objective.sign, read_trials(Path(results), Path(records)))
+    return Search(model.value, objective.name, objective.sign, read_trials(stored_path(results), stored_path(records)))

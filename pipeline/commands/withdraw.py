@@ -46,6 +46,7 @@ def withdraw(
 
     folder = output_of_runs(output)
     with folder.locked("wait for it to end"):
+        folder.check_places()
         folder.check_metadata()
         from pipeline.local.withdrawing import withdraw as take_back
 

@@ -14,9 +14,10 @@ from typing import Any
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.data.places import place_of
+from components.storage.paths import write_whole
 from pipeline.config import Config, ConfigError, config_of
 from pipeline.launcher import upstream_of_nodes
-from pipeline.local.output import OutputFolder, write_whole
+from pipeline.local.output import OutputFolder
 from pipeline.source import component_key
 from trainers.registry import MODELS, RECOMMENDER
 

@@ -9,16 +9,22 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from components.storage.paths import UriPath
+from pipeline.local import storage
 from pipeline.local.errors import RunError
 from pipeline.local.store import FileStore, ServerStore, Store, mark_of_server, reach_server
+
+if TYPE_CHECKING:
+    from pipeline.storage_config import StorageConfig
 
 _MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """The folder that holds everything a run writes."""
+    """The folder that holds everything a run writes, or says at which URIs the artifacts or the pushed models are."""
 
     root: Path
 
@@ -50,12 +56,21 @@ class OutputFolder:
     @property
     def artifacts(self) -> Path:
         """The pipeline root: artifacts as COMPONENT/OUTPUT/EXECUTION."""
-        return self.root / "pipeline"
+        return self._kept.artifacts or self.root / "pipeline"
 
     @property
     def serving(self) -> Path:
         """Pushed models, as NAME/VERSION."""
-        return self.root / "serving"
+        return self._kept.serving or self.root / "serving"
+
+    @property
+    def places(self) -> list[UriPath]:
+        """The URIs at which artifacts or pushed models lie."""
+        return self._kept.places
+
+    @property
+    def _kept(self) -> storage.Kept:
+        return storage.read(self.root)
 
     @property
     def summary(self) -> Path:
@@ -145,6 +160,28 @@ class OutputFolder:
                 os.link(new, self._mark)
             new.unlink()
 
+    def keep_storage(self, config: "StorageConfig", write: bool = True) -> None:
+        """Has artifacts and pushed models of a new folder kept where a configuration says; a used one keeps to it.
+
+        Args:
+          config: the section `storage` of the configuration.
+          write: whether the folder, and the files by which the places know it, may be made; otherwise it is only
+            checked.
+
+        Raises:
+          StorageError: earlier runs have kept them elsewhere, a place belongs to another folder, or it is one of a kind
+            that TensorFlow or Beam does not know.
+        """
+        storage.keep(self.root, config.artifacts, config.serving, write)
+
+    def check_places(self) -> None:
+        """Checks, before anything is changed at the URIs of this folder, that they are this folder's.
+
+        Raises:
+          StorageError: one of them belongs to another folder, or cannot be used.
+        """
+        storage.check(self.root)
+
     def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.
 
@@ -157,7 +194,7 @@ class OutputFolder:
         """
         if self.store.exists:
             self.store.check(alone)
-        elif self.artifacts.is_dir() and any(self.artifacts.iterdir()):
+        elif self.artifacts.is_dir() and any(child.name != storage.OWNER for child in self.artifacts.iterdir()):
             raise RunError(
                 f"{self.artifacts} holds artifacts, but the metadata that describe them, in {self.store}, are gone. "
                 "Bring them back, or name the right database if they are on a server; else delete the folder, or "
@@ -183,11 +220,3 @@ def _locked(path: Path, refusal: str, shared: bool = False) -> Iterator[None]:
         file.write("of single nodes" if shared else f"process {os.getpid()}")
         file.flush()
         yield
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file atomically: a reader finds either the old content or the new, never a part of it."""
-    # Processes in containers may have the same number.
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)

@@ -1,19 +1,21 @@
 """Removes the half-written outputs of a run that was killed or failed, so that nothing ever uses or serves them."""
 
 import logging
-import shutil
-from pathlib import Path
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
 from components.pushing.versions import VERSION_FILE, take_out
+from components.storage.paths import below, remove_folder
 from pipeline.local.output import OutputFolder
 
 _logger = logging.getLogger(__name__)
 
 _UNFINISHED = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
 _FAILED = metadata_store_pb2.Execution.FAILED
+
+# Where TFX's launcher gives each execution of a node a folder for records of its own.
+_RECORDS = (".system", "executor_execution")
 
 
 def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
@@ -37,8 +39,11 @@ def recover(output: OutputFolder, node: tuple[str, str] | None = None) -> int:
     unfinished = [execution for execution in executions if execution.last_known_state in _UNFINISHED]
     failed_ids = {execution.id for execution in executions if execution.last_known_state == _FAILED}
     failed_ids.update(execution.id for execution in unfinished)
-    _remove_versions(output, failed_ids)
-    _remove_artifacts(output.artifacts, failed_ids, "*" if node is None else node[1])
+    if failed_ids:
+        _remove_outputs(output, {str(number) for number in failed_ids}, "*" if node is None else node[1])
+    # What a component keeps there is for its own tries only.
+    for folder in below(output.artifacts, "*" if node is None else node[1], ".system", "stateful_working_dir", "*"):
+        remove_folder(folder, ignore_errors=True)
     for execution in unfinished:
         execution.last_known_state = _FAILED
     if unfinished:
@@ -52,29 +57,20 @@ def _executions_of(store: mlmd.MetadataStore, pipeline: str, node: str) -> list[
     return list(store.get_executions_by_context(context.id)) if context else []
 
 
-def _remove_versions(output: OutputFolder, execution_ids: set[int]) -> None:
-    """Removes the versions that the given executions wrote to the serving folder, in part or to the end.
+def _remove_outputs(output: OutputFolder, executions: set[str], node: str) -> None:
+    """Removes what executions have written, of a component or of all ("*"), in part or to the end.
 
-    Each wrote down which one this is, in a folder of its own, which is removed next. So another version with the same
-    number, which somebody puts there later, is not touched.
+    These are the folders COMPONENT/OUTPUT/EXECUTION, the version in the serving folder, and the folder of records,
+    COMPONENT/.system/executor_execution/EXECUTION. A Pusher has written down there which version it adds, so another
+    one with the same number, which somebody puts there later, is not touched. Therefore records go last.
     """
-    for execution_id in execution_ids:
-        for record in output.artifacts.glob(f"*/.system/executor_execution/{execution_id}/{VERSION_FILE}"):
-            version = output.serving / record.read_text(encoding="utf-8")
+    records = [folder for folder in below(output.artifacts, node, *_RECORDS, "*") if folder.name in executions]
+    for record in records:
+        if (record / VERSION_FILE).exists():
+            version = output.serving / (record / VERSION_FILE).read_text(encoding="utf-8")
             _logger.warning("Removing %s, whose push did not come to its end.", version)
             take_out(version)
-
-
-def _remove_artifacts(root: Path, execution_ids: set[int], node: str) -> None:
-    """Removes the folders of the given executions, and the stateful working folder of a component, or of all ("*").
-
-    These are COMPONENT/OUTPUT/EXECUTION, COMPONENT/.system/executor_execution/EXECUTION and
-    COMPONENT/.system/stateful_working_dir/*.
-    """
-    names = {str(execution_id) for execution_id in execution_ids}
-    for folder in (*root.glob(f"{node}/*/*"), *root.glob(f"{node}/.system/executor_execution/*")):
-        if folder.name in names:
-            _logger.info("Removing %s, left by an execution that did not finish.", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in root.glob(f"{node}/.system/stateful_working_dir/*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    artifacts = [folder for folder in below(output.artifacts, node, "*", "*") if folder.name in executions]
+    for folder in (*artifacts, *records):
+        _logger.info("Removing %s, left by an execution that did not finish.", folder)
+        remove_folder(folder, ignore_errors=True)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import ml_metadata as mlmd
 
+from components.data.places import is_uri
 from components.pushing.pushed_models import DESTINATION
+from components.storage.paths import UriPath
 from pipeline.local.output import OutputFolder
 
 _logger = logging.getLogger(__name__)
@@ -58,9 +60,12 @@ def follow_move(store: mlmd.MetadataStore, output: OutputFolder) -> list[Path]:
 
 def _followed(path: str, depth: int, folder: Path, is_copy: Callable[[Path], bool]) -> str:
     """The place in a folder of what lay at a depth below another one of this name; "" unless it was moved here."""
+    if isinstance(folder, UriPath) or is_uri(path):
+        # What lies at a URI does not move with the output folder.
+        return ""
     parts = Path(path).parts
     old = Path(*parts[:-depth]) if len(parts) > depth else folder
-    if "://" in path or old == folder or old.name != folder.name or is_copy(old.parent):
+    if old == folder or old.name != folder.name or is_copy(old.parent):
         return ""
     return str(folder.joinpath(*parts[-depth:]))
 

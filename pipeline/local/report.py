@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from components.evaluation.names import AT_BEST, AT_WORST, CHANGE, LIKED, MEAN_AT_BEST, MEAN_AT_WORST
 from components.pushing.pushed_models import REFUSED
+from components.storage.paths import write_whole
 from pipeline.config import Config
 from pipeline.local.choices import Champion, MadeOf, Outputs, read_champions, read_made_of, read_outputs
-from pipeline.local.output import write_whole
 from pipeline.nodes import NodeRun
 from trainers.registry import MODELS, RECOMMENDER
 

@@ -10,8 +10,8 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from components.storage.paths import write_whole
 from pipeline.config import Config
-from pipeline.local.output import write_whole
 
 _RESULTS_FILE = "tuner_results.json"
 _NOT_HYPERPARAMETERS = ("trial_id", "score")  # Keys of a trial in that file that are not its hyper-parameters.

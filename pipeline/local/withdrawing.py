@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.pushing.pushed_models import Push, Withdrawal, mark_withdrawn, parts, pushes
-from components.pushing.versions import take_out
+from components.pushing.versions import SAVED_MODEL, take_out
+from components.storage.paths import UriPath
 from pipeline.local.errors import RunError
 from pipeline.local.output import OutputFolder
 from pipeline.local.relocation import follow_move
-from serving.local.versions import list_versions
+from serving.local.versions import is_version, list_versions
 
 
 class UnknownVersionError(RunError):
@@ -78,7 +79,7 @@ def _find(output: OutputFolder, every: list[Push], name: str, version: int) -> P
     here = [push for push in every if push.is_in(output.serving)]
     names = sorted({push.name for push in here})
     if not names:
-        moved = sorted({str(push.destination.parents[1]) for push in every})
+        moved = sorted({str(push.destination.parent.parent) for push in every})
         raise UnknownVersionError(
             f"{output.root}: should be the output folder of a run that pushed models; "
             + (f"it is a copy, since its models were pushed to {', '.join(moved)}." if moved else "none were pushed.")
@@ -98,4 +99,7 @@ def _find(output: OutputFolder, every: list[Push], name: str, version: int) -> P
 def _newest(folder: Path) -> int | None:
     if not folder.is_dir():
         return None
+    if isinstance(folder, UriPath):
+        found = [child for child in folder.iterdir() if is_version(child.name) and (child / SAVED_MODEL).is_file()]
+        return max((int(child.name) for child in found), default=None)
     return next((version.version for version in list_versions(folder, settle_seconds=0)), None)

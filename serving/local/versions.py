@@ -58,7 +58,7 @@ def list_versions(model_directory: Path, settle_seconds: float) -> list[VersionD
     """
     versions = []
     for path in model_directory.iterdir():
-        if not (_is_version(path.name) and path.is_dir()):
+        if not (is_version(path.name) and path.is_dir()):
             continue
         try:
             found = _inspect(path, settle_seconds)
@@ -79,7 +79,8 @@ def has_models(root: Path) -> bool:
     return any(list_versions(directory, settle_seconds=0) for directory in model_directories(root))
 
 
-def _is_version(name: str) -> bool:
+def is_version(name: str) -> bool:
+    """Whether a folder of this name can be a version."""
     # The length first, because Python refuses to read numbers of thousands of digits.
     return name.isascii() and name.isdigit() and len(name) < 20 and int(name) < 2**63
 

@@ -166,6 +166,13 @@ def test_the_dag_has_the_nodes_and_their_dependencies_and_needs_no_tfx(airflow: 
     assert (dag["active"], dag["retries"], dag["hours"], dag["schedule"]) == (1, [0, 2], [6.0], "None")
 
 
+def test_models_that_are_pushed_to_a_uri_have_it_as_their_outlet(airflow: Airflow) -> None:
+    described = json.loads(airflow.description.read_text())
+    described["config"] = {"storage": {"artifacts": None, "serving": "gs://bucket/serving"}}
+    airflow.description.write_text(json.dumps(described))
+    assert airflow.load()["dags"]["four"]["outlets"]["Pusher.dcn"] == ["gs://bucket/serving/dcn"]
+
+
 def test_settings_decide_about_schedule_retries_and_hours(airflow: Airflow) -> None:
     settings = {"SCHEDULE": "0 3 * * *", "RETRIES": "5", "NODE_HOURS": "0.5"}
     dag = airflow.load(**{f"MOVIELENS_{name}": value for name, value in settings.items()})["dags"]["four"]

@@ -363,3 +363,48 @@ def test_what_json_cannot_hold_is_refused(override):
 
 def test_a_long_value_is_quoted_in_part():
     assert len(message("sample", f"models.dcn.epochs=1{'0' * 4000}")) < 500
+
+
+@pytest.mark.parametrize("setting", ["storage.artifacts", "storage.serving"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            "/data/out",
+            "should be a URI such as gs://bucket/folder, or null for the output folder; received '/data/out'",
+        ),
+        ("''", "should be a URI such as gs://bucket/folder"),
+        ("7", "valid string"),
+        ("file:///data/out", "should be in another place than on this machine, where --output names the folder"),
+        ("gs://", "should name a bucket or a host, and folders that have names"),
+        ("hdfs:///out", "should name a bucket or a host"),
+        ("gs://bucket//out", "folders that have names"),
+        ("gs://bucket/./out", "folders that have names"),
+        ("gs://bucket/../out", "folders that have names"),
+        ("gs://bucket/out*", "should have none of the characters [ ] * ? { } \\ in its path"),
+        ("gs://bucket/{x}", "should have none of the characters"),
+        ("gs://bucket/out?key=1", "should have no ? and no #"),
+        ("'gs://bucket/out#1'", "should have no ? and no #"),
+        (f"gs://bucket/{'x' * 500}", "at most 500 characters"),
+    ],
+)
+def test_a_place_for_artifacts_is_a_plain_uri(setting, value, expected):
+    text = message("sample", f"{setting}={value}")
+    assert f"sample: {setting}: " in text
+    assert expected in text
+
+
+@pytest.mark.parametrize("value", ["gs://me:s3cret@bucket/x", "hdfs://me:s3cret@host:9000/x", "s3://:s3cret@bucket/[x"])
+def test_a_password_in_a_place_is_refused_and_not_repeated(value):
+    text = message("sample", f"storage.artifacts='{value}'")
+    assert "storage.artifacts: should have no password, which the library of" in text
+    assert "s3cret" not in text
+
+
+def test_places_for_artifacts_and_models_are_two():
+    assert load_config("sample").storage.model_dump() == {"artifacts": None, "serving": None}
+    read = load_config("sample", ["storage.artifacts=gs://bucket/pipeline/", "storage.serving=hdfs://host:9000/out"])
+    assert read.storage.model_dump() == {"artifacts": "gs://bucket/pipeline", "serving": "hdfs://host:9000/out"}
+    for serving in ("gs://bucket/x", "gs://bucket/x/serving", "gs://bucket"):
+        text = message("sample", "storage.artifacts=gs://bucket/x", f"storage.serving={serving}")
+        assert "storage: artifacts and serving should be two folders, neither in the other" in text

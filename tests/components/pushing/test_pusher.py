@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,16 +16,22 @@ from tfx.types import standard_artifacts
 
 from components.pushing.pushed_models import Withdrawal, mark_withdrawn, parts, pushes
 from components.pushing.versions import unfinished
+from components.storage.paths import remove_folder, stored_path, write_whole
 from pipeline.launcher import compile_pipeline, launch_node, new_run_id, node_ids
 from pipeline.local.choices import read_outputs
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import recover
 from pipeline.local.store import metadata_config
+from pipeline.local.withdrawing import withdraw
 from pipeline.model_stage import pusher
 from pipeline.nodes import NodeRun
+from pipeline.storage_config import StorageConfig
 from serving.local.versions import list_versions
+from tests import ram_files
 
 pytestmark = pytest.mark.component
+
+assert ram_files.SCHEME  # Beam knows files in memory once this was imported.
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,10 +42,10 @@ def Train(
     model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
 ) -> None:
     """Writes a model where a Trainer does."""
-    folder = Path(model.uri, "Format-Serving")
+    folder = stored_path(model.uri) / "Format-Serving"
     (folder / "variables").mkdir(parents=True)
-    (folder / "variables" / "data").write_text(content)
-    (folder / "saved_model.pb").write_text(content)
+    write_whole(folder / "variables" / "data", content)
+    write_whole(folder / "saved_model.pb", content)
 
 
 @tfx.dsl.components.component
@@ -50,7 +57,7 @@ def Bless(
 ) -> None:
     """Blesses a model as the Evaluator does; with another `gate`, anew."""
     del gate
-    Path(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED").write_text("")
+    write_whole(stored_path(blessing.uri) / ("BLESSED" if blessed else "NOT_BLESSED"), "")
     blessing.set_int_custom_property("blessed", blessed)
     blessing.set_int_custom_property("current_model_id", model.id)
 
@@ -180,11 +187,11 @@ from tests.components.pushing import test_pusher
 moment, root = sys.argv[1:]
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if moment == "copy":
-    def copytree(source, target, **options):
+    def copy_folder(source, target):
         Path(target).mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(source) / "saved_model.pb", target)
         die()
-    versions.shutil = type("shutil", (), {"copytree": copytree})
+    versions.copy_folder = copy_folder
 else:
     from components.pushing.pusher import Executor
     Executor._MarkPushed = die
@@ -226,3 +233,56 @@ def test_a_push_that_fails_leaves_nothing_after_recovery(tmp_path, monkeypatch):
     monkeypatch.undo()
     recover(OutputFolder(tmp_path))
     assert served(tmp_path) == ["first"]
+
+
+@pytest.fixture
+def at_uris(tmp_path: Path) -> OutputFolder:
+    """An output folder whose artifacts and versions are at URIs."""
+    bucket, output = f"ram://{uuid.uuid4().hex}", OutputFolder(tmp_path)
+    output.keep_storage(StorageConfig(artifacts=f"{bucket}/pipeline", serving=f"{bucket}/serving"))
+    return output
+
+
+def contents(output: OutputFolder) -> list[str]:
+    """The contents of the versions of an output folder, the oldest first."""
+    versions = sorted((output.serving / "ranking").iterdir(), key=lambda version: int(version.name))
+    return [(version / "saved_model.pb").read_text() for version in versions]
+
+
+def test_at_uris_models_are_pushed_withdrawn_and_missed_as_in_folders(at_uris: OutputFolder) -> None:
+    assert run_pusher(at_uris.root) == ("complete", 1, "")
+    assert run_pusher(at_uris.root) == ("cached", 1, "")
+    assert run_pusher(at_uris.root, "second") == ("complete", 1, "")
+    assert run_pusher(at_uris.root, "third", blessed=0) == ("complete", 0, "")
+    assert contents(at_uris) == ["first", "second"]
+    first, second = pushes(mlmd.MetadataStore(metadata_config(at_uris.metadata)))
+    assert [(push.archive / "variables" / "data").read_text() for push in (first, second)] == ["first", "second"]
+    assert withdraw(at_uris, "ranking", second.version, "it loves sequels").served == {"ranking": first.version}
+    assert contents(at_uris) == ["first"]
+    state, pushed, refused = run_pusher(at_uris.root, "second")
+    assert (state, pushed) == ("complete", 0)
+    assert "it loves sequels" in refused
+    remove_folder(first.destination)
+    state, pushed, refused = run_pusher(at_uris.root)
+    assert (state, pushed) == ("complete", 0)
+    assert f"To serve it, copy {first.archive} to {first.destination}" in refused
+    assert not (at_uris.root / "pipeline").exists()
+    assert not (at_uris.root / "serving").exists()
+
+
+def test_a_push_to_a_uri_that_fails_leaves_nothing_after_recovery(at_uris: OutputFolder, monkeypatch) -> None:
+    run_pusher(at_uris.root)
+
+    def broken(model: Path, version: Path) -> None:
+        (version / "variables").mkdir(parents=True)
+        write_whole(version / "variables" / "data", "half")
+        raise OSError(5, "no network", str(version))
+
+    monkeypatch.setattr("components.pushing.pusher.add", broken)
+    with pytest.raises(OSError, match="no network"):
+        run_pusher(at_uris.root, "second")
+    monkeypatch.undo()
+    recover(at_uris)
+    assert contents(at_uris) == ["first"]
+    assert run_pusher(at_uris.root, "second") == ("complete", 1, "")
+    assert contents(at_uris) == ["first", "second"]
