@@ -116,7 +116,7 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
         description="With query sequence, ratings of a person that are trained on at once, beside their history.",
     )
     session: int = Field(
-        60,
+        30,
         ge=0,
         le=_MAX_SESSION,
         description="With query sequence, seconds after somebody's latest rating for which it counts how long ago that "
