@@ -50,20 +50,21 @@ def main(
 
     Settings are chosen on the eval split; the test split is used once, for the reported metrics. The preset's settings
     were chosen on the eval split of seed 0. Top-k metrics rank the whole catalogue and count ties against the model;
-    filtered ones leave out the movies that the user is known to have rated. A run that was killed can be started again
-    and continues with the missing measurements.
+    filtered ones leave out the movies that the user is known to have rated. `--set data.history_length=100` gives the
+    models longer histories; the split is the protocol's, whatever the configuration says. A run that was killed can be
+    started again and continues with the missing measurements.
     """
     seed_list = parse_seeds(seeds)
     chosen = [PROTOCOLS[name] for name in parse_names(protocols, PROTOCOLS)]
     methods = parse_names(only, METHODS)
     try:
-        models = load_config(config, overrides).models
+        settings = load_config(config, overrides)
         movielens = read_movielens(data)
     except (DataError, ConfigError) as error:
         _progress.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    benchmark = _QualityBenchmark(data, cache, movielens, models)
-    document: dict[str, Any] = {"machine": machine(), "models": models.model_dump(), "protocols": []}
+    benchmark = _QualityBenchmark(data, cache, movielens, settings.models, settings.data.history_length)
+    document: dict[str, Any] = {"machine": machine(), "models": settings.models.model_dump(), "protocols": []}
     console = Console(width=_WIDTH, highlight=False, markup=False)
     console.print("Machine: " + ", ".join(f"{key} {value}" for key, value in document["machine"].items()) + ".")
     for protocol in chosen:
@@ -77,8 +78,9 @@ def main(
 class _QualityBenchmark:
     """Measures methods on splits of the same ratings."""
 
-    def __init__(self, folder: Path, cache: Path, movielens: MovieLens, models: ModelsConfig):
+    def __init__(self, folder: Path, cache: Path, movielens: MovieLens, models: ModelsConfig, history_length: int):
         self._folder, self._cache, self._models = folder, cache, models
+        self._history_length = history_length
         self._content = content_hash(folder)
         self._results = Results(cache / "results")
         self._data = functools.cache(lambda protocol, seed: split_ratings(movielens, protocol.split_with(seed)))
@@ -101,6 +103,7 @@ class _QualityBenchmark:
         return {
             "title": protocol.title,
             "split": protocol.split.model_dump(mode="json"),
+            "history_length": self._history_length,
             "movies": datasets[seeds[0]].n_movies,
             "seeds": {seed: {"test": len(each.test), "hash": each.split_hash} for seed, each in datasets.items()},
         }
@@ -124,6 +127,7 @@ class _QualityBenchmark:
             "method": method,
             "seed": seed,
             "hyperparameters": getattr(self._models, model).model_dump() if model else None,
+            "history_length": self._history_length if model else None,
         }
         run, was_cached = self._results.get(parts, measure)
         metrics = " ".join(f"{name} {run.metrics[name]:.4f}" for name in _PROGRESS_METRICS if name in run.metrics)
@@ -141,7 +145,8 @@ class _QualityBenchmark:
             # Frees the memory of the previous split before the next one is loaded.
             self._latest_transformed = None
             result = load_transformed(
-                self._folder, self._cache, split, lambda node: _progress.print(node, markup=False)
+                *(self._folder, self._cache, split, lambda node: _progress.print(node, markup=False)),
+                self._history_length,
             )
             self._latest_transformed = (split.model_dump_json(), result)
         return self._latest_transformed[1]

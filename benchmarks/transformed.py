@@ -58,21 +58,28 @@ class Transformed:
         return np.stack([rows, self.seen.values[offsets[0] : offsets[-1]]], axis=1)
 
 
-def load_transformed(data: Path, cache: Path, split: SplitConfig, on_node: Callable[[str], None]) -> Transformed:
+def load_transformed(
+    data: Path,
+    cache: Path,
+    split: SplitConfig,
+    on_node: Callable[[str], None],
+    history_length: int = DataConfig().history_length,
+) -> Transformed:
     """Runs ExampleGen to Transform in this process, or reads the cached output of an earlier call.
 
     Args:
       data: folder of the raw files.
-      cache: folder of the cache; has a folder for each combination of split, contents of the raw files and code.
+      cache: folder of the cache; has a folder for each combination of settings, contents of the raw files and code.
       split: the split of the ratings.
       on_node: called with the name of each component that starts.
+      history_length: number of movies in a history.
     """
     # At level INFO, TFX logs every artifact.
     logging.getLogger("absl").setLevel(logging.WARNING)
-    root = cache / _cache_key(data, split)
+    config = Config(name="data", data=DataConfig(split=split, history_length=history_length))
+    root = cache / _cache_key(data, config.data)
     if not (root / _DONE_FILE).exists():
         root.mkdir(parents=True, exist_ok=True)
-        config = Config(name="data", data=DataConfig(split=split))
         run_pipeline(data_pipeline(data, root, config), "local", _NodeReporter(on_node))
     splits = read_splits(
         FnArgs(
@@ -108,11 +115,11 @@ class _NodeReporter:
         del node
 
 
-def _cache_key(data: Path, split: SplitConfig) -> str:
+def _cache_key(data: Path, config: DataConfig) -> str:
     digest = hashlib.sha256(source_key(*_MODULES).encode())
     digest.update(content_hash(data).encode())
-    digest.update(split.model_dump_json().encode())
-    return f"{split.strategy}-seed{split.seed}-{digest.hexdigest()[:12]}"
+    digest.update(config.model_dump_json().encode())
+    return f"{config.split.strategy}-seed{config.split.seed}-{digest.hexdigest()[:12]}"
 
 
 def _output_folder(root: Path, output: str) -> str:
