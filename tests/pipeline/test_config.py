@@ -221,8 +221,9 @@ def test_the_largest_numbers_make_a_pipeline():
         name: 1e308 if name.startswith("evaluation") else 10**30 for name, each in values.items() if each is None
     }
     overrides = [f"{name}={value}" for name, value in values.items()]
-    # The largest number of workers is for a runner that has workers.
-    config = load_config("sample", [*overrides, "beam.runner=prism", "tuning.models=[dcn, joint]"])
+    # The largest number of workers is for a runner that has workers, and a share of a gradient for what has one.
+    needed = ["beam.runner=prism", "models.joint.shared_state=true", "tuning.models=[dcn, joint]"]
+    config = load_config("sample", [*overrides, *needed])
     pipeline = create_pipeline(config=config, data_dir="/data", pipeline_root="/root", serving_dir="/serving")
     assert compile_pipeline(pipeline).nodes
 
