@@ -41,6 +41,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
@@ -252,7 +253,7 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
 def _pushed_to(described: dict[str, Any], model: str) -> str:
     """The URI of the folder that a model is pushed to."""
     serving = described.get("config", {}).get("storage", {}).get("serving")
-    return f"{serving}/{model}" if serving else Path(described["output"], "serving", model).as_uri()
+    return f"{quote(serving, safe=':/')}/{model}" if serving else Path(described["output"], "serving", model).as_uri()
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -399,7 +399,7 @@ def _parse_yaml(expected: str, text: str) -> Any:
     except Exception as error:
         # Beside its own errors the library raises whatever reading a value raises: ValueError for the date 2024-13-01,
         # KeyError for `!!bool maybe`, RecursionError for thousands of brackets.
-        raise ConfigError(f"{expected}; {error or type(error).__name__}") from error
+        raise ConfigError(f"{expected}; {without_password(str(error)) or type(error).__name__}") from error
 
 
 def _several(override: str) -> list[str]:
@@ -407,21 +407,24 @@ def _several(override: str) -> list[str]:
     try:
         settings = json.loads(override)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: should be a JSON list of KEY=VALUE; {error}.") from error
+        raise ConfigError(
+            f"--set {without_password(override)}: should be a JSON list of KEY=VALUE; {error}."
+        ) from error
     if not all(isinstance(setting, str) for setting in settings):
-        raise ConfigError(f"--set {override}: should be a JSON list of texts KEY=VALUE.")
+        raise ConfigError(f"--set {without_password(override)}: should be a JSON list of texts KEY=VALUE.")
     return list(settings)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, _, text = override.partition("=")
-    value = _parse_yaml(f"--set {override}: the value should be YAML", text)
+    shown = without_password(override)
+    value = _parse_yaml(f"--set {shown}: the value should be YAML", text)
     *parents, leaf = key.split(".")
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {parent!r} is a value, not a section.")
+            raise ConfigError(f"--set {shown}: {parent!r} is a value, not a section.")
     node[leaf] = value
 
 

@@ -38,6 +38,11 @@ class StorageConfig(ConfigSection):
             raise ValueError("should be a URI such as gs://bucket/folder, or null for the output folder")
         refuse_password(uri)
         parts = urlsplit(uri)
+        if "@" in uri or (":" in parts.netloc and not parts.netloc.rpartition(":")[2].isdigit()):
+            # Names and keys in URIs would be printed, logged, and kept in metadata.
+            raise ValueError("should have no name or key of a user, which the environment has")
+        if not uri.startswith(f"{parts.scheme}://"):
+            raise ValueError(f"should have its scheme in small letters, {parts.scheme}://")
         if parts.scheme == "file":
             raise ValueError("should be in another place than on this machine, where --output names the folder")
         if parts.query or parts.fragment:

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_USER = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+# Passwords may have any characters, so what is before the last @ is left out; and what follows ? or #, where some
+# stores take keys.
+_SECRETS = (re.compile(r"://.*@", re.DOTALL), re.compile(r"(?<=://)([^?#'\"\s]*)[?#][^'\"]*"))
 
 
 class PlaceError(ValueError):
@@ -65,8 +67,9 @@ def refuse_password(uri: str) -> None:
 
 
 def without_password(text: str) -> str:
-    """A text, such as a value that was refused, in which URIs have no name and no password of a user."""
-    return _USER.sub("://…@", text)
+    """A text, such as a value that was refused, in which URIs have no name, no password and no key."""
+    user, query = _SECRETS
+    return query.sub(r"\1…", user.sub("://…@", text))
 
 
 def below(place: Path, base: Path) -> str:

@@ -42,7 +42,7 @@ def add(model: Path, version: Path) -> None:
             raise FileExistsError(17, "there is such a version", str(version))
         copy_folder(model, version, last=SAVED_MODEL)
         return
-    copy_folder(model, unfinished(version))
+    copy_folder(model, unfinished(version), exist_ok=False)
     unfinished(version).rename(version)
 
 

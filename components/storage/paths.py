@@ -9,6 +9,7 @@ written last.
 """
 
 import contextlib
+import os
 import shutil
 import uuid
 from collections.abc import Generator, Iterator
@@ -23,8 +24,9 @@ _ANY = "*"
 class UriPath(PosixPath):
     """A place that a URI names, with those methods of `Path` that are needed; TensorFlow's file systems do the work.
 
-    All else that would touch a file raises, since `__fspath__` does, and never takes the URI for a local path.
-    TensorFlow is imported once a file is looked at, because it takes seconds.
+    What else would touch a file raises, since `__fspath__` and the methods for patterns do, and so never takes the URI
+    for a local path. Only `Path(path)` makes one of it. TensorFlow is imported once a file is looked at, because it
+    takes seconds.
     """
 
     __slots__ = ()
@@ -36,6 +38,12 @@ class UriPath(PosixPath):
 
     def __fspath__(self) -> NoReturn:
         raise TypeError(f"{self}: should be looked at by TensorFlow's file systems, not by those of this machine.")
+
+    def glob(self, pattern: str) -> NoReturn:
+        raise TypeError(f"{self}: patterns mean different things in different file systems; use `below`.")
+
+    def rglob(self, pattern: str) -> NoReturn:
+        self.glob(pattern)
 
     def is_absolute(self) -> bool:
         return True
@@ -102,26 +110,42 @@ def below(folder: Path, *names: str) -> list[Path]:
     found = [folder]
     for name in names:
         if name == _ANY:
-            found = [child for place in found if place.is_dir() for child in place.iterdir()]
+            found = [child for place in found for child in _children(place)]
         else:
             found = [place / name for place in found]
     # What was listed is there.
-    return found if names[-1] == _ANY else [place for place in found if place.exists()]
+    return found if names[-1] == _ANY else [place for place in found if _exists(place)]
 
 
-def copy_folder(source: Path, target: Path, last: str = "") -> None:
+def _children(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is none, or is closed to this user, as a volume's lost+found is."""
+    try:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    except PermissionError:
+        return []
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
+def copy_folder(source: Path, target: Path, last: str = "", exist_ok: bool = True) -> None:
     """Copies a folder, between any two places.
 
     Args:
       source: the folder.
-      target: where to; the folder may exist.
+      target: where to.
       last: the name of a file in it that is copied when all others are there; "" if no file has to be the last.
+      exist_ok: whether the target may exist; of importance on this machine only, where folders appear in one step.
 
     Raises:
-      OSError: it could not be copied.
+      OSError: it could not be copied, or the target exists.
     """
     if not (isinstance(source, UriPath) or isinstance(target, UriPath)):
-        shutil.copytree(source, target, dirs_exist_ok=True)
+        shutil.copytree(source, target, dirs_exist_ok=exist_ok)
         return
     target.mkdir(parents=True, exist_ok=True)
     for child in sorted(source.iterdir(), key=lambda child: child.name == last):
@@ -159,6 +183,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
             gfile.rename(str(temporary), str(path), overwrite=True)
     else:
         temporary.replace(path)
+
+
+def write_first(path: Path, content: str | bytes) -> None:
+    """Writes a file of this machine, whole, unless it is there; of several processes, the first one's stays."""
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
+    with contextlib.suppress(FileExistsError):
+        os.link(new, path)
+    new.unlink()
 
 
 @contextlib.contextmanager

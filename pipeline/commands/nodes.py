@@ -140,19 +140,21 @@ def compile_(
     if output.suffix == ".json" or output.is_dir():
         raise PathError(f"--output: should be a file such as pipeline.pb; received {str(output)!r}.")
     folder.keep_metadata(settings.metadata.backend)
-    folder.keep_storage(settings.storage)
+    folder.keep_storage(settings.storage, write=False)
     _follow_move(folder)
     pipeline = create_pipeline(
         config=settings,
         data_dir=str(data.resolve()),
-        pipeline_root=str(folder.artifacts),
-        serving_dir=str(folder.serving),
+        # A new folder does not know its places before all is checked.
+        pipeline_root=settings.storage.artifacts or str(folder.artifacts),
+        serving_dir=settings.storage.serving or str(folder.serving),
         metadata_connection_config=folder.store.connection,
         enable_cache=cache,
     )
     compiled = Compiled(compile_pipeline(pipeline), settings, data.resolve(), folder, cache)
     if nodes is not None:
         _check_nodes(compiled.nodes, nodes, f"in {like}" if like is not None else "the orchestrator has them")
+    folder.keep_storage(settings.storage)
     try:
         write(compiled, output)
     except OSError as error:
@@ -228,7 +230,7 @@ def run_node(
     if not run_id.strip():
         raise ConfigError("--run-id: should be a name; it is empty.")
     compiled.output.prepare(MINIMUM_FREE_MEGABYTES)
-    compiled.output.check_places()
+    compiled.output.check_places(compiled.config.storage)
     with messages_only(compiled.output, "the same command runs the node again.", alone=False) as consoles:
         from pipeline.local.single_node import run_node as run_one
         from pipeline.local.single_node import why_nothing_came_of_it

@@ -5,13 +5,12 @@ import fcntl
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.storage.paths import UriPath
+from components.storage.paths import UriPath, below, write_first
 from pipeline.local import storage
 from pipeline.local.errors import RunError
 from pipeline.local.store import FileStore, ServerStore, Store, mark_of_server, reach_server
@@ -153,12 +152,8 @@ class OutputFolder:
             # A first try that finds no server should not bind the folder to one.
             reach_server()
             self.root.mkdir(parents=True, exist_ok=True)
-            new = self._mark.with_name(f"{self._mark.name}.{uuid.uuid4().hex}.tmp")
-            new.write_bytes(mark_of_server())
             # Of several processes that begin at once, the first one's name stays.
-            with contextlib.suppress(FileExistsError):
-                os.link(new, self._mark)
-            new.unlink()
+            write_first(self._mark, mark_of_server())
 
     def keep_storage(self, config: "StorageConfig", write: bool = True) -> None:
         """Has artifacts and pushed models of a new folder kept where a configuration says; a used one keeps to it.
@@ -174,13 +169,17 @@ class OutputFolder:
         """
         storage.keep(self.root, config.artifacts, config.serving, write)
 
-    def check_places(self) -> None:
+    def check_places(self, config: "StorageConfig | None" = None) -> None:
         """Checks, before anything is changed at the URIs of this folder, that they are this folder's.
 
+        Args:
+          config: the section `storage` of a configuration that the folder should keep to; None for whatever it has.
+
         Raises:
-          StorageError: one of them belongs to another folder, or cannot be used.
+          StorageError: the folder does not keep to it, one of them belongs to another folder, or it cannot be used.
         """
-        storage.check(self.root)
+        wanted = {} if config is None else {"artifacts": config.artifacts, "serving": config.serving}
+        storage.check(self.root, wanted)
 
     def check_metadata(self, alone: bool = True) -> None:
         """Checks that the metadata store, if there is one, is usable.
@@ -194,7 +193,7 @@ class OutputFolder:
         """
         if self.store.exists:
             self.store.check(alone)
-        elif self.artifacts.is_dir() and any(child.name != storage.OWNER for child in self.artifacts.iterdir()):
+        elif any(not child.name.startswith(storage.OWNER) for child in below(self.artifacts, "*")):
             raise RunError(
                 f"{self.artifacts} holds artifacts, but the metadata that describe them, in {self.store}, are gone. "
                 "Bring them back, or name the right database if they are on a server; else delete the folder, or "

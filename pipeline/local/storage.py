@@ -6,13 +6,15 @@ used. For artifacts are known by the numbers of executions, which are unique in 
 second folder, or of a copy of this one, would overwrite what is there, and recovery and withdrawals would remove it.
 """
 
+import contextlib
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.storage.paths import UriPath, stored_path, write_whole
+from components.storage.paths import UriPath, stored_path, write_first, write_whole
 from pipeline.local.errors import RunError
 from pipeline.local.quiet_tensorflow import import_tensorflow_quietly
 
@@ -57,7 +59,7 @@ def read(root: Path) -> Kept:
         content = json.loads(mark.read_text(encoding="utf-8"))
         places = {name: stored_path(uri) if (uri := content[name]) else None for name in ("artifacts", "serving")}
         return Kept(places["artifacts"], places["serving"], str(content["folder"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Kept()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{mark}: should say where artifacts and pushed models lie; {error!r}.") from error
@@ -66,46 +68,62 @@ def read(root: Path) -> Kept:
 def keep(root: Path, artifacts: str | None, serving: str | None, write: bool) -> None:
     """Implements `OutputFolder.keep_storage`."""
     wanted = {"artifacts": artifacts, "serving": serving}
-    if (root / _MARK).exists():
-        kept = read(root)
-        for name, place in (("artifacts", kept.artifacts), ("serving", kept.serving)):
-            if (str(place) if place else None) != wanted[name]:
-                raise StorageError(
-                    f"{root}: earlier runs keep {name} {f'at {place}' if place else 'in the folder'}, as {_MARK} says; "
-                    f"storage.{name} is {wanted[name]}. Leave it as it was, or choose another --output."
-                )
-    elif artifacts is None and serving is None:
-        return
-    else:
+    published = ""
+    if not (root / _MARK).exists():
+        if artifacts is None and serving is None:
+            return
         if used := [name for name in ("pipeline", "serving") if (root / name).exists()]:
             raise StorageError(
-                f"{root}: earlier runs keep artifacts and pushed models in the folder, which has {' and '.join(used)}; "
-                f"storage.artifacts is {artifacts}, storage.serving {serving}. Choose another --output."
+                f"{root}: has {' and '.join(used)}, in which artifacts and pushed models are kept unless a setting "
+                f"says otherwise; storage.artifacts is {_told(artifacts)}, storage.serving {_told(serving)}. Choose "
+                "another --output."
             )
-        name = uuid.uuid4().hex
-        kept = Kept(stored_path(artifacts) if artifacts else None, stored_path(serving) if serving else None, name)
+        published = uuid.uuid4().hex
+        kept = Kept(stored_path(artifacts) if artifacts else None, stored_path(serving) if serving else None, published)
         _check_known(kept)
-        if write:
-            root.mkdir(parents=True, exist_ok=True)
-            # Written first, so that a process that is killed leaves no place that nobody has.
-            write_whole(root / _MARK, json.dumps({**wanted, "folder": name}, indent=1) + "\n")
-            try:
-                _claim(root, kept)
-            except StorageError:
-                (root / _MARK).unlink()
-                raise
-        return
-    if write:
-        check(root)
-    else:
-        _check_known(kept)
-
-
-def check(root: Path) -> None:
-    """Implements `OutputFolder.check_places`."""
+        if not write:
+            _refuse_others(root, kept)
+            return
+        root.mkdir(parents=True, exist_ok=True)
+        # Written before any place is claimed, so that a process that is killed leaves no place that nobody has.
+        write_first(root / _MARK, json.dumps({**wanted, "folder": published}, indent=1) + "\n")
+    # Of several processes that begin at once, the first one's file is there now.
     kept = read(root)
+    for name, place in (("artifacts", kept.artifacts), ("serving", kept.serving)):
+        if (str(place) if place else None) != wanted[name]:
+            raise StorageError(
+                f"{root}: earlier runs keep {name} {f'at {place}' if place else 'in the folder'}, as {_MARK} says; "
+                f"storage.{name} is {_told(wanted[name])}. Leave it as it was, or choose another --output."
+            )
+    _check_known(kept)
+    if not write:
+        _refuse_others(root, kept)
+        return
+    try:
+        _claim(root, kept)
+    except StorageError:
+        # A first try that was refused should bind the folder to nothing.
+        if kept.name == published:
+            (root / _MARK).unlink()
+        raise
+
+
+def check(root: Path, wanted: Mapping[str, str | None]) -> None:
+    """Implements `OutputFolder.check_places`; the places that are wanted, by the name of the setting."""
+    kept = read(root)
+    for name, uri in wanted.items():
+        place = kept.settings.get(f"storage.{name}")
+        if (str(place) if place else None) != uri:
+            raise StorageError(
+                f"{root}: should keep {name} {f'at {uri}' if uri else 'in the folder'}, as storage.{name} says; "
+                f"{_MARK} {f'says {place}' if place else 'does not say so'}. Compile the pipeline again."
+            )
     _check_known(kept)
     _claim(root, kept)
+
+
+def _told(uri: str | None) -> str:
+    return uri or "null"
 
 
 def _check_known(kept: Kept) -> None:
@@ -134,28 +152,58 @@ def _check_known(kept: Kept) -> None:
             ) from error
 
 
-def _claim(root: Path, kept: Kept) -> None:
-    """Writes down at the places whose they are, unless that is known.
+def _refuse_others(root: Path, kept: Kept) -> dict[str, dict[str, str] | None]:
+    """Returns what the places say of whose they are, by setting; None for nobody's.
 
     Raises:
-      StorageError: another folder has them, or they cannot be written.
+      StorageError: another folder has one of them, or it cannot be read.
     """
-    here = {"folder": kept.name, "root": str(root)}
+    owners = {}
     for setting, place in kept.settings.items():
         try:
-            owner = _owner(place)
-            if owner == here:
+            owner = owners[setting] = _owner(place)
+            if owner is None or (owner["folder"] == kept.name and not _is_there(Path(owner["root"]), root, kept.name)):
                 continue
-            if owner is not None and (owner["folder"] != kept.name or _is_there(Path(owner["root"]), root, kept.name)):
+            if owner["folder"] != kept.name and owner["root"] == str(root):
+                raise StorageError(
+                    f"{setting}: {place} belongs to an earlier output folder {root}, which is gone, with the metadata "
+                    f"that say what is there. Delete {place} if it is not needed any more, or choose another place."
+                )
+            if owner != {"folder": kept.name, "root": str(root)}:
                 raise StorageError(
                     f"{setting}: {place} belongs to the output folder {owner['root']}, whose runs and those of "
                     f"{root} would overwrite each other's. Choose another place for a new --output."
                 )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{setting}: {place} should be a folder that can be written; {error}.") from error
+    return owners
+
+
+def _claim(root: Path, kept: Kept) -> None:
+    """Writes down at the places whose they are, unless that is known; at all of them or at none.
+
+    Raises:
+      StorageError: another folder has them, or they cannot be written.
+    """
+    here, new = {"folder": kept.name, "root": str(root)}, []
+    for setting, owner in _refuse_others(root, kept).items():
+        place = kept.settings[setting]
+        if owner == here:
+            continue
+        try:
             place.mkdir(parents=True, exist_ok=True)
             write_whole(place / OWNER, json.dumps(here) + "\n")
+            if owner is None:
+                new.append(place / OWNER)
             if _owner(place) != here:
                 raise StorageError(f"{setting}: {place} was taken by another output folder at the same time.")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, StorageError) as error:
+            for mine in new:
+                with contextlib.suppress(OSError, ValueError):
+                    if _owner(mine.parent) == here:
+                        mine.unlink()
+            if isinstance(error, StorageError):
+                raise
             raise StorageError(f"{setting}: {place} should be a folder that can be written; {error}.") from error
 
 
@@ -167,8 +215,13 @@ def _owner(place: Path) -> dict[str, str] | None:
 
 
 def _is_there(last: Path, root: Path, name: str) -> bool:
-    """Whether the folder that a place belongs to is still where it was, so that this one is a copy of it."""
+    """Whether the folder that a place belongs to is still where it was, so that this one is a copy of it.
+
+    What cannot be read is taken to be there.
+    """
     try:
         return not last.samefile(root) and read(last).name == name
-    except (OSError, StorageError):
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except (OSError, StorageError):
+        return True

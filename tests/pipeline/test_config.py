@@ -402,6 +402,27 @@ def test_a_password_in_a_place_is_refused_and_not_repeated(value):
     assert "s3cret" not in text
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "s3://AKIA:ab/s3cret@bucket/x",
+        "gs://s3cret@bucket/x",
+        "gs://u:p@s3cret@bucket/x",
+        "gs://u:pass s3cret@bucket/x",
+        "gs://bucket/x?key=s3cret",
+        "gs://bucket/x#s3cret",
+        "gs://bucket:s3cret/x",
+    ],
+)
+def test_nor_is_any_other_secret(value):
+    assert "s3cret" not in message("sample", f"storage.artifacts='{value}'").replace("gs://bucket:s3cret/x", "")
+    assert "s3cret@" not in message("sample", f"storage.artifacts=['{value}")
+
+
+def test_a_scheme_has_small_letters():
+    assert "should have its scheme in small letters, gs://" in message("sample", "storage.artifacts=GS://bucket/x")
+
+
 def test_places_for_artifacts_and_models_are_two():
     assert load_config("sample").storage.model_dump() == {"artifacts": None, "serving": None}
     read = load_config("sample", ["storage.artifacts=gs://bucket/pipeline/", "storage.serving=hdfs://host:9000/out"])

@@ -98,7 +98,7 @@ def _read_weights(saved_model: str) -> dict[str, np.ndarray]:
     try:
         # Reading the checkpoint alone is faster than loading the SavedModel with its functions.
         reader = tf.train.load_checkpoint(os.path.join(saved_model, "variables", "variables"))
-    except (tf.errors.OpError, ValueError):
+    except (tf.errors.NotFoundError, tf.errors.DataLossError, ValueError):
         return {}
     if not reader.has_tensor(f"{NAMES}/{_VALUE}"):
         return {}

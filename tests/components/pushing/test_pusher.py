@@ -187,7 +187,7 @@ from tests.components.pushing import test_pusher
 moment, root = sys.argv[1:]
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if moment == "copy":
-    def copy_folder(source, target):
+    def copy_folder(source, target, exist_ok):
         Path(target).mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(source) / "saved_model.pb", target)
         die()

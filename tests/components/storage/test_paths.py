@@ -50,11 +50,20 @@ def test_a_uri_keeps_its_slashes_whatever_is_made_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "look", [os.listdir, os.stat, open, shutil.rmtree, lambda path: path.stat(), lambda p: p.touch()]
+    "look",
+    [
+        *(os.listdir, os.stat, open, shutil.rmtree),
+        *(
+            lambda path: path.stat(),
+            lambda path: path.touch(),
+            lambda path: path.glob("*"),
+            lambda path: path.rglob("*"),
+        ),
+    ],
 )
 def test_nothing_takes_a_uri_for_a_local_path(look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TypeError, match="gs://bucket/x: should be looked at by TensorFlow"):
+    with pytest.raises(TypeError, match=r"gs://bucket/x: (should be looked at by TensorFlow|patterns mean different)"):
         look(stored_path("gs://bucket/x"))
     assert list(tmp_path.iterdir()) == []
 
@@ -129,3 +138,23 @@ def test_a_file_is_written_whole(folder: Path) -> None:
     write_whole(file, b"second")
     assert file.read_text() == "second"
     assert [child.name for child in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user to whom a folder is closed")
+def test_a_folder_that_is_closed_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "open" / "a").mkdir(parents=True)
+    (tmp_path / "closed" / "a").mkdir(parents=True)
+    tmp_path.chmod(0o755)
+    (tmp_path / "closed").chmod(0)
+    above = [folder for folder in tmp_path.parents if not folder.stat().st_mode & 0o005]
+    modes = {folder: folder.stat().st_mode for folder in above}
+    for folder in above:
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        found = {names: below(tmp_path, *names) for names in (("*", "a"), ("*", "*"), ("closed", "*"))}
+    finally:
+        os.seteuid(0)
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+    assert found == {("*", "a"): [tmp_path / "open" / "a"], ("*", "*"): [tmp_path / "open" / "a"], ("closed", "*"): []}

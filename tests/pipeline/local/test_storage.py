@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from components.pushing.pushed_models import pushes
 from components.pushing.versions import VERSION_FILE, add
-from components.storage.paths import stored_path, write_whole
+from components.storage.paths import remove_folder, stored_path, write_whole
 from pipeline import cli
+from pipeline.local import storage
 from pipeline.local.output import OutputFolder
 from pipeline.local.recovery import recover
 from pipeline.local.relocation import follow_move
@@ -75,14 +76,16 @@ def test_one_of_the_two_may_be_in_the_folder(tmp_path: Path, places: StorageConf
 
 @pytest.mark.parametrize("artifacts", [None, "ram://other/pipeline"])
 def test_a_used_folder_keeps_to_its_places(output: OutputFolder, places: StorageConfig, artifacts: str | None) -> None:
-    with pytest.raises(StorageError, match=f"artifacts at {places.artifacts}, .*storage.artifacts is {artifacts}"):
+    with pytest.raises(
+        StorageError, match=f"artifacts at {places.artifacts}, .*storage.artifacts is {artifacts or 'null'}"
+    ):
         output.keep_storage(StorageConfig(artifacts=artifacts, serving=places.serving), write=False)
 
 
 def test_a_folder_that_has_artifacts_keeps_to_itself(tmp_path: Path, places: StorageConfig) -> None:
     output = OutputFolder(tmp_path)
     (output.artifacts / "Transform").mkdir(parents=True)
-    with pytest.raises(StorageError, match="earlier runs keep artifacts and pushed models in the folder"):
+    with pytest.raises(StorageError, match="has pipeline, in which artifacts and pushed models are kept unless"):
         output.keep_storage(places)
     assert names(tmp_path) == ["pipeline"]
 
@@ -126,6 +129,64 @@ def test_an_unreadable_mark_is_an_error(output: OutputFolder) -> None:
     (output.root / "storage.json").write_text("{")
     with pytest.raises(StorageError, match=r"storage\.json: should say where artifacts and pushed models lie"):
         _ = output.artifacts
+
+
+def test_a_place_that_is_refused_leaves_the_other_one_free(
+    output: OutputFolder, places: StorageConfig, tmp_path: Path
+) -> None:
+    free = f"{BUCKET.format(uuid.uuid4().hex)}/pipeline"
+    other = OutputFolder(tmp_path / "other")
+    with pytest.raises(StorageError, match=r"storage\.serving: .* belongs to the output folder"):
+        other.keep_storage(StorageConfig(artifacts=free, serving=places.serving))
+    assert other.places == []
+    assert not stored_path(free).exists()
+    other.keep_storage(StorageConfig(artifacts=free))
+    assert [str(place) for place in other.places] == [free]
+
+
+def test_of_two_commands_that_begin_at_once_both_have_the_first_ones_places(
+    tmp_path: Path, places: StorageConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = OutputFolder(tmp_path / "output"), OutputFolder(tmp_path / "output")
+    known = storage._check_known
+
+    def late(kept: storage.Kept) -> None:
+        # The first one does all of its work while the second one loads TensorFlow.
+        monkeypatch.setattr(storage, "_check_known", known)
+        first.keep_storage(places)
+        known(kept)
+
+    monkeypatch.setattr(storage, "_check_known", late)
+    second.keep_storage(places)
+    for folder in (first, second):
+        assert [str(place) for place in folder.places] == [places.artifacts, places.serving]
+        folder.check_places(places)
+    assert names(first.root) == ["storage.json"]
+
+
+def test_a_folder_that_was_deleted_has_its_places_still(output: OutputFolder, places: StorageConfig) -> None:
+    shutil.rmtree(output.root)
+    with pytest.raises(StorageError, match=rf"an earlier output folder {output.root}, which is gone.* Delete ram://"):
+        output.keep_storage(places)
+    for uri in (places.artifacts, places.serving):
+        assert uri
+        remove_folder(stored_path(uri))
+    output.keep_storage(places)
+
+
+def test_a_folder_that_lost_its_mark_is_not_used_as_if_it_had_none(output: OutputFolder, places: StorageConfig) -> None:
+    (output.root / "storage.json").unlink()
+    with pytest.raises(StorageError, match=r"should keep artifacts at ram://.*; storage\.json does not say so"):
+        output.check_places(places)
+
+
+def test_what_cannot_be_told_to_be_gone_is_taken_to_be_there(
+    output: OutputFolder, places: StorageConfig, tmp_path: Path
+) -> None:
+    copy = OutputFolder(shutil.copytree(output.root, tmp_path / "copy"))
+    (output.root / "storage.json").write_text("{")
+    with pytest.raises(StorageError, match=f"belongs to the output folder {output.root}"):
+        copy.keep_storage(places)
 
 
 SMALL = ("--set", "data.sample={users: 20, movies: 30, ratings: 300}")
