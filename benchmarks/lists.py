@@ -92,11 +92,8 @@ class _Run:
         graph = made_of["transform_graph"] or _newest(artifacts / "Transform" / "transform_graph")
         transform = tft.TFTransformOutput(graph)
         self._spec, self._layer = transform.raw_feature_spec(), transform.transform_features_layer()
-        self._scores, self._ratings, self._heads = (
-            parts[0].scores,
-            parts[1].ratings,
-            (parts[0].heads[0], parts[1].heads[-1]),
-        )
+        self._read_histories, self._scores, self._ratings = parts[0].read_histories, parts[0].scores, parts[1].ratings
+        self._heads = parts[0].heads[0], parts[1].heads[-1]
         self._ids = parts[0].heads[0].raw_ids.numpy()
         self._popularity = parts[0].heads[0].popularity.numpy()
         self._is_candidate = parts[0].catalogue.candidates.numpy() & np.isin(self._ids, self._catalogue())
@@ -115,7 +112,8 @@ class _Run:
             column.name: features[column.name]
             for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=features)
         }
-        scores = self._scores({name: tf.constant(values) for name, values in person.items()})["scores"].numpy()
+        told = {name: tf.constant(values) for name, values in person.items()}
+        scores = self._scores(told | self._read_histories(told))["scores"].numpy()
         seen = tf.sparse.to_dense(raw[SEEN_MOVIES]).numpy()
         targets, stars = features[transformed_name(MOVIE_ID)], features[transformed_name(LABEL)]
         values: dict[str, list[float]] = {}
