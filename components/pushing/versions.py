@@ -7,6 +7,7 @@ a version begins to be one with its `saved_model.pb`, which is the last file to 
 tries to load the version before finds no model, keeps to the one that it has, and tries again.
 """
 
+import errno
 import time
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def add(model: Path, version: Path) -> None:
     """
     if isinstance(version, UriPath):
         if version.exists():
-            raise FileExistsError(17, "there is such a version", str(version))
+            raise FileExistsError(errno.EEXIST, "there is such a version", str(version))
         copy_folder(model, version, last=SAVED_MODEL)
         return
     copy_folder(model, unfinished(version), exist_ok=False)

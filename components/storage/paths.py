@@ -9,6 +9,7 @@ written last.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -206,6 +207,6 @@ def _os_errors(path: Path) -> Iterator[Any]:
     try:
         yield tf.io.gfile
     except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(2, error.message, str(path)) from error
+        raise FileNotFoundError(errno.ENOENT, error.message, str(path)) from error
     except tf.errors.OpError as error:
-        raise OSError(5, error.message, str(path)) from error
+        raise OSError(errno.EIO, error.message, str(path)) from error
