@@ -9,7 +9,7 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.trainers.planted_splits import planted_splits, with_history
-from tests.trainers.specs import spec_of
+from tests.trainers.specs import no_dropout, spec_of
 from trainers import joint
 from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, JointRatingHyperparameters
@@ -80,15 +80,15 @@ class TestUncertainty:
 
 @pytest.mark.parametrize("hidden", ["query", "rating"])
 def test_each_tower_has_its_own_share_of_hidden_people(splits, hidden):
-    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history")}
+    nothing = no_dropout(JointRatingHyperparameters)
     most = nothing | {"history_dropout": 0.9}
-    rating = RATING.model_copy(update={"dropout": 0.0, **(most if hidden == "rating" else nothing)})
-    of_query = most if hidden == "query" else nothing
+    rating = RATING.model_copy(update=most if hidden == "rating" else nothing)
+    of_query = no_dropout(JointHyperparameters) | (most if hidden == "query" else {})
     losses = {}
     for task in ("retrieval", "rating"):
         weights = {"retrieval_weight": float(task == "retrieval"), "rating_weight": float(task == "rating")}
         tf.keras.utils.set_random_seed(0)
-        model = joint.SPEC.build(splits, settings(rating=rating, shared=False, dropout=0.0, **of_query, **weights))
+        model = joint.SPEC.build(splits, settings(rating=rating, shared=False, **of_query, **weights))
         rows = batch(splits.train)
         losses[task] = [float(model.compute_loss(rows, training=training)) for training in (False, True)]
     same = "rating" if hidden == "query" else "retrieval"
@@ -211,9 +211,9 @@ def test_the_rating_loss_trains_the_query_tower_by_the_state_alone_and_in_the_sh
 
 
 def test_what_is_hidden_from_the_rating_tower_is_hidden_from_the_state(splits):
-    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history", "times")}
-    rating = RATING.model_copy(update=nothing | {"history_dropout": 0.999, "dropout": 0.0})
-    model = joint.SPEC.build(splits, settings(rating=rating, dropout=0.0, **(SEQUENCE | nothing)))
+    rating = RATING.model_copy(update=no_dropout(JointRatingHyperparameters) | {"history_dropout": 0.999})
+    of_query = SEQUENCE | no_dropout(JointHyperparameters)
+    model = joint.SPEC.build(splits, settings(rating=rating, **of_query))
     rows = batch(elements_of(model, splits.train))
     model.compute_loss(rows)
     states, match = [], model._match

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.trainers.planted_splits import planted_splits, with_history
-from tests.trainers.specs import spec_of
+from tests.trainers.specs import no_dropout, spec_of
 from trainers import retrieval
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, gap_basis, rows_of, windows, without_times
@@ -198,12 +198,11 @@ def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(
 
 
 def test_times_are_hidden_in_a_share_of_the_windows_and_in_training_alone(splits):
-    nothing = {f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history")} | {"dropout": 0.0}
+    nothing = no_dropout(RetrievalHyperparameters)
     losses = {}
     for share in (0.0, 0.5):
-        hparams = RetrievalHyperparameters(
-            query="sequence", embedding_dim=8, window=5, blocks=1, times_dropout=share, **nothing
-        )
+        settings = nothing | {"times_dropout": share}
+        hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=1, **settings)
         tf.keras.utils.set_random_seed(0)
         model = retrieval.SPEC.build(splits, hparams)
         cut = {name: tf.constant(values) for name, values in elements_of(model, splits.train).items()}

@@ -21,17 +21,16 @@ import tensorflow as tf  # noqa: E402
 from tfx.components.trainer.fn_args_utils import FnArgs  # noqa: E402
 
 from tests.trainers.planted_splits import planted_splits, with_history  # noqa: E402
-from tests.trainers.specs import spec_of  # noqa: E402
+from tests.trainers.specs import no_dropout, spec_of  # noqa: E402
 from trainers.export import signatures  # noqa: E402
+from trainers.hyperparameters import JointRatingHyperparameters  # noqa: E402
 from trainers.layers.weights import named_weights  # noqa: E402
 from trainers.loop import training  # noqa: E402
 from trainers.loop.distribution import strategy_of, worker_index  # noqa: E402
+from trainers.registry import MODELS  # noqa: E402
 
-# Dropout is off, because it is random. In batches of 100, the last one of `like` has an odd number of rows, which two
-# replicas cannot divide evenly.
-_NO_DROPOUT = dict.fromkeys(("dropout", "id_dropout", "demographics_dropout", "moment_dropout", "history_dropout"), 0.0)
+# In batches of 100, the last one of `like` has an odd number of rows, which two replicas cannot divide evenly.
 _COMMON: dict[str, object] = {
-    **_NO_DROPOUT,
     "batch_size": 100,
     "epochs": 2,
     "learning_rate": 0.01,
@@ -39,19 +38,21 @@ _COMMON: dict[str, object] = {
     "l2": 1e-3,
 }
 _NETWORK: dict[str, object] = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
-_RATING = _NETWORK | _NO_DROPOUT | {"factor_dim": 4, "embedding_dim": 4, "l2": 1e-3}
+_RATING = _NETWORK | no_dropout(JointRatingHyperparameters) | {"factor_dim": 4, "embedding_dim": 4, "l2": 1e-3}
 SETTINGS = {
     "like": _COMMON | _NETWORK | {"objective": "like"},
     "joint": _COMMON | {"rating": _RATING},
     # Windows of up to 8 rows, of which parts of a batch may have different numbers.
-    "sequence": _COMMON | {"query": "sequence", "blocks": 2, "window": 8},
+    "sequence": _COMMON | {"query": "sequence", "blocks": 2, "window": 8, "learning_rate": 2e-3},
 }
 
 
 def train(name: str, distribution: str, folder: Path) -> None:
     """Runs a Trainer's function on planted splits and saves the final weights."""
-    section = SETTINGS[name] | {"distribution": distribution}
-    spec = spec_of({"like": "dcn", "sequence": "retrieval"}.get(name, name), section)
+    registered = {"like": "dcn", "sequence": "retrieval"}.get(name, name)
+    # Dropout is off, because replicas draw other random numbers than a single device.
+    section = no_dropout(MODELS[registered].hyperparameters) | SETTINGS[name] | {"distribution": distribution}
+    spec = spec_of(registered, section)
     splits = with_history(planted_splits(users=40, movies=30, ratings=601, seed=0))
     fn_args = SimpleNamespace(
         custom_config={training.HYPERPARAMETERS: spec.hyperparameters(**section).model_dump(mode="json")},

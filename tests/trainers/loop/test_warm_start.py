@@ -11,8 +11,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from tests.trainers.planted_splits import PlantedTransform, planted_splits, with_history
-from tests.trainers.specs import spec_of
+from tests.trainers.specs import no_dropout, spec_of
 from trainers.export.signatures import export
+from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.weights import named_weights
 from trainers.loop import training
 from trainers.loop.warm_start import rows_by_key, start_from
@@ -55,7 +56,7 @@ def base(splits, tmp_path_factory):
     """The weights of a trained retrieval model, and the folder that it was exported to."""
     folder = tmp_path_factory.mktemp("base")
     # Nobody is hidden, so that a few epochs are enough to remember who rated what.
-    model = build(splits, seed=1, **{f"{part}_dropout": 0.0 for part in ("id", "demographics", "moment", "history")})
+    model = build(splits, seed=1, **no_dropout(RetrievalHyperparameters))
     hparams = SPEC.hyperparameters(embedding_dim=8, epochs=8, batch_size=64, learning_rate=0.02)
     training.fit(model, splits.train, TrainLoss(splits), hparams, str(folder / "logs"), "retrieval")
     export(model, splits, str(folder / "model"), SPEC.heads)
