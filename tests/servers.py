@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pymysql
@@ -105,3 +105,37 @@ def _wait_for(server: MariaDB, process: subprocess.Popen[bytes]) -> None:
             assert process.poll() is None, (server.folder / "log").read_text()
             assert time.monotonic() < end, (server.folder / "log").read_text()
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def running_postgres(folder: Path, databases: Sequence[str]) -> Iterator[str]:
+    """Starts a PostgreSQL whose files are in an empty folder; skips the test if Debian's package is not installed.
+
+    Yields:
+      The address of the server, for SQLAlchemy; a slash and one of the databases' names follow.
+    """
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed; it is Debian's package postgresql")
+    port = free_port()
+    # It refuses to run as root.
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    if os.geteuid() == 0:
+        shutil.chown(folder, user)
+        for parent in [folder, *folder.parents][:3]:
+            parent.chmod(0o755)
+
+    def call(program: str, *arguments: str) -> None:
+        as_user = ["runuser", "-u", user, "--"] if os.geteuid() == 0 else []
+        subprocess.run([*as_user, str(programs[-1].with_name(program)), *arguments], check=True, cwd="/")
+
+    data = str(folder / "data")
+    call("initdb", "-D", data, "-A", "trust", "-U", "airflow")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        for database in databases:
+            call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", database)
+        yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}"
+    finally:
+        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
