@@ -20,12 +20,12 @@ ENVIRONMENTS = [Path(each) for each in os.environ.get("AIRFLOW_ENVIRONMENTS", ""
 SECONDS = 900
 
 
-def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Waits until a condition holds."""
+def until(condition: Callable[[], object], seconds: float = SECONDS, every: float = 1) -> None:
+    """Waits until a condition holds, and looks every so many seconds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"
-        time.sleep(1)
+        time.sleep(every)
 
 
 class Airflow:
@@ -115,7 +115,8 @@ class Airflow:
 
     def ended(self, run: str, seconds: float = SECONDS) -> str:
         """The state of a run, once it has come to its end."""
-        until(lambda: self.runs()[run]["state"] in ("success", "failed"), seconds)
+        # Each look starts an Airflow, which takes seconds of a processor from what is waited for.
+        until(lambda: self.runs()[run]["state"] in ("success", "failed"), seconds, every=5)
         return self.runs()[run]["state"]
 
     def tasks(self, run: str) -> dict[str, str]:
