@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,8 +109,10 @@ def _wait_for(server: MariaDB, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running_postgres(folder: Path, databases: Sequence[str]) -> Iterator[str]:
-    """Starts a PostgreSQL whose files are in an empty folder; skips the test if Debian's package is not installed.
+def running_postgres(databases: Sequence[str]) -> Iterator[str]:
+    """Starts a PostgreSQL in a folder of its own; skips the test if Debian's package is not installed.
+
+    Its folder is not one of pytest's, which every start of pytest closes to other users: it refuses to run as root.
 
     Yields:
       The address of the server, for SQLAlchemy; a slash and one of the databases' names follow.
@@ -118,12 +121,10 @@ def running_postgres(folder: Path, databases: Sequence[str]) -> Iterator[str]:
     if not programs:
         pytest.skip("PostgreSQL is not installed; it is Debian's package postgresql")
     port = free_port()
-    # It refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         shutil.chown(folder, user)
-        for parent in [folder, *folder.parents][:3]:
-            parent.chmod(0o755)
 
     def call(program: str, *arguments: str) -> None:
         as_user = ["runuser", "-u", user, "--"] if os.geteuid() == 0 else []
@@ -139,3 +140,4 @@ def running_postgres(folder: Path, databases: Sequence[str]) -> Iterator[str]:
         yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}"
     finally:
         call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)

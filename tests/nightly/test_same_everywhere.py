@@ -113,9 +113,8 @@ def in_containers(output: Path) -> Iterator[Run]:
 @contextmanager
 def by_airflow(environment: Path, output: Path) -> Iterator[Run]:
     folder = output.parent
-    (folder / "postgres").mkdir()
     listed = compile_nodes(output, folder / "data")
-    with running_postgres(folder / "postgres", ["airflow"]) as address:
+    with running_postgres(["airflow"]) as address:
         airflow = Airflow(environment, folder, f"{address}/airflow", program(folder), listed)
 
         def run(data: Path, night: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ with create_session() as session:
     tasks = session.query(TaskInstance).filter(TaskInstance.run_id == run.run_id).all()
     states = {task.task_id: str(task.state) for task in tasks}
 print("RESULT" + json.dumps({"run": str(run.state), "run_id": run.run_id, "tasks": states}))
+"""
+
+# Ends a task as Airflow does, once its command has written into a file which process it has started.
+END = """
+import json, sys, threading, time
+from pathlib import Path
+from airflow.models import DagBag
+(dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
+task, file, error = dag.get_task("Ingest"), Path(sys.argv[2]), None
+def end():
+    while not (file.exists() and file.read_text().endswith("\\n")):
+        time.sleep(0.1)
+    task.on_kill()
+threading.Thread(target=end, daemon=True).start()
+try:
+    task.execute({})
+except Exception as raised:
+    error = f"{type(raised).__name__}: {raised}"
+print("RESULT" + json.dumps({"error": error, "started": file.exists() and int(file.read_text())}))
 """
 
 # Notes down how it was called, and ends with what the variable of its node says.
@@ -251,3 +271,16 @@ def test_bad_data_fail_at_once_and_other_failures_are_tried_again(airflow: Airfl
     assert broken["tasks"]["Ingest"] == "failed"
     assert [call[0] for call in airflow.called()] == ["compile", "run-node", "run-node", "run-node", "summary"]
     assert "Ingest ended with 1: Ingest: why it ended so" in broken["log"]
+
+
+def test_a_task_that_airflow_ends_leaves_no_process(airflow: Airflow, tmp_path: Path) -> None:
+    command, file = tmp_path / "waits", tmp_path / "started"
+    command.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {file}\nwait\n")
+    command.chmod(0o755)
+    ended = airflow.python(END, str(file), MOVIELENS_COMMAND=str(command))
+    assert ended["error"] == "AirflowException: Ingest ended with -15: "
+    # It may be there for a moment more, until somebody has taken note of its end.
+    end = time.monotonic() + 10
+    while (status := Path(f"/proc/{ended['started']}/status")).exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.1)

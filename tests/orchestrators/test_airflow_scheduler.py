@@ -32,9 +32,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    databases = [environment.name for environment in ENVIRONMENTS]
-    with running_postgres(tmp_path_factory.mktemp("postgres"), databases) as address:
+def postgres() -> Iterator[str]:
+    with running_postgres([environment.name for environment in ENVIRONMENTS]) as address:
         yield address
 
 
