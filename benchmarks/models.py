@@ -1,5 +1,6 @@
 """Trains the pipeline's models as its Trainer does, and measures them as its Evaluator does."""
 
+import logging
 import tempfile
 import time
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ def train(spec: training.ModelSpec, hparams: Hyperparameters, splits: Splits) ->
       hparams: its hyper-parameters.
       splits: all rows; this function leaves out those that the model cannot be trained on.
     """
+    # Prints each epoch as it ends: a training takes minutes, and some take half an hour.
+    logging.basicConfig()
+    logging.getLogger("trainers").setLevel(logging.INFO)
     started = time.monotonic()
     # Frees the graphs of the model trained before, which would otherwise stay in memory.
     tf.keras.backend.clear_session()
