@@ -235,3 +235,10 @@ class SeenMovies:
         rows = np.repeat(np.arange(len(users)), counts)
         starts = np.repeat(self.offsets[users] - (np.cumsum(counts) - counts), counts)
         return np.stack([rows, self.movies[starts + np.arange(len(rows))]], axis=1)
+
+
+def elements_of(model: tf.keras.Model, train: Arrays) -> Arrays:
+    """What a model's `compute_loss` reads batches of: train rows, or what it makes of them."""
+    make = getattr(model, "training_elements", None)
+    elements: Arrays = make(train) if make else train
+    return elements

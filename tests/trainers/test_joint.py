@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from tests.trainers.planted_splits import planted_splits, with_history
 from tests.trainers.specs import no_dropout, spec_of
 from trainers import joint
+from trainers.datasets import elements_of
 from trainers.export import signatures
 from trainers.hyperparameters import JointHyperparameters, JointRatingHyperparameters
 from trainers.layers.loss_weighting import UncertaintyWeighting
 from trainers.loop import training
-from trainers.loop.warm_start import elements_of
 from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}

@@ -12,9 +12,10 @@ from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import softmax_cross_entropies
 from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
-from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, rows_of, windows, without_times
+from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ, Catalogue, QueryTower, Tensors
 from trainers.layers.weights import with_vocabulary
+from trainers.layers.windows import IS_TARGET, rows_of, windows, without_times
 from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, transformed_name
 

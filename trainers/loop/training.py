@@ -10,13 +10,13 @@ from typing import Generic, Protocol, TypeVar
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainers.datasets import Arrays, Splits, read_splits
+from trainers.datasets import Arrays, Splits, elements_of, read_splits
 from trainers.export.signatures import HeadType, export
 from trainers.hyperparameters import Hyperparameters
 from trainers.layers.towers import Tensors
 from trainers.loop import distribution
 from trainers.loop.search_spaces import from_choices
-from trainers.loop.warm_start import elements_of, start_from
+from trainers.loop.warm_start import start_from
 
 _logger = logging.getLogger("trainers")
 

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from trainers.datasets import Arrays, Splits
+from trainers.datasets import Splits, elements_of
 from trainers.layers.weights import named_weights, vocabulary_of
 from transform.features import vocabulary_name
 
@@ -65,13 +65,6 @@ def start_from(base_model: str | None, model: tf.keras.Model, splits: Splits, na
         "%s: starts from %s: %d weights taken, %d with rows matched by key, %d left as initialised",
         *(name, base_model, copied, remapped, skipped),
     )
-
-
-def elements_of(model: tf.keras.Model, train: Arrays) -> Arrays:
-    """What a model's `compute_loss` reads batches of: train rows, or what it makes of them."""
-    make = getattr(model, "training_elements", None)
-    elements: Arrays = make(train) if make else train
-    return elements
 
 
 def rows_by_key(value: np.ndarray, old: list[bytes], new: list[bytes], start: np.ndarray) -> np.ndarray:

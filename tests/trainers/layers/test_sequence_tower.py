@@ -10,11 +10,13 @@ from pydantic import ValidationError
 from tests.trainers.planted_splits import planted_splits, with_history
 from tests.trainers.specs import no_dropout, spec_of
 from trainers import retrieval
+from trainers.datasets import elements_of
 from trainers.hyperparameters import RetrievalHyperparameters
-from trainers.layers.sequence_tower import IS_TARGET, SequenceQueryTower, gap_basis, rows_of, windows, without_times
+from trainers.layers.sequence_encoder import gap_basis
+from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ
+from trainers.layers.windows import IS_TARGET, rows_of, windows, without_times
 from trainers.loop.training import fit
-from trainers.loop.warm_start import elements_of
 
 LENGTH = 12
 HISTORY = ("history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf")
