@@ -22,13 +22,18 @@ Settings are environment variables of the scheduler and the workers or, in lower
     MOVIELENS_RETRY_MINUTES minutes before the first of these tries; later ones wait longer (default: 1)
     MOVIELENS_NODE_HOURS    hours after which a node is ended (default: 6)
     MOVIELENS_RUN_HOURS     hours after which a run counts as failed (default: 24)
-    MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of (default: default_pool)
+    MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of, which `airflow pools set trainers 1 "one
+                            training at a time"` makes (default: default_pool, in which all of them may train at once)
+
+With `metadata.backend: mysql`, the workers also need the variables MOVIELENS_METADATA_* that
+pipeline/metadata_server.py lists. They are read by the command, not by Airflow.
 
 Alerts on runs that take too long are Airflow's own, and differ between its versions: `create_dag(default_args={"sla":
 timedelta(hours=4)}, sla_miss_callback=...)` for 2.11, `create_dag(deadline=DeadlineAlert(...))` from 3.1 on.
 
-Whoever starts the DAG by hand may name another data folder, and settings as for --set. Bad data fail at once, without
-another try; a model that was not blessed is a task that is skipped, with the reason in its log.
+Whoever starts the DAG by hand may name another data folder, and settings as for --set, such as data.spans=7. Bad data
+fail at once, without another try; a model that was not blessed is a task that is skipped, with the reason in its log.
+Once bad data are mended, start a new run: a run that is cleared reads no data that it has read before.
 """
 
 import ctypes
@@ -43,6 +48,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from airflow.configuration import conf
 from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 try:
@@ -55,6 +61,9 @@ except ImportError:  # Airflow 2
 _Parsed = TypeVar("_Parsed")
 
 DONE, BAD_INPUT, NOT_BLESSED = 0, 2, 3  # Exit codes of `movielens`.
+
+# Airflow's executors whose tasks all run where its scheduler does.
+_ON_ONE_MACHINE = ("LocalExecutor", "SequentialExecutor", "DebugExecutor")
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, see `man 2 prctl`.
 _LIBC = ctypes.CDLL(None)  # Loaded here, since a process that was forked from one with threads should load nothing.
@@ -154,13 +163,15 @@ def create_dag(
         `default_args` and `params` are added one by one.
 
     Raises:
-      ValueError: a setting is missing, or the file that it names lists no nodes.
+      ValueError: a setting is missing, the file that it names lists no nodes, or its metadata are in a file while tasks
+        may run on several machines.
     """
     file = Path(pipeline or _setting("PIPELINE", None)).absolute()
     described = _read(file)
     command = _parsed("COMMAND", "movielens", shlex.split)
     if not command:
         raise ValueError("MOVIELENS_COMMAND should name the project's command; it is empty.")
+    _check_metadata_can_be_shared(described)
     run = "{{ run_id | replace('/', '_') }}"
     compiled = str(Path(described["output"], "runs", f"{run}.pb"))
     default_args = {
@@ -216,12 +227,30 @@ def create_dag(
             # only reports may fail; the others have results all the same.
             trigger_rule="all_done",
             retries=0,
+            # What failed has called it already, and so does the run.
+            on_failure_callback=None,
         )
         for task in ends["first"]:
             first >> task
         for task in ends["last"]:
             task >> last
     return dag
+
+
+def _check_metadata_can_be_shared(described: dict[str, Any]) -> None:
+    """Refuses metadata in a file where tasks may run on several machines.
+
+    Raises:
+      ValueError: one of Airflow's executors sends tasks elsewhere.
+    """
+    executors = [each.strip() for each in conf.get("core", "executor", fallback="LocalExecutor").split(",")]
+    elsewhere = [each for each in executors if each.rpartition(".")[2] not in _ON_ONE_MACHINE]
+    if elsewhere and described.get("config", {}).get("metadata", {}).get("backend") == "sqlite":
+        raise ValueError(
+            f"metadata.backend should be mysql where tasks may run on several machines, as with {elsewhere[0]}; "
+            "received 'sqlite', a file that several machines would spoil. Compile the pipeline with "
+            "--set metadata.backend=mysql and another --root."
+        )
 
 
 def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> dict[str, list[Movielens]]:
@@ -240,6 +269,9 @@ def _add_nodes(described: dict[str, Any], command: list[str], compiled: str) -> 
             command=command,
             arguments=["run-node", "--pipeline", compiled, "--node", name, "--run-id", "{{ run_id }}"],
             pool=pool if kind in ("Trainer", "Tuner") else "default_pool",
+            # Airflow would skip what comes after a skipped task without a call. But the command decides: a recommender
+            # may be made of earlier models, and that a node had nothing to do is recorded for the summary.
+            trigger_rule="none_failed",
             outlets=[Asset(_pushed_to(described, model))] if kind == "Pusher" else [],
         )
         for before in node["upstream"]:

@@ -21,6 +21,10 @@ _FLAGS = {
 }
 
 
+# Options by which workers get code that their environment does not have.
+_PACKAGES = ("--extra_package", "--extra_packages", "--setup_file", "--requirements_file", "--sdk_container_image")
+
+
 class BeamConfig(ConfigSection):
     """How Apache Beam runs."""
 
@@ -44,7 +48,8 @@ class BeamConfig(ConfigSection):
         None,
         description="Where workers run the project's code. loopback: in the process of the component, which has it. "
         "process: in processes that the command in environment_config starts. external: in the worker pool at "
-        "environment_config. docker: in containers of `image`. null: as the runner does it of itself.",
+        "environment_config. docker: in containers of `image`. null: as the runner does it "
+        "of itself; of those on other machines, only Dataflow gives workers the `image`.",
     )
     environment_config: str | None = Field(
         None, description='With environment process, JSON such as {"command": "/path/boot"}; with external, HOST:PORT.'
@@ -72,22 +77,35 @@ class BeamConfig(ConfigSection):
             raise ValueError("environment_config should be set with environment process or external, and only then")
         if self.environment == "docker" and self.image is None:
             raise ValueError("image should be set with environment docker")
+        if self.image and self.runner != "dataflow" and self.environment != "docker":
+            raise ValueError("image should go with environment docker, or with runner dataflow")
+        has_code = self.environment or self.image or self._packages
+        if self.runner not in ("in_memory", "prism") and not has_code:
+            raise ValueError(
+                f"{'image' if self.runner == 'dataflow' else 'environment'} should be set with runner {self.runner}, "
+                "or options should give workers the project's wheel with --extra_package: of themselves they have "
+                "neither it nor TFX"
+            )
         if wrong := [option for option in self.options if not option.startswith("--")]:
             raise ValueError(f"options should begin with --; received {wrong[0]!r}")
         if taken := [option for option in self.options if option.partition("=")[0] in ("--runner", "--job_endpoint")]:
             raise ValueError(f"options should not have what has a key of its own; received {taken[0]!r}")
         return self
 
+    @property
+    def _packages(self) -> list[str]:
+        """The options that say how workers get code."""
+        return [option for option in self.options if option.partition("=")[0] in _PACKAGES]
+
     def args(self) -> list[str]:
         """Flags for Beam, for the components that process data with it."""
-        args = [
-            f"--runner={_FLAGS[self.runner]}",
+        args = [f"--runner={_FLAGS[self.runner]}"]
+        if not self._packages:
             # Where no flag says how workers get TFX, TFX packs itself into an archive for each component, which takes
             # seconds. An image counts as an answer; workers in this process, or on this machine, need none.
-            f"--sdk_container_image={self.image or 'none'}",
-            # Type checks of a graph as large as Transform's take seconds; TFX's own graphs have passed them.
-            "--no_pipeline_type_check",
-        ]
+            args.append(f"--sdk_container_image={self.image or 'none'}")
+        # Type checks of a graph as large as Transform's take seconds; TFX's own graphs have passed them.
+        args.append("--no_pipeline_type_check")
         if self.runner == "in_memory":
             args += [f"--direct_running_mode={self.direct_running_mode}"]
             args += [f"--direct_num_workers={self.direct_num_workers}"]

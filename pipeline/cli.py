@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from pipeline.local.errors import RunError
 
-USAGE = 2
+FAILED, USAGE = 1, 2
 INTERRUPTED = 130
 
 # Errors of wrong user input, as {module: class name}: names, so that this module need not import pydantic or pandas.
@@ -107,8 +107,9 @@ def exit_code(error: BaseException) -> int | None:
     if isinstance(error, RunError):
         return error.exit_code
     if isinstance(error, OSError) and error.filename is not None:
-        # A path of the user that may not be looked at, or is too long; what fails inside of a run is a RunError.
-        return USAGE
+        # A path of the user that may not be looked at, or is too long; what fails inside of a run is a RunError. A
+        # store that does not answer is nobody's mistake, so that an orchestrator tries again.
+        return FAILED if isinstance(error, ConnectionError) else USAGE
     for module, name in _INPUT_ERRORS.items():
         # If the module was never imported, the error cannot be of its type; so there is no need to import it here.
         kind = getattr(sys.modules.get(module), name, None)

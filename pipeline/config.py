@@ -255,6 +255,16 @@ class MetadataConfig(ConfigSection):
         "machines. An output folder keeps to what its first run had.",
     )
 
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _postgresql_is_refused_with_the_reason(cls, value: object) -> object:
+        if str(value).lower() in ("postgres", "postgresql"):
+            raise ValueError(
+                f"backend should be 'sqlite' or 'mysql'; received {value!r}. On PostgreSQL, ML Metadata fails to "
+                "store texts with a backslash, which TFX writes, too"
+            )
+        return value
+
 
 class Config(ConfigSection):
     """The configuration of a pipeline."""

@@ -200,13 +200,19 @@ def _os_errors(path: Path) -> Iterator[Any]:
     """Gives TensorFlow's file systems, whose errors become those that local files have.
 
     Raises:
-      OSError: they raise anything.
+      FileNotFoundError: there is no such file.
+      ConnectionError: the store did not answer, or not as it should; another try may succeed.
+      OSError: they raise anything else.
     """
     import tensorflow as tf
 
+    errors = tf.errors
+    passing = (errors.UnavailableError, errors.DeadlineExceededError, errors.AbortedError, errors.InternalError)
     try:
         yield tf.io.gfile
-    except tf.errors.NotFoundError as error:
+    except errors.NotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, error.message, str(path)) from error
-    except tf.errors.OpError as error:
+    except passing as error:
+        raise ConnectionError(errno.EIO, error.message, str(path)) from error
+    except errors.OpError as error:
         raise OSError(errno.EIO, error.message, str(path)) from error

@@ -39,6 +39,7 @@ class Runner(StrEnum):
     """Where to run."""
 
     KUBEFLOW = "kubeflow"
+    VERTEX = "vertex"  # Refused, with the reason.
 
 
 def submit(
@@ -47,7 +48,7 @@ def submit(
         Path,
         typer.Option(help="What `kubeflow/compile.py` wrote.", metavar="FILE.yaml", parser=local_path),
     ] = Path("movielens.yaml"),
-    runner: Annotated[Runner, typer.Option(help="Where to run.")] = Runner.KUBEFLOW,
+    runner: Annotated[Runner, typer.Option(help="Where to run; vertex is refused, with the reason.")] = Runner.KUBEFLOW,
     experiment: Annotated[
         str, typer.Option(help="The experiment to which the run belongs.", metavar="NAME")
     ] = "movielens",
@@ -68,7 +69,12 @@ def submit(
     Exits with 0 if the run has succeeded, or has begun with --no-follow; 1 if it failed or Kubeflow cannot be reached;
     and 2 if the file or an option is invalid.
     """
-    del runner
+    if runner is Runner.VERTEX:
+        raise PathError(
+            "--runner: should be kubeflow; Vertex AI knows two resolvers only, of which one takes the latest blessed "
+            "model of any Trainer for the champion of each, and has no volume that containers share, which the output "
+            "folder needs."
+        )
     single_settings(overrides)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     name = _name_of(spec)

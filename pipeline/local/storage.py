@@ -28,6 +28,12 @@ class StorageError(RunError):
     exit_code = 2
 
 
+class StorageUnreachable(StorageError):
+    """A place whose store does not answer; another try may succeed."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True)
 class Kept:
     """Where an output folder keeps artifacts and pushed models; None for in the folder itself."""
@@ -175,7 +181,7 @@ def _refuse_others(root: Path, kept: Kept) -> dict[str, dict[str, str] | None]:
                     f"{root} would overwrite each other's. Choose another place for a new --output."
                 )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{setting}: {place} should be a folder that can be written; {error}.") from error
+            raise _unusable(setting, place, error) from error
     return owners
 
 
@@ -204,7 +210,13 @@ def _claim(root: Path, kept: Kept) -> None:
                         mine.unlink()
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"{setting}: {place} should be a folder that can be written; {error}.") from error
+            raise _unusable(setting, place, error) from error
+
+
+def _unusable(setting: str, place: Path, error: Exception) -> StorageError:
+    if isinstance(error, ConnectionError):
+        return StorageUnreachable(f"{setting}: {place} cannot be reached; {error}.")
+    return StorageError(f"{setting}: {place} should be a folder that can be written; {error}.")
 
 
 def _owner(place: Path) -> dict[str, str] | None:

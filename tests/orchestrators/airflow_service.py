@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.orchestrators.test_airflow import write_dag
@@ -31,7 +31,15 @@ def until(condition: Callable[[], object], seconds: float = SECONDS, every: floa
 class Airflow:
     """A scheduler, with whatever else its version needs, and the DAG of a compiled pipeline, whose name is `sample`."""
 
-    def __init__(self, environment: Path, folder: Path, database: str, command: Path, compiled: Path):
+    def __init__(
+        self,
+        environment: Path,
+        folder: Path,
+        database: str,
+        command: Path,
+        compiled: Path,
+        variables: Mapping[str, str] | None = None,
+    ):
         """Prepares an Airflow, without starting it.
 
         Args:
@@ -40,6 +48,7 @@ class Airflow:
           database: address of an empty database.
           command: the project's command.
           compiled: the list of nodes that `movielens compile` wrote.
+          variables: further environment variables, of the scheduler and of the tasks.
         """
         self.folder = folder
         self._bin = environment / "bin"
@@ -64,6 +73,7 @@ class Airflow:
             "MOVIELENS_PIPELINE": str(compiled),
             "MOVIELENS_COMMAND": str(command),
             "MOVIELENS_RETRY_MINUTES": "0.05",
+            **(variables or {}),
         }
         self.version = int(self.call("version").splitlines()[-1].partition(".")[0])
 

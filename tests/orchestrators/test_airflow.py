@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ dags = {
         "schedule": dag.timetable.summary,
         "active": dag.max_active_runs,
         "retries": sorted({task.retries for task in dag.tasks}),
+        "alerts": {task.task_id: bool(task.on_failure_callback) for task in dag.tasks},
         "hours": sorted({task.execution_timeout.total_seconds() / 3600 for task in dag.tasks}),
     }
     for name, dag in bag.dags.items()
@@ -62,7 +64,7 @@ from airflow.models import DagBag
 (dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
 task, file, error = dag.get_task("Ingest"), Path(sys.argv[2]), None
 def end():
-    while not (file.exists() and file.read_text().endswith("\\n")):
+    while not file.exists():
         time.sleep(0.1)
     task.on_kill()
 threading.Thread(target=end, daemon=True).start()
@@ -70,7 +72,15 @@ try:
     task.execute({})
 except Exception as raised:
     error = f"{type(raised).__name__}: {raised}"
-print("RESULT" + json.dumps({"error": error, "started": file.exists() and int(file.read_text())}))
+print("RESULT" + json.dumps({"error": error}))
+"""
+
+# Runs a task until somebody kills this process.
+EXECUTE = """
+import sys
+from airflow.models import DagBag
+(dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
+dag.get_task("Ingest").execute({})
 """
 
 # Notes down how it was called, and ends with what the variable of its node says.
@@ -114,8 +124,8 @@ class Airflow:
         described = {"name": "four", "data": "/data", "output": str(folder / "out"), "nodes": nodes}
         self.description.write_text(json.dumps(described))
 
-    def python(self, program: str, *arguments: str, **settings: str) -> dict[str, Any]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MOVIELENS_")} | {
+    def environment(self, **settings: str) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("MOVIELENS_")} | {
             "AIRFLOW_HOME": str(self.folder / "airflow"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder}/airflow.db",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -125,9 +135,11 @@ class Airflow:
             "MOVIELENS_RETRY_MINUTES": "0.001",
             **settings,
         }
+
+    def python(self, program: str, *arguments: str, **settings: str) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-c", program, str(self.dags), *arguments],
-            env=environment,
+            env=self.environment(**settings),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -251,6 +263,45 @@ def test_every_node_is_called_after_those_that_it_waits_for_with_what_was_typed_
     assert summary == ["summary", "--pipeline", file, "--run-id", ended["run_id"]]
 
 
+def test_what_comes_after_a_skipped_task_is_called_all_the_same(airflow: Airflow) -> None:
+    # The command decides, and records for the summary that there was nothing to do.
+    ended = airflow.run(dict.fromkeys(("Ingest", "Trainer.dcn", "Evaluator.dcn", "Pusher.dcn", "summary"), 3))
+    assert ended["run"] == "success"
+    assert [dict(zip(call[1::2], call[2::2], strict=True)).get("--node", call[0]) for call in airflow.called()] == [
+        *("compile", "Ingest", "Trainer.dcn", "Evaluator.dcn", "Pusher.dcn", "summary")
+    ]
+
+
+@pytest.mark.parametrize("executor", ["CeleryExecutor", "LocalExecutor,x.y.KubernetesExecutor"])
+def test_metadata_in_a_file_are_refused_where_tasks_run_on_several_machines(airflow: Airflow, executor: str) -> None:
+    described = json.loads(airflow.description.read_text())
+    for backend in ("sqlite", "mysql"):
+        described["config"] = {"metadata": {"backend": backend}}
+        airflow.description.write_text(json.dumps(described))
+        errors = airflow.load(AIRFLOW__CORE__EXECUTOR=executor)["errors"]
+        assert bool(errors) == (backend == "sqlite")
+        assert all("metadata.backend should be mysql where tasks may run" in error for error in errors.values())
+
+
+def test_a_failure_is_told_once_for_the_task_and_once_for_the_run(airflow: Airflow) -> None:
+    called = airflow.folder / "failures"
+    (airflow.dags / "movielens.py").write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pipeline.airflow_dag import create_dag\n"
+        "def told(context):\n"
+        f"    with open({str(called)!r}, 'a') as file:\n"
+        "        file.write(f\"{context['task_instance'].task_id}\\n\")\n"
+        "dag = create_dag(on_failure=told)\n"
+    )
+    assert airflow.run({"Trainer.dcn": 2, "summary": 1})["run"] == "failed"
+    assert called.read_text().splitlines()[0] == "Trainer.dcn"
+    assert airflow.load()["dags"]["four"]["alerts"] == {
+        **dict.fromkeys(("compile", "Ingest", "Trainer.dcn", "Evaluator.dcn", "Pusher.dcn"), True),
+        "summary": False,
+    }
+
+
 def test_a_model_that_was_not_blessed_is_a_skipped_task_with_the_reason(airflow: Airflow) -> None:
     ended = airflow.run({"Pusher.dcn": 3, "summary": 3})
     assert ended["run"] == "success"
@@ -273,14 +324,50 @@ def test_bad_data_fail_at_once_and_other_failures_are_tried_again(airflow: Airfl
     assert "Ingest ended with 1: Ingest: why it ended so" in broken["log"]
 
 
-def test_a_task_that_airflow_ends_leaves_no_process(airflow: Airflow, tmp_path: Path) -> None:
-    command, file = tmp_path / "waits", tmp_path / "started"
-    command.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {file}\nwait\n")
+def waiting_command(folder: Path) -> tuple[Path, Path]:
+    """A command that starts a process and waits for it, and the file into which it writes that process's number."""
+    command, file = folder / "waits", folder / "started"
+    command.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {file}.new\nmv {file}.new {file}\nwait\n")
     command.chmod(0o755)
-    ended = airflow.python(END, str(file), MOVIELENS_COMMAND=str(command))
-    assert ended["error"] == "AirflowException: Ingest ended with -15: "
-    # It may be there for a moment more, until somebody has taken note of its end.
-    end = time.monotonic() + 10
-    while (status := Path(f"/proc/{ended['started']}/status")).exists() and "State:\tZ" not in status.read_text():
+    return command, file
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and no mere record of its end."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_task_that_airflow_ends_leaves_no_process(airflow: Airflow, tmp_path: Path) -> None:
+    command, file = waiting_command(tmp_path)
+    ended = airflow.python(END, str(file), MOVIELENS_COMMAND=str(command))
+    assert ended["error"] == "AirflowException: Ingest ended with -15: "
+    until(lambda: not is_running(int(file.read_text())))
+
+
+def test_a_command_ends_with_its_task_so_that_the_next_try_meets_no_other(airflow: Airflow, tmp_path: Path) -> None:
+    command, file = waiting_command(tmp_path)
+    # The shell becomes `sleep`, which is then the command itself.
+    command.write_text(f"#!/bin/sh\necho $$ > {file}.new\nmv {file}.new {file}\nexec sleep 600\n")
+    task = subprocess.Popen(
+        [sys.executable, "-c", EXECUTE, str(airflow.dags)],
+        env=airflow.environment(MOVIELENS_COMMAND=str(command)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(file.exists)
+        assert is_running(int(file.read_text()))
+    finally:
+        task.kill()
+        task.wait(60)
+    until(lambda: not is_running(int(file.read_text())))

@@ -86,7 +86,8 @@ def test_a_task_that_is_killed_succeeds_on_the_next_try(airflow: SmallPipeline) 
     (airflow.folder / "trouble").write_text("wait")
     airflow.trigger("killed", settings=["models.ranking.epochs=3"])
     until(lambda: "half" in [file.read_text() for file in airflow.output.glob("pipeline/Worker/model/*/result")])
-    pattern = "standin_movielens run-node .*--node Worker"
+    # With the folder of this Airflow, as another one may run beside it.
+    pattern = f"standin_movielens run-node --pipeline {airflow.folder}/.*--node Worker"
     subprocess.run(["pkill", "-KILL", "-f", pattern], check=True)
     assert airflow.ended("killed") == "success"
     assert "Worker ended with -9" in airflow.log("killed", "Worker")

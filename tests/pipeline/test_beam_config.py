@@ -54,6 +54,21 @@ def test_workers_and_their_environment_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "image"),
+    [
+        (["runner=dataflow", "image=i"], "i"),
+        (["runner=flink", "environment=docker", "image=i"], "i"),
+        (["runner=spark", "options=[--extra_package=dist/x.whl]"], None),
+        (["runner=dataflow", "options=[--extra_package=dist/x.whl]"], None),
+        (["runner=prism"], "none"),
+    ],
+)
+def test_workers_are_told_an_image_only_if_it_is_what_they_run_in(flags: list[str], image: str | None) -> None:
+    args = load_config("sample", [f"beam.{flag}" for flag in flags]).beam.args()
+    assert PipelineOptions(args).get_all_options()["sdk_container_image"] == image
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["runner=portable"], "job_endpoint should be set with runner portable"),
@@ -62,6 +77,9 @@ def test_workers_and_their_environment_are_passed_on() -> None:
         (["runner=prism", "environment=external"], "environment_config should be set with environment process or ext"),
         (["runner=prism", "environment_config=x"], "environment_config should be set with environment process or ext"),
         (["runner=flink", "environment=docker"], "image should be set with environment docker"),
+        (["runner=flink", "image=i"], "image should go with environment docker, or with runner dataflow"),
+        (["runner=spark"], "environment should be set with runner spark, or options should give workers"),
+        (["runner=dataflow"], "image should be set with runner dataflow, or options should give workers"),
         (["runner=prism", "options=[prism_location=x]"], "options should begin with --; received 'prism_location=x'"),
         (["options=[--runner=DirectRunner]"], "options should not have what has a key of its own"),
         (["runner=portable", "job_endpoint=host"], "String should match pattern"),

@@ -1,5 +1,6 @@
 """The command line explains every option, and reports each kind of error with a message and an exit code."""
 
+import errno
 import shlex
 import subprocess
 import sys
@@ -141,6 +142,12 @@ def test_interrupts_exit_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     _replace_doctor(monkeypatch, interrupted)
     assert invoke("doctor")[0] == 130
+
+
+def test_a_store_that_does_not_answer_is_a_failure_and_no_mistake_of_the_user() -> None:
+    unreachable = ConnectionError(errno.EIO, "no network", "gs://bucket/x")
+    assert cli.exit_code(unreachable) == 1
+    assert cli.exit_code(PermissionError(errno.EACCES, "closed", "/root")) == 2
 
 
 def test_a_run_error_shows_only_its_message(monkeypatch: pytest.MonkeyPatch) -> None:

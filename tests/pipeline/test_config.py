@@ -430,3 +430,9 @@ def test_places_for_artifacts_and_models_are_two():
     for serving in ("gs://bucket/x", "gs://bucket/x/serving", "gs://bucket"):
         text = message("sample", "storage.artifacts=gs://bucket/x", f"storage.serving={serving}")
         assert "storage: artifacts and serving should be two folders, neither in the other" in text
+
+
+@pytest.mark.parametrize("name", ["postgresql", "postgres"])
+def test_postgresql_is_refused_with_the_reason(name):
+    with pytest.raises(ConfigError, match=r"backend should be 'sqlite' or 'mysql'; received 'postgres.* a backslash"):
+        load_config("sample", [f"metadata.backend={name}"])

@@ -211,3 +211,10 @@ def test_a_setting_of_another_shape_starts_nothing(api: Api, spec: Path) -> None
     assert code == 2
     assert "--set models.ranking.epochs: should be KEY=VALUE" in err
     assert api.runs == []
+
+
+def test_vertex_is_refused_with_the_reason(api: Api, spec: Path) -> None:
+    code, err = do("--host", api.address, "--spec", str(spec), "--runner", "vertex")
+    assert code == 2
+    assert "--runner: should be kubeflow; Vertex AI knows two resolvers only" in err
+    assert api.runs == []

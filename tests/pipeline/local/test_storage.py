@@ -214,20 +214,36 @@ def test_so_is_one_that_beam_does_not_know(
         OutputFolder(tmp_path).keep_storage(places)
 
 
+@pytest.mark.parametrize(
+    ("kind", "problem", "exit_code"),
+    [
+        ("PermissionDeniedError", "should be a folder that can be written; .*no answer from ram://", 2),
+        # An orchestrator tries again.
+        ("UnavailableError", "cannot be reached; .*no answer from ram://", 1),
+        ("DeadlineExceededError", "cannot be reached; .*no answer from ram://", 1),
+    ],
+)
+@pytest.mark.parametrize("method", ["makedirs", "GFile"])
 def test_a_place_that_cannot_be_written_is_named(
-    tmp_path: Path, places: StorageConfig, monkeypatch: pytest.MonkeyPatch
+    *,
+    tmp_path: Path,
+    places: StorageConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    kind: str,
+    problem: str,
+    exit_code: int,
 ) -> None:
     import tensorflow as tf
 
-    def denied(path: str) -> None:
-        raise tf.errors.PermissionDeniedError(None, None, f"no access to {path}")
+    def failing(path: str, *_: object) -> None:
+        raise getattr(tf.errors, kind)(None, None, f"no answer from {path}")
 
-    monkeypatch.setattr(tf.io.gfile, "makedirs", denied)
+    monkeypatch.setattr(tf.io.gfile, method, failing)
     output = OutputFolder(tmp_path)
-    with pytest.raises(
-        StorageError, match=r"storage\.artifacts: ram://.* should be a folder that can be written; .*no acc"
-    ):
+    with pytest.raises(StorageError, match=rf"storage\.artifacts: ram://.* {problem}") as caught:
         output.keep_storage(places)
+    assert caught.value.exit_code == exit_code
     assert output.places == []
 
 
