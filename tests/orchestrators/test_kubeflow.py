@@ -63,6 +63,22 @@ def test_kfp_takes_the_file(file: Path, spec: dict[str, Any]) -> None:
     assert set(loaded.pipeline_spec.root.input_definitions.parameters) == {"data", "settings"}
 
 
+def test_kfps_local_runner_knows_the_file_but_takes_no_containers(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It needs Docker for them; `kubeflow_containers` stands in for it.
+    from kfp import components, local
+    from kfp.local.config import LocalExecutionConfig
+
+    monkeypatch.setattr(LocalExecutionConfig, "instance", None)
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
+    with (
+        pytest.warns(RuntimeWarning, match="custom or non-Python base image"),
+        pytest.raises(RuntimeError, match="only supports running Lightweight Python Components"),
+    ):
+        components.load_component_from_file(str(file))()
+
+
 def test_the_file_is_what_was_looked_at(spec: dict[str, Any]) -> None:
     """Nodes with what they wait for, images, resources and other tries; a change is to be read, and written anew."""
     lines = []
