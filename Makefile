@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-nightly test-airflow test-beam lint format clean
+.PHONY: help setup run test test-fast test-nightly test-airflow test-beam test-places lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
 WORKERS ?= 2
@@ -45,6 +45,13 @@ test-beam: ## Process data with other runners of Beam: its job server with worke
 	@scripts/setup.sh --all-extras
 	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0
 	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m nightly tests/pipeline/test_beam_runners.py
+
+# The server has an environment of its own, for its requirements are not the project's.
+test-places: ## Read raw files from a server of this machine that speaks S3
+	@scripts/setup.sh --all-extras
+	.toolchain/uv/bin/uv venv -q --allow-existing .toolchain/moto
+	.toolchain/uv/bin/uv pip install -q --python .toolchain/moto 'moto[server]>=5,<6'
+	PATH="$$PATH:$(CURDIR)/.toolchain/moto/bin" .venv/bin/python -m pytest tests/components/data/test_places.py
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras

@@ -7,7 +7,6 @@ from Airflow 3 on, the metadata on a MariaDB.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import tensorflow as tf
 
 from components.data.sample import generate_sample
+from tests.example_rows import rows_of
 from tests.orchestrators.airflow_service import ENVIRONMENTS, Airflow
 from tests.orchestrators.kubeflow_containers import Containers
 from tests.orchestrators.test_kubeflow import ROOT, compiled
@@ -162,21 +161,6 @@ WAYS: dict[str, Callable[[Path], AbstractContextManager[Run]]] = {
     "containers": in_containers,
     **{environment.name: partial(by_airflow, environment) for environment in ENVIRONMENTS},
 }
-
-
-def rows_of(split: Path) -> str:
-    """A digest of the rows of a split, whatever their order and that of their features."""
-    files = sorted(str(file) for file in split.glob("*.gz"))
-    rows = hashlib.sha256()
-    for row in sorted(
-        b"".join(
-            name.encode() + feature.SerializeToString(deterministic=True)
-            for name, feature in sorted(tf.train.Example.FromString(record).features.feature.items())
-        )
-        for record in tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
-    ):
-        rows.update(row)
-    return rows.hexdigest()
 
 
 def made_of(output: Path, night: int, born: dict[str, int]) -> dict[str, Any]:

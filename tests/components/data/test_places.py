@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from components.data.raw_files import DataError, read_movielens
 from components.data.sample import generate_sample
 from components.ingestion.spans import find_window
 from pipeline.paths import data_path
+from tests.example_rows import rows_of
 from tests.servers import free_port, wait_until
 
 FILES = ("ratings.dat", "users.dat", "movies.dat", "credits.csv")
@@ -127,7 +129,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server that speaks S3, in an environment of its own; on this machine alone."""
     server = shutil.which("moto_server")
     if server is None:
-        pytest.skip("moto_server is not on PATH; `pip install moto[server]`, in another environment, has it")
+        pytest.skip("moto_server is not on PATH; `make test-places` installs it in an environment of its own")
     port = free_port()
     with (tmp_path / "s3.log").open("wb") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
@@ -142,13 +144,40 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.wait(60)
 
 
-@pytest.mark.component
-def test_files_in_s3_are_read(folder: Path, s3: str) -> None:
+@pytest.fixture
+def bucket(s3: str, folder: Path) -> str:
+    """Where the files are in S3."""
     pytest.importorskip("s3fs", reason="s3fs is not installed; it comes with the extra 's3'")
     fsspec.filesystem("s3", endpoint_url=s3).mkdir("bucket")
     put(folder, "s3://bucket/ml-1m", endpoint_url=s3)
-    found, expected = read_movielens(place_of("s3://bucket/ml-1m")), read_movielens(folder)
+    return "s3://bucket/ml-1m"
+
+
+def ingested(data: str, output: Path) -> dict[str, str]:
+    """Digests of the rows that a node of the pipeline makes of raw files, by split; each command in its own process."""
+    file = output.with_suffix(".pb")
+    for arguments in (
+        ["compile", "--data", data, "--root", str(output), "--output", str(file)],
+        ["run-node", "--pipeline", str(file), "--node", "MovieLensExampleGen", "--run-id", "one"],
+    ):
+        command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (examples,) = (output / "pipeline" / "MovieLensExampleGen" / "examples").iterdir()
+    return {split.name: rows_of(split) for split in examples.glob("Split-*")}
+
+
+@pytest.mark.component
+def test_the_pipeline_makes_the_same_rows_of_files_in_s3(folder: Path, bucket: str, tmp_path: Path) -> None:
+    found = ingested(bucket, tmp_path / "of_s3")
+    assert {"Split-train", "Split-test"} < found.keys()
+    assert found == ingested(str(folder), tmp_path / "of_folder")
+
+
+@pytest.mark.component
+def test_files_in_s3_are_read(folder: Path, bucket: str) -> None:
+    found, expected = read_movielens(place_of(bucket)), read_movielens(folder)
     pd.testing.assert_frame_equal(found.ratings, expected.ratings)
-    assert content_hash(place_of("s3://bucket/ml-1m")) == content_hash(folder)
+    assert content_hash(place_of(bucket)) == content_hash(folder)
     with pytest.raises(DataError, match="s3://bucket/none"):
         read_movielens(place_of("s3://bucket/none"))
