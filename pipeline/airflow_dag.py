@@ -31,9 +31,11 @@ pipeline/metadata_server.py lists. They are read by the command, not by Airflow.
 Alerts on runs that take too long are Airflow's own, and differ between its versions: `create_dag(default_args={"sla":
 timedelta(hours=4)}, sla_miss_callback=...)` for 2.11, `create_dag(deadline=DeadlineAlert(...))` from 3.1 on.
 
-Whoever starts the DAG by hand may name another data folder, and settings as for --set, such as data.spans=7. Bad data
-fail at once, without another try; a model that was not blessed is a task that is skipped, with the reason in its log.
-Once bad data are mended, start a new run: a run that is cleared reads no data that it has read before.
+Whoever starts the DAG by hand may name another data folder, how many spans to train on, and settings as for --set. Bad
+data fail at once, without another try; a model that was not blessed is a task that is skipped, with the reason in its
+log. Once bad data are mended, start a new run: a run that is cleared reads no data that it has read before.
+
+Each pushed model is an asset (a dataset, in Airflow 2). A run updates it also if the pushed model came from the cache.
 """
 
 import ctypes
@@ -145,10 +147,12 @@ class Compile(Movielens):
     """Compiles the pipeline for a run, with what was typed into the form."""
 
     def further_arguments(self, context: Any) -> list[str]:
-        """The data folder and the settings of the run."""
+        """The data folder, the spans and the settings of the run."""
         params = context["params"]
         data = ["--data", params["data"]] if params["data"] else []
-        return [*data, *(option for setting in params["settings"] or [] for option in ("--set", setting))]
+        settings = [f"data.spans={params['spans']}"] if params["spans"] else []
+        settings += params["settings"] or []
+        return [*data, *(option for setting in settings for option in ("--set", setting))]
 
 
 def create_dag(
@@ -189,6 +193,13 @@ def create_dag(
             type=["null", "string"],
             title="Data folder",
             description="A folder that the workers can read.",
+        ),
+        "spans": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Spans",
+            description="How many of the newest spans are trained on; empty for what the configuration says.",
         ),
         "settings": Param(
             [],

@@ -35,6 +35,7 @@ dags = {
         "schedule": dag.timetable.summary,
         "active": dag.max_active_runs,
         "retries": sorted({task.retries for task in dag.tasks}),
+        "slas": sorted({task.sla.total_seconds() / 3600 for task in dag.tasks if task.sla}),
         "alerts": {task.task_id: bool(task.on_failure_callback) for task in dag.tasks},
         "hours": sorted({task.execution_timeout.total_seconds() / 3600 for task in dag.tasks}),
     }
@@ -211,6 +212,23 @@ def test_settings_decide_about_schedule_retries_and_hours(airflow: Airflow) -> N
     assert (dag["schedule"], dag["retries"], dag["hours"]) == ("0 3 * * *", [0, 5], [0.5])
 
 
+def test_settings_may_be_airflows_variables_and_environment_comes_first(airflow: Airflow) -> None:
+    variables = {"AIRFLOW_VAR_MOVIELENS_RETRIES": "7", "AIRFLOW_VAR_MOVIELENS_NODE_HOURS": "3"}
+    dag = airflow.load(**variables, MOVIELENS_NODE_HOURS="2")["dags"]["four"]
+    assert (dag["retries"], dag["hours"]) == ([0, 7], [2.0])
+
+
+def test_alerts_on_long_runs_are_airflows_own(airflow: Airflow) -> None:
+    """As the module's docstring says, for Airflow 2."""
+    file = airflow.dags / "movielens.py"
+    alert = "default_args={'sla': timedelta(hours=4)}, sla_miss_callback=print"
+    shown = file.read_text().replace("create_dag()", f"create_dag({alert})")
+    file.write_text(f"from datetime import timedelta\n{shown}")
+    found = airflow.load()
+    assert found["errors"] == {}
+    assert found["dags"]["four"]["slas"] == [4.0]
+
+
 @pytest.mark.parametrize(
     ("description", "problem"),
     [
@@ -247,14 +265,14 @@ def test_a_setting_that_cannot_be_read_is_named(airflow: Airflow, name: str, val
 
 def test_every_node_is_called_after_those_that_it_waits_for_with_what_was_typed_into_the_form(airflow: Airflow) -> None:
     settings = ["models.dcn.epochs=3", "data.split.seed=1; touch /tmp/typed"]
-    ended = airflow.run({}, data="/other data", settings=settings)
+    ended = airflow.run({}, data="/other data", spans=7, settings=settings)
     assert ended["run"] == "success"
     assert set(ended["tasks"].values()) == {"success"}
     compiled, *nodes, summary = airflow.called()
     file = str(airflow.folder / "out" / "runs" / f"{ended['run_id']}.pb")
     assert compiled == [
         *["compile", "--like", str(airflow.description), "--output", file, "--data", "/other data"],
-        *["--set", settings[0], "--set", settings[1]],
+        *["--set", "data.spans=7", "--set", settings[0], "--set", settings[1]],
     ]
     node = ["run-node", "--pipeline", file, "--node"]
     assert nodes == [
