@@ -22,8 +22,8 @@ Settings are environment variables of the scheduler and the workers or, in lower
     MOVIELENS_RETRY_MINUTES minutes before the first of these tries; later ones wait longer (default: 1)
     MOVIELENS_NODE_HOURS    hours after which a node is ended (default: 6)
     MOVIELENS_RUN_HOURS     hours after which a run counts as failed (default: 24)
-    MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of, which `airflow pools set trainers 1 "one
-                            training at a time"` makes (default: default_pool, in which all of them may train at once)
+    MOVIELENS_POOL          the pool that Trainers and Tuners take a slot of (default: default_pool, in which all of
+                            them may train at once); `airflow pools set trainers 1 "one training at a time"` makes one
 
 With `metadata.backend: mysql`, the workers also need the variables MOVIELENS_METADATA_* that
 pipeline/metadata_server.py lists. They are read by the command, not by Airflow.
@@ -31,9 +31,10 @@ pipeline/metadata_server.py lists. They are read by the command, not by Airflow.
 Alerts on runs that take too long are Airflow's own, and differ between its versions: `create_dag(default_args={"sla":
 timedelta(hours=4)}, sla_miss_callback=...)` for 2.11, `create_dag(deadline=DeadlineAlert(...))` from 3.1 on.
 
-Whoever starts the DAG by hand may name another data folder, how many spans to train on, and settings as for --set. Bad
-data fail at once, without another try; a model that was not blessed is a task that is skipped, with the reason in its
-log. Once bad data are mended, start a new run: a run that is cleared reads no data that it has read before.
+Whoever starts the DAG by hand may name another data folder, with spans how many of them to train on, and settings as
+for --set. Bad data fail at once, without another try; a model that was not blessed is a task that is skipped, with the
+reason in its log. Once bad data are mended, start a new run: one that is cleared does not read the data again, since a
+node that came to its end does nothing when it is called again.
 
 Each pushed model is an asset (a dataset, in Airflow 2). A run updates it also if the pushed model came from the cache.
 """
@@ -41,6 +42,7 @@ Each pushed model is an asset (a dataset, in Airflow 2). A run updates it also i
 import ctypes
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -150,7 +152,7 @@ class Compile(Movielens):
         """The data folder, the spans and the settings of the run."""
         params = context["params"]
         data = ["--data", params["data"]] if params["data"] else []
-        settings = [f"data.spans={params['spans']}"] if params["spans"] else []
+        settings = [f"data.spans={params['spans']}"] if params.get("spans") else []
         settings += params["settings"] or []
         return [*data, *(option for setting in settings for option in ("--set", setting))]
 
@@ -162,7 +164,8 @@ def create_dag(
 
     Args:
       pipeline: the file pipeline.json, for an Airflow with several of these DAGs; None for MOVIELENS_PIPELINE.
-      on_failure: called with Airflow's context when a task has failed for good, or the run has.
+      on_failure: called with Airflow's context when a task has failed for good, but for the summary, which fails
+        because others have; and when the run has failed.
       **dag_arguments: arguments of Airflow's DAG that are added to those from here, or replace them, such as `tags`.
         `default_args` and `params` are added one by one.
 
@@ -194,13 +197,6 @@ def create_dag(
             title="Data folder",
             description="A folder that the workers can read.",
         ),
-        "spans": Param(
-            None,
-            type=["null", "integer"],
-            minimum=1,
-            title="Spans",
-            description="How many of the newest spans are trained on; empty for what the configuration says.",
-        ),
         "settings": Param(
             [],
             type=["null", "array"],
@@ -209,6 +205,15 @@ def create_dag(
             description="Replace settings of the configuration, one a line, as in models.ranking.epochs=3.",
         ),
     }
+    if described.get("config", {}).get("data", {}).get("spans"):
+        # Without spans the graph has fewer nodes, and this DAG has been drawn.
+        params["spans"] = Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Spans",
+            description="How many of the newest spans are trained on; empty for what the configuration says.",
+        )
     arguments = {
         "dag_id": described["name"],
         "description": f"{len(described['nodes'])} nodes of {described['name']}; writes to {described['output']}",
@@ -254,13 +259,14 @@ def _check_metadata_can_be_shared(described: dict[str, Any]) -> None:
     Raises:
       ValueError: one of Airflow's executors sends tasks elsewhere.
     """
-    executors = [each.strip() for each in conf.get("core", "executor", fallback="LocalExecutor").split(",")]
-    elsewhere = [each for each in executors if each.rpartition(".")[2] not in _ON_ONE_MACHINE]
+    # Separated by commas, and by semicolons for teams; each is a name or a class, maybe behind that of a team or alias.
+    executors = [each.strip() for each in re.split("[,;]", conf.get("core", "executor"))]
+    elsewhere = [each for each in executors if re.split("[.:=]", each)[-1] not in _ON_ONE_MACHINE]
     if elsewhere and described.get("config", {}).get("metadata", {}).get("backend") == "sqlite":
         raise ValueError(
             f"metadata.backend should be mysql where tasks may run on several machines, as with {elsewhere[0]}; "
             "received 'sqlite', a file that several machines would spoil. Compile the pipeline with "
-            "--set metadata.backend=mysql and another --root."
+            "--set metadata.backend=mysql and another --root, also if the only worker is on this machine."
         )
 
 

@@ -22,7 +22,12 @@ _FLAGS = {
 
 
 # Options by which workers get code that their environment does not have.
-_PACKAGES = ("--extra_package", "--extra_packages", "--setup_file", "--requirements_file", "--sdk_container_image")
+_PACKAGES = ("--extra_package", "--extra_packages", "--setup_file", "--requirements_file")
+# Options that have a key of their own.
+_OWN_KEYS = (
+    *("--runner", "--job_endpoint", "--environment_type", "--environment_config", "--sdk_container_image"),
+    *("--direct_running_mode", "--direct_num_workers"),
+)
 
 
 class BeamConfig(ConfigSection):
@@ -48,8 +53,8 @@ class BeamConfig(ConfigSection):
         None,
         description="Where workers run the project's code. loopback: in the process of the component, which has it. "
         "process: in processes that the command in environment_config starts. external: in the worker pool at "
-        "environment_config. docker: in containers of `image`. null: as the runner does it "
-        "of itself; of those on other machines, only Dataflow gives workers the `image`.",
+        "environment_config. docker: in containers of `image`. null: in loopback with prism, "
+        "and in containers with dataflow; with flink, spark and portable only where `options` give workers the wheel.",
     )
     environment_config: str | None = Field(
         None, description='With environment process, JSON such as {"command": "/path/boot"}; with external, HOST:PORT.'
@@ -79,16 +84,21 @@ class BeamConfig(ConfigSection):
             raise ValueError("image should be set with environment docker")
         if self.image and self.runner != "dataflow" and self.environment != "docker":
             raise ValueError("image should go with environment docker, or with runner dataflow")
-        has_code = self.environment or self.image or self._packages
-        if self.runner not in ("in_memory", "prism") and not has_code:
+        if self.runner == "dataflow":
+            if self.environment is not None:
+                raise ValueError("environment should be null with runner dataflow, whose workers are always containers")
+            key, is_given = "image", self.image is not None
+        else:
+            key, is_given = "environment", self.environment is not None or self.runner in ("in_memory", "prism")
+        if not (is_given or self._packages):
             raise ValueError(
-                f"{'image' if self.runner == 'dataflow' else 'environment'} should be set with runner {self.runner}, "
-                "or options should give workers the project's wheel with --extra_package: of themselves they have "
-                "neither it nor TFX"
+                f"{key} should be set with runner {self.runner}, or options should give workers the project's wheel "
+                "with --extra_package: on another machine they have neither it nor TFX of themselves. Where the "
+                "workers are on this one, environment is loopback"
             )
         if wrong := [option for option in self.options if not option.startswith("--")]:
             raise ValueError(f"options should begin with --; received {wrong[0]!r}")
-        if taken := [option for option in self.options if option.partition("=")[0] in ("--runner", "--job_endpoint")]:
+        if taken := [option for option in self.options if option.partition("=")[0] in _OWN_KEYS]:
             raise ValueError(f"options should not have what has a key of its own; received {taken[0]!r}")
         return self
 
@@ -100,7 +110,7 @@ class BeamConfig(ConfigSection):
     def args(self) -> list[str]:
         """Flags for Beam, for the components that process data with it."""
         args = [f"--runner={_FLAGS[self.runner]}"]
-        if not self._packages:
+        if self.image or not self._packages:
             # Where no flag says how workers get TFX, TFX packs itself into an archive for each component, which takes
             # seconds. An image counts as an answer; workers in this process, or on this machine, need none.
             args.append(f"--sdk_container_image={self.image or 'none'}")

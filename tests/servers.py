@@ -112,7 +112,8 @@ def _wait_for(server: MariaDB, process: subprocess.Popen[bytes]) -> None:
 def running_postgres(databases: Sequence[str]) -> Iterator[str]:
     """Starts a PostgreSQL in a folder of its own; skips the test if Debian's package is not installed.
 
-    Its folder is not one of pytest's, which every start of pytest closes to other users: it refuses to run as root.
+    The folder is none of pytest's: PostgreSQL refuses to run as root, and every start of pytest closes its folders to
+    other users.
 
     Yields:
       The address of the server, for SQLAlchemy; a slash and one of the databases' names follow.
@@ -120,24 +121,23 @@ def running_postgres(databases: Sequence[str]) -> Iterator[str]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("PostgreSQL is not installed; it is Debian's package postgresql")
-    port = free_port()
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    if os.geteuid() == 0:
-        shutil.chown(folder, user)
 
-    def call(program: str, *arguments: str) -> None:
+    def call(program: str, *arguments: str, check: bool = True) -> None:
         as_user = ["runuser", "-u", user, "--"] if os.geteuid() == 0 else []
-        subprocess.run([*as_user, str(programs[-1].with_name(program)), *arguments], check=True, cwd="/")
+        subprocess.run([*as_user, str(programs[-1].with_name(program)), *arguments], check=check, cwd="/")
 
-    data = str(folder / "data")
-    call("initdb", "-D", data, "-A", "trust", "-U", "airflow")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        if os.geteuid() == 0:
+            shutil.chown(folder, user)
+        data = str(folder / "data")
+        call("initdb", "-D", data, "-A", "trust", "-U", "airflow")
+        port = free_port()
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        stack.callback(call, "pg_ctl", "-D", data, "-m", "immediate", "stop", check=False)
+        call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         for database in databases:
             call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "airflow", database)
         yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}"
-    finally:
-        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)

@@ -201,13 +201,16 @@ def _os_errors(path: Path) -> Iterator[Any]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ConnectionError: the store did not answer, or not as it should; another try may succeed.
+      ConnectionError: the store did not answer, or had too much to do; another try may succeed.
       OSError: they raise anything else.
     """
     import tensorflow as tf
 
     errors = tf.errors
-    passing = (errors.UnavailableError, errors.DeadlineExceededError, errors.AbortedError, errors.InternalError)
+    passing = (
+        *(errors.UnavailableError, errors.DeadlineExceededError, errors.AbortedError),
+        *(errors.InternalError, errors.UnknownError, errors.ResourceExhaustedError),
+    )
     try:
         yield tf.io.gfile
     except errors.NotFoundError as error:

@@ -72,8 +72,7 @@ def submit(
     if runner is Runner.VERTEX:
         raise PathError(
             "--runner: should be kubeflow; Vertex AI knows two resolvers only, of which one takes the latest blessed "
-            "model of any Trainer for the champion of each, and has no volume that containers share, which the output "
-            "folder needs."
+            "model of any Trainer for the champion of each."
         )
     single_settings(overrides)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 AIRFLOW_ENVIRONMENTS names the environments, separated by colons; `make test-airflow` makes one for each version.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -107,6 +108,10 @@ class Airflow:
         until(lambda: DAG in self.call("dags", "list", "-o", "plain"), 180)
 
     def stop(self) -> None:
+        # Tasks are in groups of their own, and would go on.
+        for task in self._tasks():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(task, signal.SIGKILL)
         for process in reversed(self._processes):
             os.killpg(process.pid, signal.SIGTERM)
         for process in self._processes:
@@ -115,6 +120,15 @@ class Airflow:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(30)
+
+    def _tasks(self) -> list[int]:
+        """The processes that have the environment of this Airflow, but for its services."""
+        found, mine = [], f"AIRFLOW_HOME={self.folder}/airflow".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mine in environment.read_bytes().split(b"\0"):
+                    found.append(int(environment.parent.name))
+        return [process for process in found if process not in {each.pid for each in self._processes}]
 
     def trigger(self, run: str, **params: object) -> None:
         self.call("dags", "trigger", "-r", run, "-c", json.dumps(params), DAG)

@@ -3,6 +3,7 @@
 The commands are stand-ins that note down how they were called.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,6 +34,7 @@ dags = {
         "pools": {task.task_id: task.pool for task in dag.tasks},
         "outlets": {task.task_id: [outlet.uri for outlet in task.outlets] for task in dag.tasks if task.outlets},
         "schedule": dag.timetable.summary,
+        "params": sorted(dag.params),
         "active": dag.max_active_runs,
         "retries": sorted({task.retries for task in dag.tasks}),
         "slas": sorted({task.sla.total_seconds() / 3600 for task in dag.tasks if task.sla}),
@@ -65,7 +67,7 @@ from airflow.models import DagBag
 (dag,) = DagBag(sys.argv[1], include_examples=False).dags.values()
 task, file, error = dag.get_task("Ingest"), Path(sys.argv[2]), None
 def end():
-    while not file.exists():
+    while not (file.exists() and task._process):
         time.sleep(0.1)
     task.on_kill()
 threading.Thread(target=end, daemon=True).start()
@@ -265,6 +267,8 @@ def test_a_setting_that_cannot_be_read_is_named(airflow: Airflow, name: str, val
 
 def test_every_node_is_called_after_those_that_it_waits_for_with_what_was_typed_into_the_form(airflow: Airflow) -> None:
     settings = ["models.dcn.epochs=3", "data.split.seed=1; touch /tmp/typed"]
+    described = json.loads(airflow.description.read_text())
+    airflow.description.write_text(json.dumps(described | {"config": {"data": {"spans": 3}}}))
     ended = airflow.run({}, data="/other data", spans=7, settings=settings)
     assert ended["run"] == "success"
     assert set(ended["tasks"].values()) == {"success"}
@@ -290,15 +294,32 @@ def test_what_comes_after_a_skipped_task_is_called_all_the_same(airflow: Airflow
     ]
 
 
-@pytest.mark.parametrize("executor", ["CeleryExecutor", "LocalExecutor,x.y.KubernetesExecutor"])
-def test_metadata_in_a_file_are_refused_where_tasks_run_on_several_machines(airflow: Airflow, executor: str) -> None:
+def test_metadata_in_a_file_are_refused_where_tasks_run_on_several_machines(airflow: Airflow) -> None:
     described = json.loads(airflow.description.read_text())
-    for backend in ("sqlite", "mysql"):
+    for backend, executor in (
+        *(("sqlite", "CeleryExecutor"), ("sqlite", "LocalExecutor,x:airflow.y.KubernetesExecutor")),
+        *(("mysql", "CeleryExecutor"), ("sqlite", "LocalExecutor"), ("sqlite", "x:airflow.y.LocalExecutor")),
+    ):
         described["config"] = {"metadata": {"backend": backend}}
         airflow.description.write_text(json.dumps(described))
         errors = airflow.load(AIRFLOW__CORE__EXECUTOR=executor)["errors"]
-        assert bool(errors) == (backend == "sqlite")
+        assert bool(errors) == (backend == "sqlite" and executor not in ("LocalExecutor", "x:airflow.y.LocalExecutor"))
         assert all("metadata.backend should be mysql where tasks may run" in error for error in errors.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["Mine:LocalExecutor", "LocalExecutor;team1=LocalExecutor", "LocalExecutor;team1=CeleryExecutor"]
+)
+def test_executors_are_told_apart_as_airflow_3_writes_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("airflow", reason="airflow is not installed; it comes with the extra 'airflow'")
+    from airflow.configuration import conf
+
+    from pipeline.airflow_dag import _check_metadata_can_be_shared as check
+
+    monkeypatch.setattr(conf, "get", lambda *_: name)
+    described = {"config": {"metadata": {"backend": "sqlite"}}}
+    with pytest.raises(ValueError, match="as with") if "Celery" in name else contextlib.nullcontext():
+        check(described)
 
 
 def test_a_failure_is_told_once_for_the_task_and_once_for_the_run(airflow: Airflow) -> None:
@@ -313,11 +334,28 @@ def test_a_failure_is_told_once_for_the_task_and_once_for_the_run(airflow: Airfl
         "dag = create_dag(on_failure=told)\n"
     )
     assert airflow.run({"Trainer.dcn": 2, "summary": 1})["run"] == "failed"
-    assert called.read_text().splitlines()[0] == "Trainer.dcn"
+    first, *others = called.read_text().splitlines()
+    assert first == "Trainer.dcn"
+    assert len(others) == 1
     assert airflow.load()["dags"]["four"]["alerts"] == {
         **dict.fromkeys(("compile", "Ingest", "Trainer.dcn", "Evaluator.dcn", "Pusher.dcn"), True),
         "summary": False,
     }
+
+
+@pytest.mark.parametrize("spans", [None, 3])
+def test_the_form_asks_for_spans_where_the_pipeline_has_them(
+    airflow: Airflow, tmp_path: Path, spans: int | None
+) -> None:
+    folders = ["--data", str(tmp_path), "--root", str(tmp_path / "out"), "--output", str(tmp_path / "sample.pb")]
+    settings = [] if spans is None else ["--set", f"data.spans={spans}"]
+    assert CliRunner().invoke(cli.app, ["compile", *folders, *settings]).exit_code == 0
+    found = airflow.load(MOVIELENS_PIPELINE=str(tmp_path / "sample.json"))["dags"]["sample"]
+    assert ("spans" in found["params"]) == (spans is not None)
+    # What the form asks for is what can be compiled.
+    again = ["compile", "--like", str(tmp_path / "sample.json"), "--output", str(tmp_path / "run.pb")]
+    code = CliRunner().invoke(cli.app, [*again, "--set", "data.spans=2"]).exit_code
+    assert code == (2 if spans is None else 0)
 
 
 def test_a_model_that_was_not_blessed_is_a_skipped_task_with_the_reason(airflow: Airflow) -> None:

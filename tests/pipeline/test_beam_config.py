@@ -60,7 +60,9 @@ def test_workers_and_their_environment_are_passed_on() -> None:
         (["runner=flink", "environment=docker", "image=i"], "i"),
         (["runner=spark", "options=[--extra_package=dist/x.whl]"], None),
         (["runner=dataflow", "options=[--extra_package=dist/x.whl]"], None),
+        (["runner=dataflow", "image=i", "options=[--extra_package=dist/x.whl]"], "i"),
         (["runner=prism"], "none"),
+        (["runner=spark", "environment=loopback"], "none"),
     ],
 )
 def test_workers_are_told_an_image_only_if_it_is_what_they_run_in(flags: list[str], image: str | None) -> None:
@@ -78,6 +80,9 @@ def test_workers_are_told_an_image_only_if_it_is_what_they_run_in(flags: list[st
         (["runner=prism", "environment_config=x"], "environment_config should be set with environment process or ext"),
         (["runner=flink", "environment=docker"], "image should be set with environment docker"),
         (["runner=flink", "image=i"], "image should go with environment docker, or with runner dataflow"),
+        (["runner=dataflow", "image=i", "environment=docker"], "environment should be null with runner dataflow"),
+        (["runner=flink", "options=[--sdk_container_image=i]"], "options should not have what has a key of its own"),
+        (["runner=flink", "options=[--environment_type=LOOPBACK]"], "options should not have what has a key of its ow"),
         (["runner=spark"], "environment should be set with runner spark, or options should give workers"),
         (["runner=dataflow"], "image should be set with runner dataflow, or options should give workers"),
         (["runner=prism", "options=[prism_location=x]"], "options should begin with --; received 'prism_location=x'"),

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from trainers.hyperparameters import RetrievalHyperparameters
 
-KNOTS = 13  # Of functions of a gap.
-_STEP = 1.5  # The distance between them, in logarithms of seconds.
+# Functions of a gap are piecewise linear between knots, see `gap_basis`: their number, and the distance between two, in
+# logarithms of seconds.
+KNOTS, _STEP = 13, 1.5
 _LONGEST_GAP = 2**30  # Seconds, 34 years.
 
 # With curves that are 0 at first, SiLU would weigh every event by 0, and the mean of many events would be small.

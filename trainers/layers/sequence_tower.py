@@ -1,6 +1,7 @@
 """A query tower that reads what a person rated as a sequence, and knows when each of it was rated.
 
-In training, a window of a person's ratings gives the losses of all of them for the price of one pass.
+It stands on the encoder of `sequence_encoder.py`, which follows HSTU. In training, a window of a person's ratings gives
+the losses of all of them for the price of one pass.
 """
 
 import tensorflow as tf

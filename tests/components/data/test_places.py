@@ -21,6 +21,7 @@ from pipeline.paths import data_path
 from tests.example_rows import rows_of
 from tests.servers import free_port, wait_until
 
+ROOT = Path(__file__).parents[3]
 FILES = ("ratings.dat", "users.dat", "movies.dat", "credits.csv")
 
 
@@ -133,15 +134,19 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     port = free_port()
     with (tmp_path / "s3.log").open("wb") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-        wait_until(port, process, tmp_path / "s3.log")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "of-the-tests")
-        address = f"http://127.0.0.1:{port}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        monkeypatch.setenv("FSSPEC_S3", json.dumps({"endpoint_url": address}))
-        yield address
-        process.terminate()
-        process.wait(60)
+        try:
+            wait_until(port, process, tmp_path / "s3.log")
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                monkeypatch.setenv(name, "of-the-tests")
+            address = f"http://127.0.0.1:{port}"
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            monkeypatch.setenv("FSSPEC_S3", json.dumps({"endpoint_url": address}))
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
+            # It would be taken for the next test's server.
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture
@@ -161,7 +166,7 @@ def ingested(data: str, output: Path) -> dict[str, str]:
         ["run-node", "--pipeline", str(file), "--node", "MovieLensExampleGen", "--run-id", "one"],
     ):
         command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     (examples,) = (output / "pipeline" / "MovieLensExampleGen" / "examples").iterdir()
     return {split.name: rows_of(split) for split in examples.glob("Split-*")}
