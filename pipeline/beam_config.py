@@ -71,6 +71,10 @@ class BeamConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if wrong := [option for option in self.options if not option.startswith("--")]:
+            raise ValueError(f"options should begin with --; received {wrong[0]!r}")
+        if taken := [option for option in self.options if option.partition("=")[0] in _OWN_KEYS]:
+            raise ValueError(f"options should not have what has a key of its own; received {taken[0]!r}")
         if self.runner == "portable" and self.job_endpoint is None:
             raise ValueError("job_endpoint should be set with runner portable")
         elsewhere = {name: getattr(self, name) for name in ("job_endpoint", "environment", "image", "parallelism")}
@@ -96,10 +100,6 @@ class BeamConfig(ConfigSection):
                 "with --extra_package: on another machine they have neither it nor TFX of themselves. Where the "
                 "workers are on this one, environment is loopback"
             )
-        if wrong := [option for option in self.options if not option.startswith("--")]:
-            raise ValueError(f"options should begin with --; received {wrong[0]!r}")
-        if taken := [option for option in self.options if option.partition("=")[0] in _OWN_KEYS]:
-            raise ValueError(f"options should not have what has a key of its own; received {taken[0]!r}")
         return self
 
     @property
