@@ -43,7 +43,7 @@ test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, in an hour or tw
 PRISM := $(CURDIR)/.toolchain/prism/prism
 test-beam: ## Process data with other runners of Beam: its job server with worker processes, and Prism
 	@scripts/setup.sh --all-extras
-	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0
+	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
 	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m nightly tests/pipeline/test_beam_runners.py
 
 # The server has an environment of its own, for its requirements are not the project's.
