@@ -53,7 +53,11 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from airflow.configuration import conf
-from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+try:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+except ImportError:
+    from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 try:
     from airflow.sdk import DAG, Asset, BaseOperator, Param, TaskGroup, Variable
