@@ -121,7 +121,7 @@ def in_containers(output: Path) -> Iterator[Run]:
         variables = mariadb.environment("movielens_same")
         secret = {name.removeprefix("MOVIELENS_METADATA_").lower(): each for name, each in variables.items()}
         program(volume)
-        file = compiled(volume, f"kubeflow.mount_path={volume}", *SETTINGS, root=str(output))
+        file = compiled(volume, f"kubeflow.mount_path={volume}", *SETTINGS, data=str(volume / "data"), root=str(output))
 
         def run(data: Path, night: int) -> None:
             parameters = {"data": str(data), "settings": list(NIGHTS[night].settings)}
