@@ -33,7 +33,7 @@ test-nightly: ## Run the long version of tests that has no place in every change
 	.venv/bin/python -m pytest -n $(WORKERS) -m nightly
 
 # One environment for each version of Airflow, apart from the project's.
-test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, in an hour or two; needs Debian's postgresql and mariadb-server
+test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, which takes hours; needs Debian's postgresql and mariadb-server
 	@scripts/setup.sh --all-extras
 	for version in 2.11.2 3.3.2; do .toolchain/uv/bin/uv venv -q --allow-existing .toolchain/airflow-$$version && \
 	.toolchain/uv/bin/uv pip install -q --python .toolchain/airflow-$$version "apache-airflow[postgres]==$$version" || exit; done

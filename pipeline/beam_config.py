@@ -95,10 +95,10 @@ class BeamConfig(ConfigSection):
         else:
             key, is_given = "environment", self.environment is not None or self.runner in ("in_memory", "prism")
         if not (is_given or self._packages):
+            on_this_machine = "" if key == "image" else "; where they are on this one, environment is loopback"
             raise ValueError(
                 f"{key} should be set with runner {self.runner}, or options should give workers the project's wheel "
-                "with --extra_package: on another machine they have neither it nor TFX of themselves. Where the "
-                "workers are on this one, environment is loopback"
+                f"with --extra_package: on another machine they have neither it nor TFX{on_this_machine}"
             )
         return self
 
