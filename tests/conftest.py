@@ -1,6 +1,8 @@
 """Set-up and fixtures that all tests share."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marked = [place for place, marker in enumerate(_LONGEST_FIRST) if item.get_closest_marker(marker)]
         places[item.path] = min([places.get(item.path, len(_LONGEST_FIRST)), *marked])
     items.sort(key=lambda item: places[item.path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_airflow() -> Iterator[None]:
+    """Checks after each file that none of its tests imported Airflow into this process.
+
+    That import sets up logging for the whole process, so tests of other files that read what a command prints would
+    fail, depending on which worker runs them.
+    """
+    yield
+    assert "airflow" not in sys.modules, "a test imported Airflow; it has to run in a process of its own"
 
 
 @pytest.fixture(scope="session")
