@@ -21,7 +21,7 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 
 test: ## Run all tests but the nightly ones; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly and not airflow'
+	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly and not airflow' --durations=25
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
@@ -46,12 +46,13 @@ test-beam: ## Process data with other runners of Beam: its job server with worke
 	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
 	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m nightly tests/pipeline/test_beam_runners.py
 
-# The server has an environment of its own, for its requirements are not the project's.
-test-places: ## Read raw files from a server of this machine that speaks S3
+# The servers have an environment of their own, for their requirements are not the project's.
+PLACES := $(CURDIR)/.toolchain/places
+test-places: ## Run with data and artifacts on servers of this machine that speak S3 and Google Cloud Storage
 	@scripts/setup.sh --all-extras
-	.toolchain/uv/bin/uv venv -q --allow-existing .toolchain/moto
-	.toolchain/uv/bin/uv pip install -q --python .toolchain/moto 'moto[server]>=5,<6'
-	PATH="$$PATH:$(CURDIR)/.toolchain/moto/bin" .venv/bin/python -m pytest tests/components/data/test_places.py
+	.toolchain/uv/bin/uv venv -q --allow-existing $(PLACES)
+	.toolchain/uv/bin/uv pip install -q --python $(PLACES) 'moto[server]>=5,<6' 'gcp-storage-emulator==2026.7.19'
+	PATH="$$PATH:$(PLACES)/bin" .venv/bin/python -m pytest -m "nightly or not nightly" tests/components/data/test_places.py tests/pipeline/test_google_storage.py
 
 lint: ## Check style and types
 	@scripts/setup.sh --all-extras

@@ -13,11 +13,14 @@ _MAX_RETRIES, _MAX_GPUS, _MAX_SECONDS, _MAX_HOURS = 100, 64, 86_400, 10_000
 
 
 class Resources(ConfigSection):
-    """What a container asks for, and what it may take."""
+    """What a container asks for, what it may take, and how often it is tried again."""
 
     cpu: str = Field("1", pattern=_CORES, description="Cores that are kept for it; it may use more.")
     memory: str = Field("4Gi", pattern=_BYTES, description="Memory that it may take; with more, it is ended.")
     gpu: int = Field(0, ge=0, le=_MAX_GPUS, description="GPUs.")
+    retries: int | None = Field(
+        None, ge=0, le=_MAX_RETRIES, description="How often it is tried again if it failed; null: as `retries` says."
+    )
 
 
 class KubeflowConfig(ConfigSection):
@@ -62,3 +65,8 @@ class KubeflowConfig(ConfigSection):
         """The resources of a node: its own, or those of its kind, or the default."""
         named = (node, node.partition(".")[0], "default")
         return next(self.resources[name] for name in named if name in self.resources)
+
+    def retries_of(self, node: str) -> int:
+        """How often a node is tried again that failed."""
+        own = self.resources_of(node).retries
+        return self.retries if own is None else own

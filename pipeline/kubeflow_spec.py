@@ -33,6 +33,7 @@ _VARIABLE = "MOVIELENS_METADATA_{}"
 _CERTIFICATES = "/etc/movielens-metadata"
 
 _HOUR = 3600
+_LONGEST = 10**9  # Seconds. Argo's durations end at 292 years, of which waits that double each time are soon more.
 _NO_SETTINGS: list[str] = []
 
 
@@ -72,12 +73,15 @@ def write_spec(
                 tasks[node] = prepared(task, node).after(*([tasks[each] for each in upstream] or [first]))
 
     def prepared(task: dsl.PipelineTask, node: str, retries: int | None = None) -> dsl.PipelineTask:
-        return _prepared(task, node, containers, containers.retries if retries is None else retries)
+        return _prepared(task, node, containers, containers.retries_of(node) if retries is None else retries)
 
     pipeline = dsl.pipeline(name=name, description=f"{len(nodes)} nodes; writes to {root}")(movielens)
     compiler.Compiler().compile(pipeline, str(output))
-    # kfp writes an hour at most. Argo takes this for the end of all tries, counted from the start of the first.
-    seconds = round((containers.retries + 1) * (containers.node_hours + 1) * _HOUR)
+    # kfp writes an hour at most. Argo takes this for the end of all tries, counted from the start of the first. So it
+    # is as long as all of them take, with an hour each until they begin, and the waits between them.
+    retries = max(containers.retries_of(node) for node in ("compile", *nodes))
+    waits = containers.retry_seconds * (2**retries - 1)
+    seconds = min(_LONGEST, round((retries + 1) * (containers.node_hours + 1) * _HOUR) + waits)
     text = output.read_text(encoding="utf-8")
     output.write_text(text.replace(f"backoffMaxDuration: {_HOUR}s", f"backoffMaxDuration: {seconds}s"), "utf-8")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from components.data.sample import generate_sample
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("components", "pipeline", "serving", "trainers", "transform")
 
@@ -45,15 +47,31 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
     assert packed == expected
 
 
+def run_installed(wheel: Path, folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code where the wheel is unpacked and the dependencies are there, but no way to the checkout."""
+    if not (folder / "site").exists():
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "site")
+    # With -S, Python reads no .pth files, which make the link to the checkout.
+    prelude = f"""
+import sys
+sys.path[:0] = [{str(folder / "site")!r}]
+sys.path.extend({[path for path in sys.path if path.endswith("site-packages")]!r})
+"""
+    return subprocess.run(
+        [sys.executable, "-S", "-c", prelude + program, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+
+
 @pytest.mark.component
 def test_the_wheel_can_be_imported_without_a_checkout(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
     program = f"""
-import importlib, os, pkgutil, site, sys
-# The dependencies, but neither the link to the checkout that .pth files make nor the checkout itself.
-sys.path[:0] = [{str(tmp_path / "site")!r}]
-sys.path.extend({[path for path in sys.path if path.endswith("site-packages")]!r})
+import importlib, pkgutil
 from pipeline.config import load_config, preset_names
 assert preset_names() and all(load_config(name).name == name for name in preset_names())
 for package in {PACKAGES!r}:
@@ -65,11 +83,26 @@ strays = [module.__file__ for module in ours if not module.__file__.startswith({
 assert not strays, strays
 print(len(ours))
 """
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
-    )
+    result = run_installed(wheel, tmp_path, program)
     assert result.returncode == 0, result.stderr[-3000:]
     assert int(result.stdout.split()[-1]) > len(PACKAGES)
+
+
+@pytest.mark.component
+def test_a_node_is_compiled_and_run_from_the_wheel(wheel, tmp_path):
+    generate_sample(tmp_path / "data", users=60, movies=50, ratings=900)
+    file, root = tmp_path / "pipeline.pb", tmp_path / "output"
+    commands = [
+        ["compile", "--data", str(tmp_path / "data"), "--root", str(root), "--output", str(file)],
+        ["run-node", "--pipeline", str(file), "--node", "MovieLensExampleGen", "--run-id", "one"],
+    ]
+    for command in commands:
+        result = run_installed(wheel, tmp_path, "from pipeline.cli import main; main()", *command)
+        assert result.returncode == 0, result.stderr
+    assert (root / "pipeline" / "MovieLensExampleGen" / "examples").is_dir()
+    # Where the code lies differs between machines, so nothing that is compiled may name the place.
+    compiled = file.read_bytes() + file.with_suffix(".json").read_bytes()
+    assert not [place for place in (tmp_path / "site", ROOT) if str(place).encode() in compiled]
 
 
 def test_the_image_copies_only_files_of_the_repository_and_the_build_context():

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.data.places import reason
+from components.data.places import check_answered, reason
 
 SEPARATOR = "::"
 MAX_ID = 2**63 - 1
@@ -71,14 +71,16 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
       DataError: the file is missing, cannot be read, or is empty.
+      ConnectionError: the store that has it did not answer.
     """
-    if not path.exists():
-        raise DataError(path, None, f"should be in {path.parent}; no such file")
-    if not path.is_file():
-        raise DataError(path, None, "should be a readable file; it is a folder, a pipe or a device")
     try:
+        if not path.exists():
+            raise DataError(path, None, f"should be in {path.parent}; no such file")
+        if not path.is_file():
+            raise DataError(path, None, "should be a readable file; it is a folder, a pipe or a device")
         data = path.read_bytes()
     except OSError as error:
+        check_answered(path, error)
         raise DataError(path, None, f"should be a readable file; {reason(error)}") from error
     if not data:
         raise DataError(path, None, "should have at least one row; the file is empty")

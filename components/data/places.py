@@ -5,6 +5,7 @@ path with the same methods whose files may be in Amazon S3 (s3://, with the libr
 gcsfs) and others.
 """
 
+import errno
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -75,6 +76,17 @@ def without_password(text: str) -> str:
 def below(place: Path, base: Path) -> str:
     """The part of a place that is below another one, with slashes; "." for the same place."""
     return "/".join(place.parts[len(base.parts) :]) or "."
+
+
+def check_answered(place: Path, error: OSError) -> None:
+    """Tells a store that did not answer, where another try may succeed, from a file that is wrong.
+
+    Raises:
+      ConnectionError: the place is a URI, and the error says neither that something is not there nor that it is closed.
+    """
+    wrong = FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError
+    if is_uri(str(place)) and not isinstance(error, wrong):
+        raise ConnectionError(errno.EIO, reason(error), str(place)) from error
 
 
 def reason(error: OSError) -> str:

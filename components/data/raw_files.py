@@ -23,7 +23,7 @@ from components.data.layout import (
     split_lines,
     split_row,
 )
-from components.data.places import reason
+from components.data.places import check_answered, reason
 from components.data.ratings_file import read_ratings
 from transform.features import AGE_CODES, EARLIEST_YEAR, GENDERS, GENRES, LATEST_YEAR, OCCUPATIONS
 
@@ -78,10 +78,12 @@ def read_movielens(folder: Path, tolerance: float = 0.0) -> MovieLens:
     Raises:
       DataError: a file is missing, has too many bad rows, or has no good row; the message counts all bad rows by kind
         and shows the first few of each kind.
+      ConnectionError: the store that has the files did not answer.
     """
     try:
         _check_files(folder)
     except OSError as error:
+        check_answered(folder, error)
         raise DataError(folder, None, f"should be a folder that can be read; {reason(error)}") from error
     users, bad_users = read_users(folder / USERS_FILE)
     movies, bad_movies = read_movies(folder / MOVIES_FILE)

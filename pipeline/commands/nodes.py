@@ -126,6 +126,7 @@ def compile_(
             )
         described = read_description(like)
         settings = config_of(str(like), described.config, overrides)
+        _check_metadata(settings, config_of(str(like), described.config, None), like)
         data, folder, nodes = data or described.data, described.output, described.nodes
         cache = described.cache if cache is None else cache
     else:
@@ -160,6 +161,17 @@ def compile_(
     except OSError as error:
         raise PathError(f"--output: {output} should be a file that can be written; {error.strerror}.") from error
     typer.echo(f"{len(compiled.ir.nodes)} nodes of {settings.name}: {output}, {description(output)}")
+
+
+def _check_metadata(settings: "Config", before: "Config", like: Path) -> None:
+    """Refuses another place for the metadata than that of the pipeline which all runs of an orchestrator are like."""
+    from pipeline.config import ConfigError
+
+    if settings.metadata != before.metadata:
+        raise ConfigError(
+            f"--set: metadata.backend should be {before.metadata.backend}, as in {like}, since runs know of each other "
+            f"by their metadata; received {settings.metadata.backend}."
+        )
 
 
 def _expected(text: str, settings: "Config", config: str) -> dict[str, list[str]]:

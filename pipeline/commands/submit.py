@@ -1,6 +1,8 @@
 """`movielens submit`: starts the pipeline on Kubeflow Pipelines, and follows the run to its end."""
 
 import contextlib
+import functools
+import inspect
 import json
 import logging
 import os
@@ -121,23 +123,25 @@ def _name_of(spec: Path) -> str:
 def _client(host: str, namespace: str | None) -> "Client":
     try:
         from kfp import Client
+        from kfp_server_api.rest import RESTClientObject
     except ImportError as error:
         raise RunError("kfp is not installed; `scripts/setup.sh --all-extras` installs it.") from error
+
+    # kfp waits for an answer without end, and has no setting for it. All that a client asks goes through this, and to
+    # make one asks already; so the class is changed, of which this process has no other use.
+    ask = inspect.unwrap(RESTClientObject.request)
+
+    @functools.wraps(ask)
+    def ask_with_patience(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+        return ask(*arguments, _request_timeout=_request_timeout or _PATIENCE, **options)
 
     def connect() -> "Client":
         return Client(
             host=host, existing_token=os.environ.get(_TOKEN, "").strip() or None, namespace=namespace or "kubeflow"
         )
 
+    RESTClientObject.request = ask_with_patience
     client: Client = _asked(host, connect)
-    # kfp waits for an answer without end, and has no setting for it; all that a client asks goes through this.
-    connection = client._run_api.api_client.rest_client
-    ask = connection.request
-
-    def ask_with_patience(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
-        return ask(*arguments, _request_timeout=_request_timeout or _PATIENCE, **options)
-
-    connection.request = ask_with_patience
     return client
 
 

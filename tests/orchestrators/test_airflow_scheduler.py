@@ -28,6 +28,28 @@ fi
 exec {python} -m tests.pipeline.local.standin_movielens "$@"
 """
 
+# A DAG of the same pipeline that is late after a second, and what is called then.
+LATE = """# An Airflow DAG.
+import sys
+from datetime import timedelta
+from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
+sys.path.insert(0, {root!r})
+from pipeline.airflow_dag import create_dag
+late = create_dag(
+    dag_id="late",
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=1),
+        callback=SyncCallback("alerts.note", {{"file": {file!r}}}),
+    ),
+)
+"""
+ALERTS = """
+def note(context, file):
+    with open(file, "a") as notes:
+        notes.write(context["dag_run"]["dag_run_id"])
+"""
+
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3600)]
 
 
@@ -49,6 +71,10 @@ class SmallPipeline(Airflow):
         folders = ["--data", str(folder / "data"), "--root", str(self.output), "--output", str(compiled)]
         subprocess.run([str(command), "compile", *folders, "--set", "models.ranking.epochs=1"], check=True)
         super().__init__(environment, folder, database, command, compiled.with_suffix(".json"))
+        if self.version > 2:
+            self.late = folder / "late"
+            (folder / "dags" / "late.py").write_text(LATE.format(root=str(ROOT), file=str(self.late)))
+            (folder / "dags" / "alerts.py").write_text(ALERTS)
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS, ids=lambda path: path.name)
@@ -123,3 +149,12 @@ def test_two_runs_at_once_queue(airflow: SmallPipeline) -> None:
     assert ("queued", "running") in seen
     assert ("running", "running") not in seen
     assert [airflow.runs()[run]["state"] for run in ("one", "two")] == ["success", "success"]
+
+
+def test_a_run_that_takes_too_long_is_told(airflow: SmallPipeline) -> None:
+    if airflow.version < 3:
+        pytest.skip("deadlines came with Airflow 3.1")
+    until(lambda: "late" in airflow.call("dags", "list", "-o", "plain"), 180)
+    airflow.call("dags", "trigger", "-r", "slow", "late")
+    until(lambda: airflow.late.exists() and airflow.late.read_text())
+    assert airflow.late.read_text() == "slow"

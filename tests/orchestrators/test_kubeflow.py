@@ -95,6 +95,19 @@ def test_the_file_is_what_was_looked_at(spec: dict[str, Any]) -> None:
     assert lines == GOLDEN.read_text().splitlines()
 
 
+def test_a_node_may_have_its_own_number_of_tries_which_have_the_time_that_they_take(tmp_path: Path) -> None:
+    resources = '{"default": {}, "Trainer": {"retries": 0}, "Trainer.dcn": {"retries": 4}}'
+    settings = [f"kubeflow.resources={resources}", "kubeflow.retries=1", "kubeflow.retry_seconds=86400"]
+    spec = next(yaml.safe_load_all(compiled(tmp_path, *settings, "kubeflow.node_hours=6").read_text()))
+    policies = {task["taskInfo"]["name"]: task.get("retryPolicy") for task in tasks_of(spec).values()}
+    assert policies["Trainer.joint"] is None
+    retries = {name: policy["maxRetryCount"] for name, policy in policies.items() if policy}
+    assert (retries["Trainer.dcn"], retries["Transform"]) == (4, 1)
+    # Five tries of six hours, and 1, 2, 4 and 8 days between them.
+    longest = int(policies["Trainer.dcn"]["backoffMaxDuration"].removesuffix("s"))
+    assert longest >= 5 * 6 * 3600 + 15 * 86_400
+
+
 def test_nothing_of_this_machine_is_in_the_file(file: Path) -> None:
     text = file.read_text()
     paths = set(re.findall(r"(?<![\w.}$*/@])/[\w.-]+(?:/[\w.-]+)*", text))

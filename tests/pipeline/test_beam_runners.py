@@ -128,10 +128,12 @@ def job_server(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "job_server.log").open("wb") as log:
         arguments = ["-m", "apache_beam.runners.portability.local_job_service_main", "--port", str(port)]
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, cwd=tmp_path)
-        wait_until(port, process, tmp_path / "job_server.log")
-        yield f"localhost:{port}"
-        process.terminate()
-        process.wait(60)
+        try:
+            wait_until(port, process, tmp_path / "job_server.log")
+            yield f"localhost:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture
@@ -144,10 +146,12 @@ def workers(tmp_path: Path) -> Iterator[str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "PATH": path}
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
-        wait_until(port, process, tmp_path / "pool.log")
-        yield f"localhost:{port}"
-        process.terminate()
-        process.wait(60)
+        try:
+            wait_until(port, process, tmp_path / "pool.log")
+            yield f"localhost:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def test_beams_job_server_with_worker_processes(

@@ -17,6 +17,7 @@ from components.data.places import PlaceError, below, place_of
 from components.data.raw_files import DataError, read_movielens
 from components.data.sample import generate_sample
 from components.ingestion.spans import find_window
+from pipeline import cli
 from pipeline.paths import data_path
 from tests.example_rows import rows_of
 from tests.servers import free_port, wait_until
@@ -96,6 +97,38 @@ def test_a_bad_row_is_named_with_file_and_line(folder: Path, memory: object) -> 
 def test_a_place_that_is_not_there_is_named(memory: object) -> None:
     with pytest.raises(DataError, match="memory://bucket/none"):
         read_movielens(place_of("memory://bucket/none"))
+
+
+def refuse_to_open(files: fsspec.AbstractFileSystem, name: str, error: OSError, patch: pytest.MonkeyPatch) -> None:
+    """Makes a file system raise an error when a file of this name is opened."""
+    opened = type(files)._open
+
+    def _open(self: object, path: str, *arguments: object, **options: object) -> object:
+        if path.endswith(name):
+            raise error
+        return opened(self, path, *arguments, **options)
+
+    patch.setattr(type(files), "_open", _open)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_store_that_does_not_answer_is_no_bad_data(
+    folder: Path, memory: fsspec.AbstractFileSystem, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "memory://bucket/ml-1m")
+    refuse_to_open(memory, name, TimeoutError("no answer within 60 s"), monkeypatch)
+    with pytest.raises(ConnectionError, match="no answer within 60 s") as raised:
+        read_movielens(place_of("memory://bucket/ml-1m"))
+    assert cli.exit_code(raised.value) == 1
+
+
+def test_a_file_that_may_not_be_read_is_bad_data(
+    folder: Path, memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "memory://bucket/ml-1m")
+    refuse_to_open(memory, "users.dat", PermissionError("403 Forbidden"), monkeypatch)
+    with pytest.raises(DataError, match=r"users\.dat: should be a readable file; 403 Forbidden"):
+        read_movielens(place_of("memory://bucket/ml-1m"))
 
 
 def test_a_password_is_refused_and_not_repeated() -> None:

@@ -42,7 +42,7 @@ class Api:
             def do_GET(self) -> None:
                 api.tokens.add(self.headers.get("Authorization"))
                 if api.silent:
-                    time.sleep(2)
+                    time.sleep(60)
                 if api.refuse_looks and self.path.startswith("/apis/v2beta1/runs/"):
                     self.answer(api.refuse_looks[0], {"error": api.refuse_looks[1]})
                 elif self.path.startswith("/apis/v2beta1/experiments"):

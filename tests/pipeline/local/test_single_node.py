@@ -243,6 +243,8 @@ def test_one_may_compile_alike_with_other_settings_but_not_with_other_nodes(fold
     assert folder.pushed() == ["ababab"]
     code, _, err = folder.do("compile", "--like", like, "--root", str(tmp_path))
     assert (code, "give no --config, --root or --nodes" in " ".join(err.split())) == (2, True)
+    code, _, err = folder.do("compile", "--like", like, "--output", str(other), "--set", "metadata.backend=mysql")
+    assert (code, "metadata.backend should be sqlite, as in" in " ".join(err.split())) == (2, True)
     nodes = json.loads(Path(like).read_text())
     nodes["nodes"][2]["upstream"] = []
     Path(like).write_text(json.dumps(nodes))
