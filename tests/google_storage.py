@@ -85,7 +85,8 @@ def running_google_storage(folder: Path, bucket: str = "bucket") -> Iterator[Goo
 
 
 def _wait_for(storage: GoogleStorage, process: subprocess.Popen[bytes]) -> None:
-    reach = f"import socket; socket.create_connection(({NAMES[0]!r}, 443)).close()"
+    # Until it has its namespaces, the name may still be Google's.
+    reach = f"import socket; assert socket.create_connection(({NAMES[0]!r}, 443)).getpeername()[0] == '127.0.0.1'"
     end = time.monotonic() + 60
     while (reached := storage.call(sys.executable, "-S", "-c", reach)).returncode:
         assert process.poll() is None, (storage.folder / "log").read_text()
