@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.orchestrators.test_airflow import write_dag
+from tests.orchestrators.small_airflow import write_dag
 from tests.servers import free_port
 
 DAG = "sample"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrators.airflow_service import ENVIRONMENTS, Airflow, until
-from tests.orchestrators.test_airflow import ROOT
+from tests.orchestrators.small_airflow import ROOT
 from tests.pipeline.local.standin import TROUBLE
 from tests.servers import running_postgres
 
