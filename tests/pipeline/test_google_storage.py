@@ -1,7 +1,8 @@
 """With data, artifacts and pushed models on Google Cloud Storage, the whole graph makes what it makes in a folder.
 
 An emulator answers for the storage; TensorFlow, Beam and the library for raw files ask it as they would ask Google. The
-runner is Beam's, each node of one run is a process of its own in another, and what is pushed is read by a new process.
+first run is by Beam's runner; in the next one, each node is a process of its own. What is pushed is read by a new
+process.
 """
 
 import json
