@@ -290,10 +290,10 @@ class Config(ConfigSection):
     def _sequences_are_not_too_long(self) -> Self:
         history = self.data.history_length
         for name, towers in {"retrieval": self.models.retrieval, "joint": self.models.joint}.items():
-            if towers.query == "sequence" and history + towers.window > _LONGEST_SEQUENCE:
+            if towers.query == "sequence" and history > _LONGEST_SEQUENCE:
                 raise ValueError(
-                    f"data.history_length and models.{name}.window should be at most {_LONGEST_SEQUENCE} together, "
-                    f"with models.{name}.query sequence; received {history} and {towers.window}"
+                    f"data.history_length should be at most {_LONGEST_SEQUENCE} with models.{name}.query sequence; "
+                    f"received {history}"
                 )
         return self
 

@@ -109,12 +109,6 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     attention_heads: int = Field(
         2, ge=1, le=_MAX_WIDTH, description="With query sequence, ways in which that is done at once."
     )
-    window: int = Field(
-        50,
-        ge=1,
-        le=_MAX_MOVIES,
-        description="With query sequence, ratings of a person that are trained on at once, beside their history.",
-    )
     session: int = Field(
         30,
         ge=0,

@@ -346,12 +346,11 @@ def test_spans_to_keep_are_at_least_those_of_the_window():
 def test_a_sequence_has_a_length_that_memory_holds():
     sequence = "models.retrieval.query=sequence"
     assert load_config("sample", [sequence]).models.retrieval.query == "sequence"
-    too_long = message("sample", sequence, "data.history_length=260")
-    assert "data.history_length and models.retrieval.window should be at most 300 together" in too_long
-    assert "received 260 and 50" in too_long
-    assert load_config("sample", ["data.history_length=260"]).data.history_length == 260
-    too_long = message("sample", "models.joint.query=sequence", "data.history_length=260")
-    assert "data.history_length and models.joint.window should be at most 300 together" in too_long
+    too_long = message("sample", sequence, "data.history_length=301")
+    assert "data.history_length should be at most 300 with models.retrieval.query sequence; received 301" in too_long
+    assert load_config("sample", ["data.history_length=301"]).data.history_length == 301
+    too_long = message("sample", "models.joint.query=sequence", "data.history_length=301")
+    assert "data.history_length should be at most 300 with models.joint.query sequence; received 301" in too_long
     assert "embedding_dim should be a multiple of attention_heads" in message(
         "sample", sequence, "models.retrieval.attention_heads=7"
     )

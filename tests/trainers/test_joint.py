@@ -20,7 +20,7 @@ from transform.features import SEEN_MOVIES, TIMESTAMP, Role, columns
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8], "batch_size": 64, "epochs": 2}
 RATING = JointRatingHyperparameters(embedding_dim=4, hidden_units=[8], factor_dim=4, attention_dim=4)
-SEQUENCE = {"query": "sequence", "blocks": 2, "window": 8, "shared_state": True}
+SEQUENCE = {"query": "sequence", "blocks": 2, "shared_state": True}
 SETTINGS = [
     {},
     {"loss": "in_batch", "shared": False},
@@ -140,7 +140,7 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
     [
         ("retrieval", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
         ("joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
-        ("retrieval", {"query": "sequence", "blocks": 2, "window": 8}),
+        ("retrieval", {"query": "sequence", "blocks": 2}),
         ("joint", SEQUENCE),
     ],
 )

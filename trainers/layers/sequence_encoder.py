@@ -30,6 +30,8 @@ class SequenceEncoder(tf.keras.layers.Layer):
       present: bool [batch_size, length].
       times: int32 [batch_size, length], when each event was, as Kind.SECONDS; 0 where not known.
       asked: int32 [batch_size, length], the moment for which each event's vector is wanted; 0 where not known.
+      first: int32 [batch_size, length], the place of the first event that each event may know of; None for the first of
+        all.
 
     Returns:
       float32 [batch_size, length, dim]; 0 for a missing event.
@@ -50,10 +52,16 @@ class SequenceEncoder(tf.keras.layers.Layer):
         self._by_gap = self.add_weight("by_gap", [KNOTS, *curves], initializer="zeros")
 
     def call(
-        self, events: tf.Tensor, present: tf.Tensor, times: tf.Tensor, asked: tf.Tensor, training: bool = False
+        self,
+        events: tf.Tensor,
+        present: tf.Tensor,
+        times: tf.Tensor,
+        asked: tf.Tensor,
+        first: tf.Tensor | None = None,
+        training: bool = False,
     ) -> tf.Tensor:
         there = tf.cast(present, tf.float32)[..., tf.newaxis]
-        weights = self._weights(present, times, asked)
+        weights = self._weights(present, times, asked, first)
         x = self._dropout(events * there, training=training)
         for block in range(self._blocks):
             gates, values = self._gates_and_values(block, x)
@@ -116,13 +124,16 @@ class SequenceEncoder(tf.keras.layers.Layer):
         mixed = self._norms[2 * block + 1](tf.reshape(mixed, tf.shape(x))) * gates
         return x + self._out[block](self._dropout(mixed, training=training))
 
-    def _weights(self, present: tf.Tensor, times: tf.Tensor, asked: tf.Tensor) -> list[tf.Tensor]:
+    def _weights(
+        self, present: tf.Tensor, times: tf.Tensor, asked: tf.Tensor, first: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
         """How much events count for the last ones, by block: float32 [batch_size, heads, last ones, length].
 
         Args:
           present: bool [batch_size, length].
           times: int32 [batch_size, length].
           asked: int32 [batch_size, last ones], the moments for which the last events' vectors are wanted.
+          first: int32 [batch_size, last ones], the place of the first event that counts; None for the first of all.
         """
         length, rows = present.shape[1], asked.shape[1]
         places = np.arange(length)
@@ -135,10 +146,11 @@ class SequenceEncoder(tf.keras.layers.Layer):
         gaps = tf.reshape(gap_basis(asked[:, :, tf.newaxis], times[:, tf.newaxis], axis=1), [-1, KNOTS, rows * length])
         by_gap = tf.matmul(tf.reshape(self._by_gap, [KNOTS, curves]), gaps, transpose_a=True)
         weights = tf.nn.silu(tf.reshape(by_gap, [-1, curves, rows, length]) + (by_distance + _AT_FIRST))
-        # Of what is not after them, each event has the same part.
-        there = tf.cast(present, tf.float32)
-        counts = tf.maximum(tf.cumsum(there, axis=1), 1.0)[:, length - rows :, tf.newaxis]
-        share = _GAIN * tf.constant((distances >= 0).astype(np.float32)) * there[:, tf.newaxis] / counts
+        # Of what they may know of, each event has the same part.
+        counted = tf.constant((distances >= 0).astype(np.float32)) * tf.cast(present, tf.float32)[:, tf.newaxis]
+        if first is not None:
+            counted *= tf.cast(tf.constant(places, tf.int32) >= first[:, :, tf.newaxis], tf.float32)
+        share = _GAIN * counted / tf.maximum(tf.reduce_sum(counted, axis=2, keepdims=True), 1.0)
         # One gradient of all blocks is put together faster than a sum of one for each.
         return tf.split(weights * share[:, tf.newaxis], self._blocks, axis=1)
 

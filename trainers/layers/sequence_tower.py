@@ -11,8 +11,8 @@ from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import lookup
 from trainers.layers.sequence_encoder import KNOTS, SequenceEncoder, gap_basis
 from trainers.layers.towers import HISTORY_READ, RATING_LEVELS, FeatureEncoder, Tensors, embedding, user_vectors
-from trainers.layers.windows import HISTORY, IS_TARGET, SECONDS
-from transform.features import LABEL, MOVIE_ID, USER_ID, Role, transformed_name
+from trainers.layers.windows import EVENT, FIRST, HISTORY, IS_TARGET, SECONDS, window_length
+from transform.features import USER_ID, Role, transformed_name
 
 
 def _in_session(moments: tf.Tensor, last: tf.Tensor, session: int) -> tf.Tensor:
@@ -36,9 +36,13 @@ def _oldest_first(features: Tensors) -> list[tf.Tensor]:
     return [movies, stars, tf.where(movies > 0, times, 0)]
 
 
-def _places(present: tf.Tensor) -> tf.Tensor:
-    """How many events are before each: int32 [batch_size, length]."""
-    return tf.maximum(tf.cumsum(tf.cast(present, tf.int32), axis=1) - 1, 0)
+def _places(present: tf.Tensor, first: tf.Tensor | None = None) -> tf.Tensor:
+    """How many events are before each, from the place `first` on: int32 [batch_size, length]."""
+    there = tf.cast(present, tf.int32)
+    places = tf.cumsum(there, axis=1) - 1
+    if first is not None:
+        places -= tf.gather(tf.cumsum(there, axis=1, exclusive=True), first, batch_dims=1)
+    return tf.maximum(places, 0)
 
 
 class SequenceQueryTower(tf.keras.layers.Layer):
@@ -57,17 +61,14 @@ class SequenceQueryTower(tf.keras.layers.Layer):
 
     def __init__(self, splits: Splits, hparams: RetrievalHyperparameters):
         super().__init__()
-        dim = hparams.embedding_dim
-        self._history_length = splits.train[HISTORY[0]].shape[1]
-        # A window's events are the history of its first row, and its rows but the last.
-        longest = self._history_length + hparams.window - 1
+        dim, length = hparams.embedding_dim, window_length(splits.train)
         self._person = FeatureEncoder(splits, (Role.USER, Role.CONTEXT), dim, hparams.l2, without=(USER_ID,))
         self._id_dropout, self._session = hparams.id_dropout, hparams.session
         self._ids = embedding(splits.size(USER_ID), dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
         self._ratings = embedding(RATING_LEVELS, dim, 0.0)
-        self._places = embedding(longest, dim, 0.0, initial=0.02)
+        self._places = embedding(length, dim, 0.0, initial=0.02)
         self._scale = 0.25 * dim**0.5
-        self._encoder = SequenceEncoder(longest, hparams)
+        self._encoder = SequenceEncoder(length, hparams)
         self._gaps = embedding(KNOTS, dim, 0.0, initial=0.02)
         # Not named as in QueryTower, which reads something else: no warm start may take the one for the other.
         self._of_parts = tf.keras.layers.Dense(dim)
@@ -110,32 +111,27 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         """The query vectors of the rows of windows, without padding: float32 [rows, dim].
 
         Args:
-          inputs: as from `windows`; its movies are row numbers in the table.
+          inputs: as from `windows`; the movies of its events are row numbers in the table.
           known: as from `rows_of`, but without what is to be hidden of people and moments.
-          without_history: bool [windows * size], whose history is hidden; None for nobody's.
+          without_history: bool [windows * length], whose history is hidden; None for nobody's.
           table: float32 [movies, dim].
           training: whether to drop hidden units.
         """
-        history = {name: inputs[name] for name in HISTORY}
-        history = {name: each[:, 0] if len(each.shape) == 3 else each for name, each in history.items()}
-        own = (inputs[transformed_name(MOVIE_ID)], inputs[transformed_name(LABEL)], inputs[SECONDS])
-        movies, stars, times = (
-            tf.concat([past, rows[:, :-1]], axis=1) for past, rows in zip(_oldest_first(history), own, strict=True)
-        )
-        size, length = own[0].shape[1], self._history_length
-        now = _in_session(tf.reshape(known[SECONDS], [-1, size]), times[:, length - 1 :], self._session)
-        past = _in_session(times[:, 1:length], times[:, : length - 1], self._session)
+        movies, stars, times = (inputs[name] for name in EVENT)
+        first, is_target = inputs[FIRST], inputs[IS_TARGET]
         present = movies > 0
-        events = self._events(movies, stars, _places(present), table)
-        asked = _asked(tf.concat([past, now], axis=1), times)
-        states = self._encoder(events, present, times, asked, training=training)
-        states = tf.reshape(states[:, length - 1 :], [-1, states.shape[-1]])
-        last, now = tf.reshape(times[:, length - 1 :], [-1]), tf.reshape(now, [-1])
+        # Where no row is asked, the moment is that of the next event.
+        following = tf.concat([times[:, 1:], times[:, -1:]], axis=1)
+        now = tf.where(is_target, tf.reshape(known[SECONDS], tf.shape(times)), following)
+        now = _in_session(now, times, self._session)
+        events = self._events(movies, stars, _places(present, first), table)
+        states = self._encoder(events, present, times, _asked(now, times), first, training=training)
+        states, last, now = (tf.reshape(each, [-1, *each.shape[2:]]) for each in (states, times, now))
         if without_history is not None:
             states *= 1.0 - tf.cast(without_history, tf.float32)[:, tf.newaxis]
             last = tf.where(without_history, 0, last)
         # Padding would be penalised as if it were people of whom nothing is known.
-        places = tf.where(tf.reshape(inputs[IS_TARGET], [-1]))[:, 0]
+        places = tf.where(tf.reshape(is_target, [-1]))[:, 0]
         states, last, now = (tf.gather(each, places) for each in (states, last, now))
         return self._answers(states, last, now, {name: tf.gather(values, places) for name, values in known.items()})
 

@@ -389,17 +389,18 @@ class Catalogue(tf.Module):
         is_movie[index] = True
         self.candidates = tf.Variable(is_movie, trainable=False, name="candidates")
 
-    def of_batch(self, features: Tensors) -> tuple[Tensors, Tensors]:
+    def of_batch(self, features: Tensors, history_name: str) -> tuple[Tensors, Tensors]:
         """Restricts the catalogue to the distinct movies that a batch rates or has in its histories.
 
         Args:
           features: transformed features of the batch, with the history.
+          history_name: name of the feature that holds the histories' movies.
 
         Returns:
           The batch's features, in which the rated movies and the histories hold row numbers of the smaller catalogue;
           and the features of the smaller catalogue, [movies, ...] by name, whose row 0 is padding as well.
         """
-        movie_name, history_name = transformed_name(MOVIE_ID), transformed_name(HISTORY_MOVIES)
+        movie_name = transformed_name(MOVIE_ID)
         movies, history = features[movie_name], features[history_name]
         # The leading 0 makes padding the first of the distinct indices.
         indices, places = tf.unique(tf.concat([[0], tf.reshape(movies, [-1]), tf.reshape(history, [-1])], axis=0))

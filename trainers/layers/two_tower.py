@@ -15,9 +15,9 @@ from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
 from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ, Catalogue, QueryTower, Tensors
 from trainers.layers.weights import with_vocabulary
-from trainers.layers.windows import IS_TARGET, rows_of, windows, without_times
+from trainers.layers.windows import EVENT, IS_TARGET, rows_of, windows, without_times
 from trainers.likes import is_liked
-from transform.features import LABEL, MOVIE_ID, transformed_name
+from transform.features import HISTORY_MOVIES, LABEL, MOVIE_ID, transformed_name
 
 
 class MovieVectors(NamedTuple):
@@ -101,7 +101,7 @@ class TwoTowerModel(tfrs.Model):
         self._any_candidate = int(splits.movies[transformed_name(MOVIE_ID)][0])
         self.person_dropout = PersonDropout(hparams)
         self._temperature, self._positives = hparams.temperature, hparams.positives
-        self._window = hparams.window if hparams.query == "sequence" else None
+        self._is_sequence = hparams.query == "sequence"
         self._times_dropout = hparams.times_dropout
         log_popularity = baselines.log_popularity(splits)
         self._movie_bias = with_vocabulary(tf.Variable(log_popularity, name="movie_bias"), MOVIE_ID)
@@ -169,15 +169,15 @@ class TwoTowerModel(tfrs.Model):
         """Runs the towers on a batch. Candidates are the batch's movies for an in-batch loss, else the catalogue."""
         features = None
         if self._in_batch is not None:
-            inputs, features = self.catalogue.of_batch(inputs)
+            inputs, features = self.catalogue.of_batch(inputs, transformed_name(HISTORY_MOVIES))
         movies = self.movie_vectors(features)
         return Encoded(self.queries(inputs, movies, training), movies.candidates, inputs[transformed_name(MOVIE_ID)])
 
     def training_elements(self, train: Arrays) -> Arrays:
         """What batches are made of: train rows or, for a query tower that reads sequences, windows of them."""
-        if self._window is None:
+        if not self._is_sequence:
             return train
-        made = windows(train, self._window, self.reads_whole_rows)
+        made = windows(train, self.reads_whole_rows)
         liked = made[IS_TARGET] & is_liked(made[transformed_name(LABEL)])
         self._rows_in_window, self._liked_in_window = (
             float(each.sum(axis=1).mean()) for each in (made[IS_TARGET], liked)
@@ -210,7 +210,7 @@ class TwoTowerModel(tfrs.Model):
         known = self.person_dropout.without(rows, hidden)
         renumbered, features = inputs, None
         if self._in_batch is not None:
-            renumbered, features = self.catalogue.of_batch(inputs)
+            renumbered, features = self.catalogue.of_batch(inputs, EVENT[0])
         movies = self.movie_vectors(features)
         queries = self.query_model.of_windows(renumbered, known, hidden.get("history"), movies.table, training)
         places = tf.where(tf.reshape(inputs[IS_TARGET], [-1]))[:, 0]

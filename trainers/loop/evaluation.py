@@ -1,5 +1,8 @@
 """Metrics on the eval split, by which training chooses the best epoch. Only the Evaluator reads the test split."""
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,6 +12,21 @@ from trainers.likes import is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
 _BATCH = 1024
+
+Made = TypeVar("Made")
+
+
+class _OfModel(Generic[Made]):
+    """Makes something of a model, and keeps it for the next epochs: TensorFlow takes seconds to trace a function."""
+
+    def __init__(self, make: Callable[[tf.keras.Model], Made]):
+        self._make = make
+        self._latest: tuple[tf.keras.Model, Made] | None = None
+
+    def __call__(self, model: tf.keras.Model) -> Made:
+        if self._latest is None or self._latest[0] is not model:
+            self._latest = (model, self._make(model))
+        return self._latest[1]
 
 
 class FilteredRecall:
@@ -20,19 +38,22 @@ class FilteredRecall:
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
         self._seen = SeenMovies.of(splits.train, splits.size(USER_ID))
+        self._hits = _OfModel(
+            lambda model: tf.function(lambda features, seen: _hits(model, features, seen), reduce_retracing=True)
+        )
 
     def __call__(self, model: tf.keras.Model) -> float:
-        hits = tf.function(lambda features, seen: self._hits(model, features, seen), reduce_retracing=True)
+        hits = self._hits(model)
         hits_by_batch = [
             hits(batch, self._seen.pairs(batch[transformed_name(USER_ID)].numpy()))
             for batch in batches(self._rows, _BATCH)
         ]
         return float(np.mean(np.concatenate(hits_by_batch)))
 
-    @staticmethod
-    def _hits(model: tf.keras.Model, features: dict[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
-        targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
-        return metrics.recall(metrics.filtered_ranks(model.scores(features), targets, seen), 10)
+
+def _hits(model: tf.keras.Model, features: dict[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
+    targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
+    return metrics.recall(metrics.filtered_ranks(model.scores(features), targets, seen), 10)
 
 
 class RootMeanSquaredError:
@@ -43,9 +64,10 @@ class RootMeanSquaredError:
 
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
+        self._ratings = _OfModel(lambda model: predictor(model.ratings))
 
     def __call__(self, model: tf.keras.Model) -> float:
-        predicted = predictor(model.ratings)(self._rows)
+        predicted = self._ratings(model)(self._rows)
         return float(np.sqrt(np.mean(np.square(predicted - self._rows[transformed_name(LABEL)]))))
 
 
@@ -61,9 +83,10 @@ class LogLoss:
 
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
+        self._logits = _OfModel(lambda model: predictor(model.like_logits))
 
     def __call__(self, model: tf.keras.Model) -> float:
-        logits = predictor(model.like_logits)(self._rows)
+        logits = self._logits(model)(self._rows)
         return float(np.mean(log_losses(logits, is_liked(self._rows[transformed_name(LABEL)]))))
 
 

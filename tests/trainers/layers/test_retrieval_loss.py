@@ -92,7 +92,7 @@ class TestSmallCatalogue:
     def test_it_holds_only_the_movies_of_the_batch(self, splits):
         rows = batch({name: values[:3] for name, values in splits.train.items()})
         model = retrieval.RetrievalModel(splits, RetrievalHyperparameters())
-        relabelled, movies = model.catalogue.of_batch(rows)
+        relabelled, movies = model.catalogue.of_batch(rows, "history_movie_ids_xf")
         ids = movies["movie_id_xf"].numpy()
         for name in ("movie_id_xf", "history_movie_ids_xf"):
             np.testing.assert_array_equal(ids[relabelled[name].numpy()], rows[name].numpy())

@@ -15,46 +15,61 @@ from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.sequence_encoder import gap_basis
 from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ
-from trainers.layers.windows import IS_TARGET, rows_of, windows, without_times
+from trainers.layers.windows import EVENT, FIRST, IS_TARGET, rows_of, windows, without_times
 from trainers.loop.training import fit
 
-LENGTH = 12
+LONGEST = 12
 HISTORY = ("history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf")
 
 
-@pytest.fixture(scope="module")
-def splits():
-    """Splits in which each train row has the history that its user really has, of at most LENGTH events."""
-    drawn = with_history(planted_splits(users=40, movies=20, ratings=300, seed=0), LENGTH)
+def splits_with(length):
+    """Splits in which each train row has the history that its user really has, of at most `length` events."""
+    drawn = with_history(planted_splits(users=40, movies=20, ratings=300, seed=0), length)
     train, rng = dict(drawn.train), np.random.default_rng(1)
     rows = len(train["rating_xf"])
     # Several ratings of a second, so that only their places tell their order.
     train["timestamp_seconds_xf"] = np.sort(rng.integers(1, 200, rows)).astype(np.int32) * 150
     order = rng.permutation(rows)
     place = np.zeros(rows, np.int32)
-    past = {name: np.zeros((rows, LENGTH), train[name].dtype) for name in HISTORY}
+    past = {name: np.zeros((rows, length), train[name].dtype) for name in HISTORY}
     rated = [train[name] for name in ("movie_id_xf", "rating_xf", "timestamp_seconds_xf")]
     for row in range(rows):
         (earlier,) = np.nonzero(train["user_id_xf"][:row] == train["user_id_xf"][row])
         place[row] = len(earlier)
-        latest = earlier[::-1][:LENGTH]
+        latest = earlier[::-1][:length]
         for name, values in zip(HISTORY, rated, strict=True):
             past[name][row, : len(latest)] = values[latest]
     train |= past | {"place_xf": place}
-    assert place.max() < LENGTH
+    assert 8 < place.max() < LONGEST
     return dataclasses.replace(drawn, train={name: values[order] for name, values in train.items()})
 
 
 @pytest.fixture(scope="module")
-def tower(splits):
+def splits():
+    """Splits in which all of a person's ratings fit into one window."""
+    return splits_with(LONGEST)
+
+
+@pytest.fixture(scope="module")
+def short():
+    """Splits with more ratings of many people than fit into one window."""
+    return splits_with(4)
+
+
+def tower_of(splits):
     tf.keras.utils.set_random_seed(1)
-    hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=2, dropout=0.5, session=600)
+    hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, blocks=2, dropout=0.5, session=600)
     tower = SequenceQueryTower(splits, hparams)
     features = {name: tf.constant(values[:3]) for name, values in splits.train.items()}
     tower(features, tf.zeros([splits.movie_size, 8]))
     rng = np.random.default_rng(0)
     tower.set_weights([rng.normal(size=weight.shape) * 0.3 for weight in tower.weights])
     return tower
+
+
+@pytest.fixture(scope="module")
+def tower(splits):
+    return tower_of(splits)
 
 
 @pytest.fixture(scope="module")
@@ -70,57 +85,97 @@ def of_windows(tower, window, table):
     return vectors
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_windows_hold_every_row_once_in_its_users_order(splits, size):
-    cut = windows(splits.train, size)
+def rows_in(train, cut):
+    """The number of the train row that is asked in each place; the rating of a movie by a person is one row."""
+    numbers = {pair: row for row, pair in enumerate(zip(train["user_id_xf"], train["movie_id_xf"], strict=True))}
     there = cut[IS_TARGET]
-    assert there.sum() == len(splits.train["rating_xf"])
-    assert there[:, 0].all()
-    seen: dict[int, list[tuple[int, float]]] = {}
-    for row in range(len(there)):
-        for place in np.flatnonzero(there[row]):
-            user = cut["user_id_xf"][row, place]
-            seen.setdefault(user, []).append((cut["movie_id_xf"][row, place], cut["rating_xf"][row, place]))
-    for user, rated in seen.items():
-        rows = np.flatnonzero(splits.train["user_id_xf"] == user)
-        rows = rows[np.argsort(splits.train["place_xf"][rows])]
-        assert rated == list(zip(splits.train["movie_id_xf"][rows], splits.train["rating_xf"][rows], strict=True))
+    return np.array([numbers[pair] for pair in zip(cut["user_id_xf"][there], cut["movie_id_xf"][there], strict=True)])
+
+
+def known_events(cut):
+    """How many events the row in each place knows, as the window says: int [windows, length]."""
+    there = cut[EVENT[0]] > 0
+    places = np.arange(there.shape[1])
+    knows = (places <= places[:, np.newaxis]) & (places >= cut[FIRST][..., np.newaxis]) & there[:, np.newaxis]
+    return knows.sum(axis=2)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, LONGEST])
+def test_windows_ask_every_row_once_after_the_latest_events_before_it(length):
+    train = splits_with(length).train
+    cut = windows(train)
+    there = cut[IS_TARGET]
+    rows = rows_in(train, cut)
+    assert sorted(rows) == list(range(len(train["rating_xf"])))
     for name, values in cut.items():
-        if name not in (*HISTORY, IS_TARGET):
+        assert values.shape[1] == max(length, 2)
+        if name not in (*EVENT, FIRST, IS_TARGET):
+            np.testing.assert_array_equal(values[there], train[name][rows])
             assert not values[~there].any()
+    known, place = known_events(cut)[there], train["place_xf"][rows]
+    assert (known >= np.minimum(place, max(length, 2) // 2)).all()
+    assert (known <= place).all()
+    # The latest event is in the place where the row is asked, the one before it in the place before, and so on.
+    window, places = np.nonzero(there)
+    for event, history in zip(EVENT, HISTORY, strict=True):
+        for back in range(length):
+            some = known > back
+            np.testing.assert_array_equal(
+                cut[event][window[some], places[some] - back], train[history][rows[some], back]
+            )
 
 
-def test_a_rating_that_is_no_row_ends_a_window(splits):
+def test_windows_are_full():
+    train = splits_with(LONGEST).train
+    # There are 300 rows, and people have up to 12: no two windows have room for each other's rows.
+    used = windows(train)[IS_TARGET].sum(axis=1)
+    assert np.sort(used)[:2].sum() > LONGEST
+
+
+def test_a_rating_that_is_no_row_ends_what_a_window_knows(splits):
     train = {name: values.copy() for name, values in splits.train.items()}
-    later = (train["user_id_xf"] == train["user_id_xf"][0]) & (train["place_xf"] >= 2)
-    assert later.any()
-    # As if the person had rated something else between the second and the third row.
+    # As if the people had rated something else before their third row.
+    later = train["place_xf"] >= 2
     train["place_xf"][later] += 1
-    before, after = (windows(arrays, 100) for arrays in (splits.train, train))
-    assert len(after[IS_TARGET]) == len(before[IS_TARGET]) + 1
-    assert after[IS_TARGET].sum() == before[IS_TARGET].sum()
+    for event, history in zip((17, 3, 7), HISTORY, strict=True):
+        train[history][later] = np.insert(train[history][later], 0, event, axis=1)[:, :LONGEST]
+    cut = windows(train)
+    there, rows = cut[IS_TARGET], rows_in(train, cut)
+    window, places = np.nonzero(there)
+    thirds = train["place_xf"][rows] == 3
+    assert thirds.sum() > 10
+    for event, value in zip(EVENT, (17, 3, 7), strict=True):
+        assert (cut[event][window[thirds], places[thirds]] == value).all()
+    assert (known_events(cut)[there][thirds] == 3).all()
 
 
-def test_a_window_answers_for_each_row_as_its_own_history_does(splits, tower, table):
-    train = splits.train
-    cut = windows(train, 5)
-    found = of_windows(tower, cut, table)[cut[IS_TARGET]]
-    alone = tower({name: tf.constant(values) for name, values in train.items()}, table).numpy()
-    order = np.lexsort((train["place_xf"], train["user_id_xf"]))
-    np.testing.assert_allclose(found, alone[order], atol=2e-5)
-    assert np.abs(found).max() > 0.1
+def test_a_window_answers_for_each_row_as_its_own_history_does(splits, short, tower, table):
+    for some, of_them in ((splits, tower), (short, tower_of(short))):
+        train, cut = some.train, windows(some.train)
+        found = of_windows(of_them, cut, table)[cut[IS_TARGET]]
+        rows, known = rows_in(train, cut), known_events(cut)[cut[IS_TARGET]]
+        assert (known < np.count_nonzero(train[HISTORY[0]], axis=1)[rows]).any() == (some is short)
+        own = {name: values[rows] for name, values in train.items()}
+        own |= {name: np.where(np.arange(own[name].shape[1]) < known[:, np.newaxis], own[name], 0) for name in HISTORY}
+        alone = of_them({name: tf.constant(values) for name, values in own.items()}, table).numpy()
+        np.testing.assert_allclose(found, alone, atol=2e-5)
+        assert np.abs(found).max() > 0.1
 
 
-def test_no_row_knows_of_itself_or_of_later_ones(splits, tower, table):
-    cut = windows(splits.train, 5)
+def test_no_row_knows_of_itself_of_later_ones_or_of_other_people(splits, tower, table):
+    cut = windows(splits.train)
     before = of_windows(tower, cut, table)
-    changed = cut | {"movie_id_xf": cut["movie_id_xf"].copy(), "rating_xf": cut["rating_xf"].copy()}
-    changed["movie_id_xf"][:, 2] = 1 + changed["movie_id_xf"][:, 2] % 18
-    changed["rating_xf"][:, 2] = 6 - changed["rating_xf"][:, 2]
+    shared = np.flatnonzero(cut[FIRST].any(axis=1))[0]
+    place = cut[FIRST][shared].max() + 1
+    changed = cut | {name: cut[name].copy() for name in EVENT}
+    changed[EVENT[0]][shared, place] = 1 + changed[EVENT[0]][shared, place] % 18
+    changed[EVENT[1]][shared, place] = 6 - changed[EVENT[1]][shared, place]
     after = of_windows(tower, changed, table)
-    np.testing.assert_array_equal(after[:, :3], before[:, :3])
-    later = cut[IS_TARGET][:, 3]
-    assert np.abs(after[later, 3] - before[later, 3]).max() > 1e-3
+    knows = np.zeros(cut[IS_TARGET].shape, bool)
+    knows[shared] = (cut[FIRST][shared] == place - 1) & (np.arange(LONGEST) >= place) & cut[IS_TARGET][shared]
+    assert knows.any()
+    np.testing.assert_allclose(after[~knows], before[~knows], atol=1e-7)
+    assert (np.abs(after[knows] - before[knows]).max(axis=-1) > 1e-3).all()
 
 
 def test_what_is_not_known_counts_nothing(splits, tower, table):
@@ -143,13 +198,12 @@ def test_what_is_not_known_counts_nothing(splits, tower, table):
 
 
 def test_windows_without_times_answer_as_histories_without_times(splits, tower, table):
-    cut = windows(splits.train, 5)
+    cut = windows(splits.train)
     hidden = np.arange(len(cut[IS_TARGET])) % 2 == 0
     inputs = without_times({name: tf.constant(values) for name, values in cut.items()}, tf.constant(hidden))
     found = tower.of_windows(inputs, rows_of(inputs), None, table, training=False).numpy()
     of_hidden = np.repeat(hidden, cut[IS_TARGET].sum(axis=1))
-    order = np.lexsort((splits.train["place_xf"], splits.train["user_id_xf"]))
-    rows = {name: values[order] for name, values in splits.train.items()}
+    rows = {name: values[rows_in(splits.train, cut)] for name, values in splits.train.items()}
     for name in ("history_timestamps_xf", "timestamp_seconds_xf"):
         rows[name] = np.where(np.reshape(of_hidden, [-1, *[1] * (rows[name].ndim - 1)]), 0, rows[name])
     alone = tower({name: tf.constant(values) for name, values in rows.items()}, table).numpy()
@@ -204,7 +258,7 @@ def test_times_are_hidden_in_a_share_of_the_windows_and_in_training_alone(splits
     losses = {}
     for share in (0.0, 0.5):
         settings = nothing | {"times_dropout": share}
-        hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, window=5, blocks=1, **settings)
+        hparams = RetrievalHyperparameters(query="sequence", embedding_dim=8, blocks=1, **settings)
         tf.keras.utils.set_random_seed(0)
         model = retrieval.SPEC.build(splits, hparams)
         cut = {name: tf.constant(values) for name, values in elements_of(model, splits.train).items()}
@@ -214,22 +268,25 @@ def test_times_are_hidden_in_a_share_of_the_windows_and_in_training_alone(splits
     assert losses[0.5][1] != pytest.approx(losses[0.5][0], rel=1e-6)
 
 
-def test_windows_of_whole_rows_hold_what_other_windows_hold_and_each_rows_history(splits):
-    train, whole, cut = splits.train, windows(splits.train, 5, whole_rows=True), windows(splits.train, 5)
-    assert whole.keys() == {*train, IS_TARGET}
+def test_windows_of_whole_rows_hold_what_other_windows_hold_and_all_features_of_each_row(splits):
+    train, whole, cut = splits.train, windows(splits.train, whole_rows=True), windows(splits.train)
+    assert whole.keys() == {*train, *EVENT, FIRST, IS_TARGET}
     for name, values in cut.items():
-        np.testing.assert_array_equal(whole[name][:, 0] if name in HISTORY else whole[name], values)
-    order = np.lexsort((train["place_xf"], train["user_id_xf"]))
-    there = whole[IS_TARGET]
+        np.testing.assert_array_equal(whole[name], values)
+    there, rows = whole[IS_TARGET], rows_in(train, cut)
     for name, values in train.items():
-        np.testing.assert_array_equal(whole[name][there], values[order])
+        np.testing.assert_array_equal(whole[name][there], values[rows])
         assert not whole[name][~there].any()
+    hidden = without_times({name: tf.constant(values) for name, values in whole.items()}, tf.ones(len(there), tf.bool))
+    for name in (EVENT[2], "history_timestamps_xf", "timestamp_seconds_xf"):
+        assert whole[name].any()
+        assert not hidden[name].numpy().any()
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss": "in_batch"}, {"positives": "liked", "history_dropout": 0.5}])
 def test_windows_are_learnt_from(splits, tmp_path, changes):
     hparams = RetrievalHyperparameters(
-        query="sequence", embedding_dim=8, window=5, blocks=1, batch_size=16, epochs=4, learning_rate=0.02, **changes
+        query="sequence", embedding_dim=8, blocks=1, batch_size=16, epochs=4, learning_rate=0.02, **changes
     )
     losses = []
     for epochs in (0, 4):
@@ -246,7 +303,7 @@ def test_windows_are_learnt_from(splits, tmp_path, changes):
 @pytest.mark.parametrize("name", ["retrieval", "joint"])
 def test_the_loss_of_a_batch_is_the_same_in_parts(splits, name, positives):
     spec = spec_of(name, {})
-    hparams = spec.hyperparameters(query="sequence", embedding_dim=8, window=5, blocks=1, positives=positives)
+    hparams = spec.hyperparameters(query="sequence", embedding_dim=8, blocks=1, positives=positives)
     model = spec.build(splits, hparams)
     cut = elements_of(model, splits.train)
 

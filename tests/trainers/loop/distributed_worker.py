@@ -42,8 +42,8 @@ _RATING = _NETWORK | no_dropout(JointRatingHyperparameters) | {"factor_dim": 4, 
 SETTINGS = {
     "like": _COMMON | _NETWORK | {"objective": "like"},
     "joint": _COMMON | {"rating": _RATING},
-    # Windows of up to 8 rows, of which parts of a batch may have different numbers.
-    "sequence": _COMMON | {"query": "sequence", "blocks": 2, "window": 8, "learning_rate": 2e-3},
+    # Windows, of which parts of a batch may have different numbers of rows.
+    "sequence": _COMMON | {"query": "sequence", "blocks": 2, "learning_rate": 2e-3},
 }
 
 
