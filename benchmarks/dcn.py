@@ -33,14 +33,15 @@ RATING, LIKE = "rating", "like"
 FRACTIONS = {RATING: Fractions(), LIKE: Fractions(train=0.8, eval=0.1, test=0.1)}
 COLUMNS = {RATING: RATING_COLUMNS, LIKE: LIKE_COLUMNS}
 
-_BIASES, _DEEP = "biases", "deep"
+_BIASES, _DEEP, _EXPERTS = "biases", "deep", "experts"
 
 # The settings of the configuration that each method replaces.
 METHODS: dict[str, dict[str, Any]] = {
-    "stacked": {"structure": "stacked", "projection_dim": None},
-    "parallel": {"structure": "parallel", "projection_dim": None},
-    "low-rank": {"structure": "stacked"},
-    _DEEP: {"structure": "deep", "projection_dim": None},
+    "stacked": {"structure": "stacked", "projection_dim": None, "factor_dim": 0},
+    "parallel": {"structure": "parallel", "projection_dim": None, "factor_dim": 0},
+    "low-rank": {"structure": "stacked", "factor_dim": 0},
+    _DEEP: {"structure": "deep", "projection_dim": None, "factor_dim": 0},
+    _EXPERTS: {"structure": "parallel", "projection_dim": None},
 }
 TITLES = {
     _BIASES: "user + movie bias",
@@ -48,6 +49,7 @@ TITLES = {
     "parallel": "DCN, parallel",
     "low-rank": "DCN, stacked, low-rank",
     _DEEP: "DNN with as many weights",
+    _EXPERTS: "DCN, parallel, and a factor model",
 }
 
 _WIDTH = 400
@@ -161,7 +163,7 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     model: CrossNetwork = best.model
     rows = _rows_with_target(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
-    predicted = predictor(model.forward)(rows)
+    predicted = predictor(model.predicted)(rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
     details = {
         "seed": hparams.seed,
@@ -189,7 +191,7 @@ def _print(console: Console, objective: str, rows: dict[str, Row]) -> None:
     console.print()
     console.print(capture.get().strip())
     metric = {RATING: "rmse", LIKE: "log_loss"}[objective]
-    for method in (name for name in rows if name in METHODS and name != _DEEP and _DEEP in rows):
+    for method in (name for name in rows if name in METHODS and name not in (_DEEP, _EXPERTS) and _DEEP in rows):
         pairs = zip(rows[method].runs, rows[_DEEP].runs, strict=True)
         wins = [run.metrics[metric] < deep_run.metrics[metric] for run, deep_run in pairs]
         console.print(f"{rows[method].title} beats the {rows[_DEEP].title} on {sum(wins)} of {len(wins)} seeds.")

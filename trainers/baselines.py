@@ -1,6 +1,7 @@
 """Trivial models, fitted on the train split alone, that every trained model is compared with."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -63,6 +64,11 @@ class Biases:
     mean: float
     users: np.ndarray
     movies: np.ndarray
+
+    @classmethod
+    def of(cls, splits: Splits) -> Self:
+        """Fits the model to the train split; subclasses define it."""
+        raise NotImplementedError
 
     def total(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """Sums mean and biases for pairs of a user and a movie index: float32 [pairs]."""

@@ -1,7 +1,9 @@
 """Deep & cross network, version 2: explicit feature crosses, whose weights show which features matter together.
 
 See Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is the concatenation of one embedding for each
-feature, so each block of a cross layer's weights belongs to a pair of features.
+feature, so each block of a cross layer's weights belongs to a pair of features. A factor model may learn beside the
+network. Each has its own loss, so that their errors differ and partly cancel out in the mean of both, which is the
+prediction; the cross weights are those of the network.
 """
 
 import numpy as np
@@ -10,12 +12,14 @@ import tensorflow_recommenders as tfrs
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
+from trainers.baselines import Biases, BiasModel, LikeBiases
 from trainers.datasets import Splits, batches
 from trainers.export.like_head import LikeHead
 from trainers.export.signatures import RatingHead
 from trainers.export.situations import Raw
 from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork
+from trainers.layers.factor_model import FactorModel
 from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.towers import Tensors
 from trainers.likes import is_liked, only_decided
@@ -27,48 +31,74 @@ from transform.features import LABEL, transformed_name
 _SCALE_ROWS = 16_384
 
 
-class DCNModel(CrossNetwork):
+class _Experts(CrossNetwork):
+    """The network and, with `factor_dim`, a factor model beside it."""
+
+    def __init__(self, splits: Splits, hparams: DCNHyperparameters, start: float, biases: type[Biases]):
+        """Makes both.
+
+        Args:
+          splits: the splits to train on.
+          hparams: hyper-parameters of both.
+          start: initial bias of the network's output.
+          biases: the trivial model of what is predicted, with whose biases the factor model starts.
+        """
+        super().__init__(splits, hparams, start)
+        self.person_dropout = PersonDropout(hparams)
+        self.factors = FactorModel(splits, hparams, biases.of(splits)) if hparams.factor_dim else None
+
+    def experts(self, features: Tensors, training: bool = False) -> list[tf.Tensor]:
+        """The output of each expert: float32 [batch_size]."""
+        network = self.forward(features, training)
+        return [network] if self.factors is None else [network, self.factors(features)]
+
+    def predicted(self, features: Tensors) -> tf.Tensor:
+        """The mean of the experts' outputs: float32 [batch_size]."""
+        outputs = self.experts(features)
+        return tf.add_n(outputs) / len(outputs)
+
+
+class DCNModel(_Experts):
     """Deep & cross network that predicts stars."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
-        super().__init__(splits, hparams, start=float(splits.train[transformed_name(LABEL)].mean()))
-        self.person_dropout = PersonDropout(hparams)
+        super().__init__(splits, hparams, float(splits.train[transformed_name(LABEL)].mean()), BiasModel)
         # Under a distribution strategy Keras refuses to average over the batch. It need not: for 1-D inputs,
         # MeanSquaredError's own mean over the last axis is the mean over the batch.
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError(reduction="none"))
 
-    def ratings(self, features: Tensors, training: bool = False) -> tf.Tensor:
+    def ratings(self, features: Tensors) -> tf.Tensor:
         """Predicted ratings, 1 to 5: float32 [batch_size]."""
-        return tf.clip_by_value(self.forward(features, training), 1.0, 5.0)
+        return tf.clip_by_value(self.predicted(features), 1.0, 5.0)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Mean squared error, in stars squared."""
+        """Sum of the experts' mean squared errors, in stars squared."""
         inputs = self.person_dropout(inputs, training)
-        return self.task(labels=inputs[transformed_name(LABEL)], predictions=self.forward(inputs, training))
+        stars = inputs[transformed_name(LABEL)]
+        return tf.add_n([self.task(labels=stars, predictions=each) for each in self.experts(inputs, training)])
 
 
-class LikeModel(CrossNetwork):
+class LikeModel(_Experts):
     """Deep & cross network that predicts likes; every train row must be a like or a dislike."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters):
         share = is_liked(splits.train[transformed_name(LABEL)]).mean()
         # The share is kept within 1 % and 99 %, so that a split of likes alone has finite log-odds.
         share = float(np.clip(share, 0.01, 0.99))
-        super().__init__(splits, hparams, start=float(np.log(share / (1 - share))))
-        self.person_dropout = PersonDropout(hparams)
+        super().__init__(splits, hparams, float(np.log(share / (1 - share))), LikeBiases)
         self.task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"))
 
-    def like_logits(self, features: Tensors, training: bool = False) -> tf.Tensor:
+    def like_logits(self, features: Tensors) -> tf.Tensor:
         """Log-odds of a like: float32 [batch_size]."""
-        return self.forward(features, training)
+        return self.predicted(features)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Mean cross-entropy, in nats."""
+        """Sum of the experts' mean cross-entropies, in nats."""
         inputs = self.person_dropout(inputs, training)
-        liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)
+        liked = tf.cast(is_liked(inputs[transformed_name(LABEL)]), tf.float32)[:, tf.newaxis]
         # Keras averages over the last axis; with inputs of [batch_size, 1], that leaves one loss for each row.
-        logits = self.forward(inputs, training)
-        return tf.reduce_mean(self.task(labels=liked[:, tf.newaxis], predictions=logits[:, tf.newaxis]))
+        outputs = [each[:, tf.newaxis] for each in self.experts(inputs, training)]
+        return tf.add_n([tf.reduce_mean(self.task(labels=liked, predictions=each)) for each in outputs])
 
 
 class Crosses(tf.Module):
@@ -120,7 +150,7 @@ def cross_effects(model: CrossNetwork, features: Tensors) -> tf.Tensor:
       features: transformed features of the rows to measure on.
 
     Returns:
-      float32 [features, features], symmetric, in the unit of the output.
+      float32 [features, features], symmetric, in the unit of the network's output.
     """
     x0 = model.embeddings(features)
     count, kernel = len(model.features), cross_kernel(model)

@@ -215,7 +215,17 @@ class NetworkHyperparameters(EmbeddingHyperparameters):
     )
 
 
-class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
+class FactorHyperparameters(BaseModel):
+    """Hyper-parameters of a factor model."""
+
+    model_config = Hyperparameters.model_config
+
+    factor_dim: int = Field(48, ge=1, le=_MAX_WIDTH, description="Number of factors of each user and movie.")
+    factor_l2: float = Field(0.075, ge=0, le=_MAX_FLOAT, description="L2 penalty on the factors.")
+    bias_l2: float = Field(0.02, ge=0, le=_MAX_FLOAT, description="L2 penalty on user and movie biases.")
+
+
+class DCNHyperparameters(FactorHyperparameters, NetworkHyperparameters, Hyperparameters):
     """Hyper-parameters of the deep & cross network, version 2."""
 
     objective: Literal["rating", "like"] = Field(
@@ -223,6 +233,13 @@ class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
         description="rating: predict stars, by squared error. like: predict the probability of 4 or 5 stars against 1 "
         "or 2, by cross-entropy; ratings of 3 stars are left out everywhere. A model cannot be compared with a blessed "
         "model of the other objective, so a pipeline that changes its objective needs another output folder.",
+    )
+    factor_dim: int = Field(
+        0,
+        ge=0,
+        le=_MAX_WIDTH,
+        description="Number of factors of each user and movie in a factor model that learns beside the network; the "
+        "prediction is the mean of both. 0 for the network alone.",
     )
     # Nothing is hidden unless it is asked for: where the id is, the zip code stands in for it, and seems to matter.
     id_dropout: float = Field(
@@ -240,7 +257,7 @@ class DCNHyperparameters(NetworkHyperparameters, Hyperparameters):
         return (Task(self.objective),)
 
 
-class RatingTowerHyperparameters(NetworkHyperparameters):
+class RatingTowerHyperparameters(FactorHyperparameters, NetworkHyperparameters):
     """Hyper-parameters of two rating experts: a factor model, and a network that also reads the rated history."""
 
     max_norm: float | None = Field(
@@ -249,9 +266,6 @@ class RatingTowerHyperparameters(NetworkHyperparameters):
         le=_MAX_FLOAT,
         description="Upper bound on the norm of each deep unit's incoming weights; null for no bound.",
     )
-    factor_dim: Width = Field(48, description="Number of factors of each user and movie.")
-    factor_l2: float = Field(0.075, ge=0, le=_MAX_FLOAT, description="L2 penalty on the factors.")
-    bias_l2: float = Field(0.02, ge=0, le=_MAX_FLOAT, description="L2 penalty on user and movie biases.")
     attention_dim: Width = Field(16, description="Width of the vectors that attend to the rated history.")
     attention_l2: float = Field(
         100.0, ge=0, le=_MAX_FLOAT, description="Like table_l2, for the vectors of attention_dim."

@@ -27,7 +27,7 @@ def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
     arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--seeds", "0"]
     arguments += [
         "--only",
-        "stacked,deep",
+        "stacked,deep,experts",
         "--rating-penalties",
         "0,9",
         "--like-penalties",
@@ -35,21 +35,23 @@ def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
         "--json",
         tmp_path / "results.json",
     ]
-    arguments += ["--set", "models.dcn.epochs=1"]
+    arguments += ["--set", "models.dcn.epochs=1", "--set", "models.dcn.factor_dim=4"]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert "DCN, stacked beats the DNN with as many weights on" in result.stdout
 
     document = json.loads((tmp_path / "results.json").read_text())
     for objective, metrics in (("rating", ["rmse", "mae"]), ("like", ["auc", "log_loss"])):
-        biases, stacked, deep, *published = document[objective]
+        biases, stacked, deep, experts, *published = document[objective]
         assert [row["title"] for row in published] == (list(LIKES) if objective == "like" else [])
-        for row in (biases, stacked, deep):
+        for row in (biases, stacked, deep, experts):
             assert list(row["mean"]) == metrics
         (one,), (other,) = stacked["runs"], deep["runs"]
         assert one["metrics"] != other["metrics"]
         assert one["table_l2"] in (0, 9)
         assert one["weights"] == pytest.approx(other["weights"], rel=0.02)
+        # The factors are weights beside those of the network.
+        assert experts["runs"][0]["weights"] > one["weights"] + 4 * (60 + 40)
     assert sorted(folder.name.rsplit("-", 1)[0] for folder in (tmp_path / "cache").iterdir()) == ["random-seed0"] * 2
 
     again = run(*arguments, "--objectives", "like")

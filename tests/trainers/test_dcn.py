@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits
-from trainers.baselines import fit_like_biases
+from trainers.baselines import BiasModel, LikeBiases, fit_like_biases
 from trainers.dcn import SPECS, DCNModel, LikeModel, cross_effects, cross_kernel
 from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork, matched_width
@@ -17,6 +17,9 @@ from trainers.loop.evaluation import LogLoss
 @pytest.fixture(scope="module")
 def splits():
     return planted_splits(users=40, movies=30, ratings=600, seed=0)
+
+
+FACTORS = {"structure": "parallel", "factor_dim": 4, "factor_l2": 0.01}
 
 
 def batch(splits):
@@ -51,6 +54,46 @@ def test_outputs_follow_the_formula(splits, structure, rank):
         deep = np.maximum(dense(deep, layer), 0) if layer.trainable_weights else deep
     joined = deep if structure == "stacked" else np.concatenate([x, deep], axis=1)
     np.testing.assert_allclose(got, dense(joined, model._output)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", SPECS)
+def test_a_factor_model_learns_beside_the_network(splits, objective):
+    rows = SPECS[objective].rows(splits)
+    train, model = rows.train, SPECS[objective].build(rows, settings(objective=objective, factor_dim=3, dropout=0.5))
+    features = {name: tf.constant(values) for name, values in train.items()}
+    trivial = (BiasModel if objective is Task.RATING else LikeBiases).of(rows)
+    users, movies = train["user_id_xf"], train["movie_id_xf"]
+    user, movie = (encoder(features).numpy() for encoder in (model.factors._user, model.factors._movie))
+    assert user.shape == movie.shape == (len(users), 3)
+    by_factors = trivial.total(users, movies) + np.sum(user * movie, axis=1)
+    network = model.forward(features).numpy()
+    expected = (network + by_factors) / 2
+    assert np.abs(network - by_factors).max() > 0.01
+    np.testing.assert_allclose(model.predicted(features), expected, atol=1e-5)
+    stars = train["rating_xf"]
+    if objective is Task.RATING:
+        np.testing.assert_allclose(model.ratings(features), np.clip(expected, 1, 5), atol=1e-5)
+        losses = [np.mean((each - stars) ** 2) for each in (network, by_factors)]
+    else:
+        np.testing.assert_allclose(model.like_logits(features), expected, atol=1e-5)
+        losses = [np.mean(np.logaddexp(0, each) - (stars >= 4) * each) for each in (network, by_factors)]
+    assert float(model.compute_loss(features)) == pytest.approx(sum(losses), rel=1e-5)
+
+
+def test_without_factors_the_network_is_alone(splits):
+    model = DCNModel(splits, settings())
+    assert model.factors is None
+    np.testing.assert_array_equal(model.predicted(batch(splits)), model.forward(batch(splits)))
+
+
+def test_somebody_whom_training_never_saw_has_no_bias(splits):
+    model = DCNModel(splits, settings(factor_dim=3))
+    biases, movies = BiasModel.of(splits), splits.train["movie_id_xf"][:9]
+    features = {name: values[:9] for name, values in splits.train.items()}
+    for unknown in (0, splits.size("user_id") - 1):
+        person, _ = model.factors.person(features | {"user_id_xf": np.full(9, unknown, np.int32)})
+        np.testing.assert_allclose(person, np.full(9, biases.mean), rtol=1e-6)
+    np.testing.assert_allclose(model.factors.movies(features)[0][:, 0], biases.movies[movies], atol=1e-6)
 
 
 def count_weights(model):
@@ -131,10 +174,12 @@ class TestLike:
 
 
 @pytest.mark.parametrize("objective", SPECS)
-@pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
-def test_training_lowers_the_metric(splits, objective, structure, tmp_path):
+@pytest.mark.parametrize(
+    "changes", [{"structure": "stacked"}, {"structure": "parallel"}, {"structure": "deep"}, FACTORS]
+)
+def test_training_lowers_the_metric(splits, objective, changes, tmp_path):
     tf.keras.utils.set_random_seed(0)
-    hparams = settings(objective=objective, structure=structure, epochs=8, batch_size=32, learning_rate=1e-2)
+    hparams = settings(objective=objective, **changes, epochs=8, batch_size=32, learning_rate=1e-2)
     spec = SPECS[objective]
     rows = spec.rows(splits)
     model: CrossNetwork = spec.build(rows, hparams)

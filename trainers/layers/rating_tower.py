@@ -1,7 +1,6 @@
 """The rating tower of the ranker and of the joint model: two experts, whose mean is the predicted rating.
 
-One expert is a factor model: a mean, a user and a movie bias, and the dot product of user and movie factors (Koren et
-al. 2009, https://doi.org/10.1109/MC.2009.263). The other crosses features (Wang et al. 2021,
+One expert is a factor model, see `factor_model.py`. The other crosses features (Wang et al. 2021,
 https://doi.org/10.1145/3442381.3450078) and reads the rated history with attention, whose query is the movie to rate
 (Zhou et al. 2018, https://arxiv.org/abs/1706.06978). Each expert has its own loss, so that their errors differ and
 partly cancel out in the mean.
@@ -9,21 +8,20 @@ partly cancel out in the mean.
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from trainers.baselines import BIAS_PENALTY, BiasModel
 from trainers.datasets import Splits
 from trainers.hyperparameters import RatingTowerHyperparameters
 from trainers.layers.cross_network import CrossNetwork, FirstProducts
+from trainers.layers.factor_model import FactorModel
 from trainers.layers.products import batch_product
-from trainers.layers.towers import MLP, FeatureEncoder, Table, Tensors, embedding, known_or_missing, table_penalty
+from trainers.layers.towers import MLP, Tensors, embedding, table_penalty
 from transform.features import (
     HISTORY_MOVIES,
     HISTORY_RATINGS,
     LABEL,
     MOVIE_ID,
-    USER_ID,
     Role,
     transformed_name,
 )
@@ -85,46 +83,6 @@ class Match(NamedTuple):
 
     affinity: tf.Tensor
     state: tf.Tensor | None = None
-
-
-class FactorModel(tf.keras.layers.Layer):
-    """Predicts ratings from biases and factors.
-
-    A user's factors are the sum of one vector for their id and one for each of their other features, and likewise for a
-    movie. The factors of users and movies with few ratings are therefore close to those of similar ones. The biases
-    are initialised with the ridge solution. The prediction is the sum of the biases and the product of the factors.
-    """
-
-    def __init__(self, splits: Splits, hparams: RatingTowerHyperparameters, biases: BiasModel):
-        super().__init__()
-        self._mean = tf.constant(biases.mean, tf.float32)
-        self._user_bias = _bias_table(biases.users, hparams.bias_l2, USER_ID)
-        self._movie_bias = _bias_table(biases.movies, hparams.bias_l2, MOVIE_ID)
-        self._user = FeatureEncoder(splits, (Role.USER,), hparams.factor_dim, hparams.factor_l2)
-        # Titles are left out, since each of their thousands of words would have its own factors.
-        self._movie = FeatureEncoder(splits, (Role.MOVIE,), hparams.factor_dim, hparams.factor_l2, without=("title",))
-
-    def person(self, features: Tensors, deviation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Encodes people.
-
-        Args:
-          features: transformed features of the role user.
-          deviation: float32 [batch_size], as in `PersonParts`; the bias of somebody whom training did not see.
-
-        Returns:
-          Mean and user bias, float32 [batch_size], and the user's factors, [batch_size, factor_dim].
-        """
-        users = known_or_missing(features[transformed_name(USER_ID)], self._user_bias)
-        bias = tf.where(users > 0, tf.squeeze(self._user_bias(users), 1), deviation)
-        return self._mean + bias, self._user(features)
-
-    def movies(self, features: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
-        """The movies' biases, float32 [movies, 1], and factors, [movies, factor_dim]."""
-        return self._movie_bias(features[transformed_name(MOVIE_ID)]), self._movie(features)
-
-
-def _bias_table(values: np.ndarray, l2: float, vocabulary: str) -> Table:
-    return embedding(len(values), 1, l2, values=values[:, None], vocabulary=vocabulary)
 
 
 class TargetAttention(tf.keras.layers.Layer):
