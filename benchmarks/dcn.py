@@ -33,15 +33,19 @@ RATING, LIKE = "rating", "like"
 FRACTIONS = {RATING: Fractions(), LIKE: Fractions(train=0.8, eval=0.1, test=0.1)}
 COLUMNS = {RATING: RATING_COLUMNS, LIKE: LIKE_COLUMNS}
 
-_BIASES, _DEEP, _EXPERTS = "biases", "deep", "experts"
+_BIASES, _DEEP, _FACTORS, _EXPERTS = "biases", "deep", "factors", "experts"
+
+# A network without other experts beside it.
+_ALONE: dict[str, Any] = {"factor_dim": 0, "second_structure": None}
 
 # The settings of the configuration that each method replaces.
 METHODS: dict[str, dict[str, Any]] = {
-    "stacked": {"structure": "stacked", "projection_dim": None, "factor_dim": 0},
-    "parallel": {"structure": "parallel", "projection_dim": None, "factor_dim": 0},
-    "low-rank": {"structure": "stacked", "factor_dim": 0},
-    _DEEP: {"structure": "deep", "projection_dim": None, "factor_dim": 0},
-    _EXPERTS: {"structure": "parallel", "projection_dim": None},
+    "stacked": {"structure": "stacked", "projection_dim": None} | _ALONE,
+    "parallel": {"structure": "parallel", "projection_dim": None} | _ALONE,
+    "low-rank": {"structure": "stacked"} | _ALONE,
+    _DEEP: {"structure": "deep", "projection_dim": None} | _ALONE,
+    _FACTORS: {"structure": "parallel", "projection_dim": None, "second_structure": None},
+    _EXPERTS: {"structure": "parallel", "projection_dim": None, "second_structure": "stacked"},
 }
 TITLES = {
     _BIASES: "user + movie bias",
@@ -49,7 +53,8 @@ TITLES = {
     "parallel": "DCN, parallel",
     "low-rank": "DCN, stacked, low-rank",
     _DEEP: "DNN with as many weights",
-    _EXPERTS: "DCN, parallel, and a factor model",
+    _FACTORS: "DCN, parallel, and a factor model",
+    _EXPERTS: "DCN, parallel and stacked, and a factor model",
 }
 
 _WIDTH = 400
@@ -191,7 +196,9 @@ def _print(console: Console, objective: str, rows: dict[str, Row]) -> None:
     console.print()
     console.print(capture.get().strip())
     metric = {RATING: "rmse", LIKE: "log_loss"}[objective]
-    for method in (name for name in rows if name in METHODS and name not in (_DEEP, _EXPERTS) and _DEEP in rows):
+    for method in (
+        name for name in rows if name in METHODS and name not in (_DEEP, _FACTORS, _EXPERTS) and _DEEP in rows
+    ):
         pairs = zip(rows[method].runs, rows[_DEEP].runs, strict=True)
         wins = [run.metrics[metric] < deep_run.metrics[metric] for run, deep_run in pairs]
         console.print(f"{rows[method].title} beats the {rows[_DEEP].title} on {sum(wins)} of {len(wins)} seeds.")

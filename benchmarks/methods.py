@@ -225,7 +225,14 @@ METHODS = {
     "retrieval": _pipeline_method("**retrieval**", "retrieval"),
     "ranking": _pipeline_method("**ranking**", "ranking"),
     "dcn": _pipeline_method("**dcn**", "dcn"),
-    "dnn": _pipeline_method("DNN with as many weights as dcn", "dcn", structure="deep", projection_dim=None),
+    "dnn": _pipeline_method(
+        "DNN with as many weights as dcn",
+        "dcn",
+        structure="deep",
+        projection_dim=None,
+        factor_dim=0,
+        second_structure=None,
+    ),
     "joint": _pipeline_method("**joint**", "joint"),
     "joint-apart": _pipeline_method("joint, its two parts sharing nothing", "joint", shared=False),
 }

@@ -1,9 +1,9 @@
 """Deep & cross network, version 2: explicit feature crosses, whose weights show which features matter together.
 
 See Wang et al. 2021, https://doi.org/10.1145/3442381.3450078. The input is the concatenation of one embedding for each
-feature, so each block of a cross layer's weights belongs to a pair of features. A factor model may learn beside the
-network. Each has its own loss, so that their errors differ and partly cancel out in the mean of both, which is the
-prediction; the cross weights are those of the network.
+feature, so each block of a cross layer's weights belongs to a pair of features. A second network and a factor model may
+learn beside the network. Each has its own loss, so that their errors differ and partly cancel out in the mean of all,
+which is the prediction; the cross weights are those of the first network.
 """
 
 import numpy as np
@@ -32,25 +32,33 @@ _SCALE_ROWS = 16_384
 
 
 class _Experts(CrossNetwork):
-    """The network and, with `factor_dim`, a factor model beside it."""
+    """The network and, if they are configured, a second network and a factor model beside it."""
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters, start: float, biases: type[Biases]):
-        """Makes both.
+        """Makes all experts.
 
         Args:
           splits: the splits to train on.
-          hparams: hyper-parameters of both.
-          start: initial bias of the network's output.
+          hparams: hyper-parameters of all.
+          start: initial bias of a network's output.
           biases: the trivial model of what is predicted, with whose biases the factor model starts.
         """
         super().__init__(splits, hparams, start)
         self.person_dropout = PersonDropout(hparams)
+        self.second: CrossNetwork | None = None
+        if hparams.second_structure is not None:
+            second = hparams.model_copy(update={"structure": hparams.second_structure})
+            self.second = CrossNetwork(splits, second, start)
         self.factors = FactorModel(splits, hparams, biases.of(splits)) if hparams.factor_dim else None
 
     def experts(self, features: Tensors, training: bool = False) -> list[tf.Tensor]:
         """The output of each expert: float32 [batch_size]."""
-        network = self.forward(features, training)
-        return [network] if self.factors is None else [network, self.factors(features)]
+        outputs = [self.forward(features, training)]
+        if self.second is not None:
+            outputs.append(self.second.forward(features, training))
+        if self.factors is not None:
+            outputs.append(self.factors(features))
+        return outputs
 
     def predicted(self, features: Tensors) -> tf.Tensor:
         """The mean of the experts' outputs: float32 [batch_size]."""

@@ -239,7 +239,12 @@ class DCNHyperparameters(FactorHyperparameters, NetworkHyperparameters, Hyperpar
         ge=0,
         le=_MAX_WIDTH,
         description="Number of factors of each user and movie in a factor model that learns beside the network; the "
-        "prediction is the mean of both. 0 for the network alone.",
+        "prediction is the mean. 0 for no factor model.",
+    )
+    second_structure: Literal["stacked", "parallel", "deep"] | None = Field(
+        None,
+        description="Structure of a second network, with embeddings of its own, that learns beside the first, whose "
+        "cross weights the report is about; the prediction is the mean. null for no second network.",
     )
     # Nothing is hidden unless it is asked for: where the id is, the zip code stands in for it, and seems to matter.
     id_dropout: float = Field(

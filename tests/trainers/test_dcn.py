@@ -19,7 +19,7 @@ def splits():
     return planted_splits(users=40, movies=30, ratings=600, seed=0)
 
 
-FACTORS = {"structure": "parallel", "factor_dim": 4, "factor_l2": 0.01}
+EXPERTS = {"structure": "parallel", "second_structure": "stacked", "factor_dim": 4, "factor_l2": 0.01}
 
 
 def batch(splits):
@@ -80,9 +80,28 @@ def test_a_factor_model_learns_beside_the_network(splits, objective):
     assert float(model.compute_loss(features)) == pytest.approx(sum(losses), rel=1e-5)
 
 
-def test_without_factors_the_network_is_alone(splits):
+def test_the_prediction_is_the_mean_of_all_experts(splits):
+    model, rows = DCNModel(splits, settings(factor_dim=3, second_structure="stacked", table_l2=2.0)), batch(splits)
+    outputs = np.stack(
+        [each.numpy() for each in (model.forward(rows), model.second.forward(rows), model.factors(rows))]
+    )
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.01
+    np.testing.assert_allclose(model.predicted(rows), outputs.mean(axis=0), atol=1e-6)
+    losses = np.mean((outputs - splits.train["rating_xf"]) ** 2, axis=1)
+    assert float(model.compute_loss(rows)) == pytest.approx(losses.sum(), rel=1e-5)
+    # The tables of both networks are penalised.
+    for network in (model, model.second):
+        before = float(tf.add_n(model.losses))
+        for encoder in network._encoders:
+            for table in encoder.trainable_weights:
+                table.assign(3 * table)
+        assert float(tf.add_n(model.losses)) > before
+
+
+def test_without_other_experts_the_network_is_alone(splits):
     model = DCNModel(splits, settings())
     assert model.factors is None
+    assert model.second is None
     np.testing.assert_array_equal(model.predicted(batch(splits)), model.forward(batch(splits)))
 
 
@@ -175,7 +194,7 @@ class TestLike:
 
 @pytest.mark.parametrize("objective", SPECS)
 @pytest.mark.parametrize(
-    "changes", [{"structure": "stacked"}, {"structure": "parallel"}, {"structure": "deep"}, FACTORS]
+    "changes", [{"structure": "stacked"}, {"structure": "parallel"}, {"structure": "deep"}, EXPERTS]
 )
 def test_training_lowers_the_metric(splits, objective, changes, tmp_path):
     tf.keras.utils.set_random_seed(0)
