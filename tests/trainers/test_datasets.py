@@ -81,6 +81,45 @@ def test_an_eval_split_without_rows_is_named(objective):
         objective(splits)
 
 
+class Guess(tf.Module):
+    """A model that says the same of every row, and counts how often it is traced."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value, self.traced = tf.Variable(value), 0
+
+    def ratings(self, features):
+        self.traced += 1
+        return self.value + 0.0 * features["rating_xf"]
+
+    like_logits = ratings
+
+    def scores(self, features):
+        self.traced += 1
+        return tf.tile(tf.one_hot([1], 20) * self.value, [tf.shape(features["rating_xf"])[0], 1])
+
+
+@pytest.mark.parametrize(
+    ("objective", "first", "second", "values"),
+    [
+        (FilteredRecall, 1.0, -1.0, (1.0, 0.0)),
+        (RootMeanSquaredError, 3.0, 5.0, (1.0, 1.0)),
+        (LogLoss, 0.0, 2.0, (np.log(2), np.logaddexp(0, -2))),
+    ],
+)
+def test_a_model_is_traced_once_and_measured_with_its_weights_of_the_moment(objective, first, second, values):
+    rows = {"rating_xf": np.float32([4.0]), "user_id_xf": np.int32([1]), "movie_id_xf": np.int32([1])}
+    train = {"user_id_xf": np.int32([2]), "movie_id_xf": np.int32([1])}
+    measure = objective(SimpleNamespace(eval=rows, train=train, size=lambda name: 3))
+    for _ in range(2):
+        model = Guess(first)
+        assert measure(model) == pytest.approx(values[0])
+        traced = model.traced
+        model.value.assign(second)
+        assert measure(model) == pytest.approx(values[1])
+        assert model.traced == traced > 0
+
+
 def test_seen_movies_are_those_of_the_user():
     rng = np.random.default_rng(0)
     users, movies = rng.integers(1, 9, 200), rng.integers(1, 50, 200)
