@@ -25,7 +25,6 @@ from trainers.baselines import BiasModel, LikeBiases
 from trainers.datasets import Arrays, predictor
 from trainers.dcn import SPECS, spec
 from trainers.hyperparameters import DCNHyperparameters, Task
-from trainers.layers.cross_network import CrossNetwork
 from trainers.likes import is_decided, is_liked
 from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
@@ -68,8 +67,12 @@ def main(
     seeds: Seeds = "0,1,2",
     objectives: Annotated[str, typer.Option(help="What to predict, separated by commas.")] = f"{RATING},{LIKE}",
     only: Annotated[
-        str, typer.Option(help=f"Networks to measure, separated by commas; all are {', '.join(METHODS)}.")
-    ] = ",".join(METHODS),
+        str,
+        typer.Option(
+            help=f"Networks to measure, separated by commas; all are {', '.join(METHODS)}. The last two need "
+            "models.dcn.factor_dim, as with --set."
+        ),
+    ] = f"stacked,parallel,low-rank,{_DEEP}",
     config: Preset = "ml1m",
     overrides: Overrides = None,
     rank: Annotated[int, typer.Option(help="Rank of the low-rank cross weights.", min=1)] = 64,
@@ -91,6 +94,10 @@ def main(
     methods, chosen_objectives = parse_names(only, METHODS), parse_names(objectives, COLUMNS)
     try:
         hparams = load_config(config, overrides).models.dcn
+        if with_factors := [method for method in methods if method in (_FACTORS, _EXPERTS) and not hparams.factor_dim]:
+            raise ConfigError(
+                f"models.dcn.factor_dim should be at least 1 to measure {' and '.join(with_factors)}; received 0."
+            )
         penalties = {RATING: _parse_penalties(rating_penalties), LIKE: _parse_penalties(like_penalties)}
         rows = {
             objective: _measure_all(
@@ -165,16 +172,15 @@ def _measure_best(ready: Transformed, candidates: list[DCNHyperparameters]) -> R
     """Trains a network with each candidate, and measures the one that is best on eval on the test split."""
     trained = [(train(spec(each), each, ready.splits), each) for each in candidates]
     best, hparams = min(trained, key=lambda pair: pair[0].value)
-    model: CrossNetwork = best.model
     rows = _rows_with_target(hparams.objective, ready.test)
     stars = rows[transformed_name(LABEL)]
-    predicted = predictor(model.predicted)(rows)
+    predicted = predictor(best.model.predicted)(rows)
     metrics = rating_metrics(predicted, stars) if hparams.objective == RATING else None
     details = {
         "seed": hparams.seed,
         "eval": best.value,
         "table_l2": hparams.table_l2,
-        "weights": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        "weights": sum(int(np.prod(weight.shape)) for weight in best.model.trainable_weights),
         "seconds": round(best.seconds, 1),
     }
     return Run(metrics or like_metrics(predicted, is_liked(stars)), details)

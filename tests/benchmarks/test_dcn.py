@@ -27,7 +27,7 @@ def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
     arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--seeds", "0"]
     arguments += [
         "--only",
-        "stacked,deep,experts",
+        "stacked,deep,factors,experts",
         "--rating-penalties",
         "0,9",
         "--like-penalties",
@@ -42,16 +42,18 @@ def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
 
     document = json.loads((tmp_path / "results.json").read_text())
     for objective, metrics in (("rating", ["rmse", "mae"]), ("like", ["auc", "log_loss"])):
-        biases, stacked, deep, experts, *published = document[objective]
+        biases, stacked, deep, factors, experts, *published = document[objective]
         assert [row["title"] for row in published] == (list(LIKES) if objective == "like" else [])
-        for row in (biases, stacked, deep, experts):
+        for row in (biases, stacked, deep, factors, experts):
             assert list(row["mean"]) == metrics
         (one,), (other,) = stacked["runs"], deep["runs"]
         assert one["metrics"] != other["metrics"]
         assert one["table_l2"] in (0, 9)
         assert one["weights"] == pytest.approx(other["weights"], rel=0.02)
-        # The factors are weights beside those of the network.
-        assert experts["runs"][0]["weights"] > one["weights"] + 4 * (60 + 40)
+        # A factor model has weights for each of the 60 people and 40 movies, and a second network as many as the first.
+        with_factors = factors["runs"][0]["weights"] - one["weights"]
+        assert 4 * (60 + 40) < with_factors < one["weights"] / 2
+        assert experts["runs"][0]["weights"] - one["weights"] > one["weights"] / 2 + with_factors
     assert sorted(folder.name.rsplit("-", 1)[0] for folder in (tmp_path / "cache").iterdir()) == ["random-seed0"] * 2
 
     again = run(*arguments, "--objectives", "like")
@@ -84,3 +86,11 @@ def test_like_metrics_equal_a_count_of_pairs():
     metrics = like_metrics(logits, liked)
     assert metrics["auc"] == pytest.approx(np.mean(wins))
     assert metrics["log_loss"] == pytest.approx(-np.mean(np.log(np.where(liked, chances, 1 - chances))), rel=1e-5)
+
+
+def test_a_factor_model_without_factors_is_refused(tmp_path):
+    generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
+    result = run("--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--only", "experts")
+    assert result.exit_code == 2
+    assert "models.dcn.factor_dim should be at least 1 to measure experts; received 0" in result.stderr
+    assert not (tmp_path / "cache").exists()

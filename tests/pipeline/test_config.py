@@ -349,6 +349,7 @@ def test_a_sequence_has_a_length_that_memory_holds():
     too_long = message("sample", sequence, "data.history_length=301")
     assert "data.history_length should be at most 300 with models.retrieval.query sequence; received 301" in too_long
     assert load_config("sample", ["data.history_length=301"]).data.history_length == 301
+    assert load_config("sample", [sequence, "data.history_length=300"]).data.history_length == 300
     too_long = message("sample", "models.joint.query=sequence", "data.history_length=301")
     assert "data.history_length should be at most 300 with models.joint.query sequence; received 301" in too_long
     assert "embedding_dim should be a multiple of attention_heads" in message(

@@ -103,13 +103,14 @@ class Guess(tf.Module):
     ("objective", "first", "second", "values"),
     [
         (FilteredRecall, 1.0, -1.0, (1.0, 0.0)),
-        (RootMeanSquaredError, 3.0, 5.0, (1.0, 1.0)),
+        (RootMeanSquaredError, 3.0, 4.5, (1.0, 0.5)),
         (LogLoss, 0.0, 2.0, (np.log(2), np.logaddexp(0, -2))),
     ],
 )
 def test_a_model_is_traced_once_and_measured_with_its_weights_of_the_moment(objective, first, second, values):
-    rows = {"rating_xf": np.float32([4.0]), "user_id_xf": np.int32([1]), "movie_id_xf": np.int32([1])}
-    train = {"user_id_xf": np.int32([2]), "movie_id_xf": np.int32([1])}
+    one = np.ones(1, np.int32)
+    rows = {"rating_xf": np.array([4.0], np.float32), "user_id_xf": one, "movie_id_xf": one}
+    train = {"user_id_xf": 2 * one, "movie_id_xf": one}
     measure = objective(SimpleNamespace(eval=rows, train=train, size=lambda name: 3))
     for _ in range(2):
         model = Guess(first)

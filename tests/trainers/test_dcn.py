@@ -82,15 +82,16 @@ def test_a_factor_model_learns_beside_the_network(splits, objective):
 
 def test_the_prediction_is_the_mean_of_all_experts(splits):
     model, rows = DCNModel(splits, settings(factor_dim=3, second_structure="stacked", table_l2=2.0)), batch(splits)
-    outputs = np.stack(
-        [each.numpy() for each in (model.forward(rows), model.second.forward(rows), model.factors(rows))]
-    )
+    second, factors = model.second, model.factors
+    assert second is not None
+    assert factors is not None
+    outputs = np.stack([each.numpy() for each in (model.forward(rows), second.forward(rows), factors(rows))])
     assert np.abs(outputs[0] - outputs[1]).max() > 0.01
     np.testing.assert_allclose(model.predicted(rows), outputs.mean(axis=0), atol=1e-6)
     losses = np.mean((outputs - splits.train["rating_xf"]) ** 2, axis=1)
     assert float(model.compute_loss(rows)) == pytest.approx(losses.sum(), rel=1e-5)
     # The tables of both networks are penalised.
-    for network in (model, model.second):
+    for network in (model, second):
         before = float(tf.add_n(model.losses))
         for encoder in network._encoders:
             for table in encoder.trainable_weights:
@@ -106,13 +107,14 @@ def test_without_other_experts_the_network_is_alone(splits):
 
 
 def test_somebody_whom_training_never_saw_has_no_bias(splits):
-    model = DCNModel(splits, settings(factor_dim=3))
+    factors = DCNModel(splits, settings(factor_dim=3)).factors
+    assert factors is not None
     biases, movies = BiasModel.of(splits), splits.train["movie_id_xf"][:9]
     features = {name: values[:9] for name, values in splits.train.items()}
     for unknown in (0, splits.size("user_id") - 1):
-        person, _ = model.factors.person(features | {"user_id_xf": np.full(9, unknown, np.int32)})
+        person, _ = factors.person(features | {"user_id_xf": np.full(9, unknown, np.int32)})
         np.testing.assert_allclose(person, np.full(9, biases.mean), rtol=1e-6)
-    np.testing.assert_allclose(model.factors.movies(features)[0][:, 0], biases.movies[movies], atol=1e-6)
+    np.testing.assert_allclose(factors.movies(features)[0][:, 0], biases.movies[movies], atol=1e-6)
 
 
 def count_weights(model):

@@ -43,7 +43,7 @@ class _Pieces(NamedTuple):
     Attributes:
       start: int [pieces], number of the first row among the sorted ones.
       rows: int [pieces], how many rows.
-      before: int [pieces], how many of the events in the first row's history come before the row.
+      before: int [pieces], how many events of the first row's history the piece has before it.
     """
 
     start: np.ndarray
@@ -62,7 +62,10 @@ class _Pieces(NamedTuple):
 
 
 def window_length(train: Arrays) -> int:
-    """How many events a window holds: as many as people have in their histories when they ask, but at least 2."""
+    """How many events a window holds: as many as people have in their histories when they ask.
+
+    At least 2, since a single one would be a row's own, and the row would know nothing.
+    """
     return max(2, train[HISTORY[0]].shape[1])
 
 
@@ -71,8 +74,8 @@ def windows(train: Arrays, whole_rows: bool = False) -> Arrays:
 
     A person's rows are one piece if they are few. If there are too many for a window, every later piece begins with the
     events of half a window, so that each of its rows knows at least these. Where the person has rated something between
-    two rows that is none of them, as in a span before those that models are trained on, the second begins a piece, too.
-    Pieces share windows, and know nothing of each other.
+    two rows that is none of them, as in a span before those that models are trained on, the second begins a piece, too,
+    with no more events before it. Pieces share windows, and know nothing of each other.
 
     Args:
       train: transformed features of the train split, [rows, ...] by name.
@@ -80,8 +83,8 @@ def windows(train: Arrays, whole_rows: bool = False) -> Arrays:
 
     Returns:
       Features by name: `EVENT`, `FIRST` and `IS_TARGET`, [windows, length] with `window_length`; and the features of
-      the rows that are asked, among them each row's own movie and rating, [windows, length, ...], which are 0 where no
-      row is asked. Every row is asked once.
+      the rows that are asked, [windows, length, ...], which are 0 where no row is asked: without `whole_rows`, those of
+      the person and the moment, and each row's own movie and rating. Every row is asked once.
     """
     length = window_length(train)
     order = np.lexsort((train[transformed_name(PLACE)], train[transformed_name(USER_ID)]))

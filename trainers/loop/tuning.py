@@ -23,7 +23,7 @@ from tfx.components.tuner.component import TunerFnResult
 from trainers.datasets import Splits, read_splits
 from trainers.loop.distribution import strategy_of
 from trainers.loop.search_spaces import from_choices, to_choice
-from trainers.loop.training import HYPERPARAMETERS, ModelSpec, Objective, fit
+from trainers.loop.training import HYPERPARAMETERS, ModelSpec, fit
 
 _logger = logging.getLogger("trainers")
 
@@ -82,13 +82,12 @@ class Tuner(BaseTuner):
         self._spec, self._section = spec, dict(section)
         super().__init__(**arguments)
 
-    def run_trial(self, trial: Trial, splits: Splits, objective: Objective) -> dict[str, float]:
+    def run_trial(self, trial: Trial, splits: Splits) -> dict[str, float]:
         """Trains a model with the trial's hyper-parameters.
 
         Args:
           trial: the trial, with the hyper-parameters to try.
           splits: the splits to train and evaluate on.
-          objective: the metric on the eval split.
 
         Returns:
           The objective's best value on the eval split, and the trial's duration in seconds, by metric name.
@@ -108,7 +107,8 @@ class Tuner(BaseTuner):
             log_dir = os.path.join(self.get_trial_dir(trial.trial_id), "logs")
             with strategy_of(hparams.distribution).scope():
                 model = self._spec.build(splits, hparams)
-                value = fit(model, splits.train, objective, hparams, log_dir, label)
+                # An objective of its own, since it keeps what it traced of the model.
+                value = fit(model, splits.train, self._spec.objective(splits), hparams, log_dir, label)
         except (FloatingPointError, ValidationError) as error:
             _logger.info("%s failed: %s", label, str(error).removeprefix(f"{label}: "))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
@@ -119,8 +119,8 @@ class Tuner(BaseTuner):
             # The next trial runs in the same process, where the graphs of this one would otherwise stay in memory.
             tf.keras.backend.clear_session()
         seconds = time.monotonic() - started
-        _logger.info("%s: eval %s %.4f, %.0f s", label, objective.name, value, seconds)
-        return {objective.name: value, SECONDS: seconds}
+        _logger.info("%s: eval %s %.4f, %.0f s", label, self._spec.objective.name, value, seconds)
+        return {self._spec.objective.name: value, SECONDS: seconds}
 
     def on_search_end(self) -> None:
         """Checks that at least one trial completed.
@@ -158,6 +158,7 @@ def tuner(fn_args: FnArgs, spec: ModelSpec) -> TunerFnResult:
             f"models.{spec.name}.distribution should be none or mirrored for tuning; received multi_worker."
         )
     splits = spec.rows(read_splits(fn_args))
+    # Raises early what every trial would.
     objective = spec.objective(splits)
 
     def make_tuner(overwrite: bool) -> Tuner:
@@ -186,7 +187,7 @@ def tuner(fn_args: FnArgs, spec: ModelSpec) -> TunerFnResult:
         made_tuner = make_tuner(overwrite=True)
     if made_tuner.oracle.end_order:
         _logger.info("%s: trials that an earlier search finished: %d", spec.name, len(made_tuner.oracle.end_order))
-    return TunerFnResult(made_tuner, {"splits": splits, "objective": objective})
+    return TunerFnResult(made_tuner, {"splits": splits})
 
 
 def search_folder(settings: Mapping[str, Any], transform_graph: str) -> str:

@@ -40,7 +40,7 @@ _COMMON: dict[str, object] = {
 _NETWORK: dict[str, object] = {"hidden_units": [8], "max_norm": 0.5, "table_l2": 5.0, "cross_l2": 1e-3}
 _RATING = _NETWORK | no_dropout(JointRatingHyperparameters) | {"factor_dim": 4, "embedding_dim": 4, "l2": 1e-3}
 SETTINGS = {
-    "like": _COMMON | _NETWORK | {"objective": "like"},
+    "like": _COMMON | _NETWORK | {"objective": "like", "second_structure": "parallel", "factor_dim": 4},
     "joint": _COMMON | {"rating": _RATING},
     # Windows, of which parts of a batch may have different numbers of rows.
     "sequence": _COMMON | {"query": "sequence", "blocks": 2, "learning_rate": 2e-3},
