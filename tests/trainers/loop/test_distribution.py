@@ -54,7 +54,8 @@ def trained(tmp_path_factory):
     ]
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=240)
+            # Only a worker that waits for another without end takes as long, also beside other programs.
+            output, _ = process.communicate(timeout=900)
             assert process.returncode == 0, output
     finally:
         for process in processes:
