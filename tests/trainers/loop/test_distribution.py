@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
     try:
         for process in processes:
             # Only a worker that waits for another without end takes as long, also beside other programs.
-            output, _ = process.communicate(timeout=900)
+            output, _ = process.communicate(timeout=540)
             assert process.returncode == 0, output
     finally:
         for process in processes:
