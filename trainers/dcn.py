@@ -117,17 +117,22 @@ class Crosses(tf.Module):
       cross_kernel: float32 [features * dim, features * dim], the first cross layer's weights, input by output; None
         without cross layers.
       embedding_scales: float32 [features * dim], standard deviation of each embedding dimension over train rows.
-      cross_effects: float32 [features, features], from the function `cross_effects`; None without cross layers.
+      cross_effects: float32 [features, features], what the function `cross_effects` measures, in the prediction; None
+        without cross layers.
     """
 
-    def __init__(self, model: CrossNetwork, splits: Splits):
+    def __init__(self, model: _Experts, splits: Splits):
         super().__init__()
         self.features = tf.Variable(list(model.features), trainable=False)
         sample = next(iter(batches(splits.train, _SCALE_ROWS, shuffle_seed=0)))
         scales = tf.math.reduce_std(model.embeddings(sample), axis=0)
         self.embedding_scales = tf.Variable(scales, trainable=False)
         self.cross_kernel = tf.Variable(cross_kernel(model), trainable=False) if model.cross else None
-        self.cross_effects = tf.Variable(cross_effects(model, sample), trainable=False) if model.cross else None
+        self.cross_effects: tf.Variable | None = None
+        if model.cross:
+            # The prediction is the mean of the experts, of which the network is one.
+            of_prediction = cross_effects(model, sample) / len(model.experts(sample))
+            self.cross_effects = tf.Variable(of_prediction, trainable=False)
 
     def serve(self, features: Tensors) -> Tensors:
         del features

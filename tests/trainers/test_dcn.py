@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits
 from trainers.baselines import BiasModel, LikeBiases, fit_like_biases
-from trainers.dcn import SPECS, DCNModel, LikeModel, cross_effects, cross_kernel
+from trainers.dcn import SPECS, Crosses, DCNModel, LikeModel, cross_effects, cross_kernel
 from trainers.hyperparameters import DCNHyperparameters, Task
 from trainers.layers.cross_network import CrossNetwork, matched_width
 from trainers.likes import only_decided
@@ -97,6 +97,17 @@ def test_the_prediction_is_the_mean_of_all_experts(splits):
             for table in encoder.trainable_weights:
                 table.assign(3 * table)
         assert float(tf.add_n(model.losses)) > before
+
+
+def test_exported_effects_are_those_on_the_prediction(splits):
+    rows = batch(splits)
+    for changes, experts in (({}, 1), ({"factor_dim": 3}, 2), ({"factor_dim": 3, "second_structure": "stacked"}, 3)):
+        model = DCNModel(splits, settings(**changes))
+        model.predicted(rows)
+        exported = Crosses(model, splits).cross_effects
+        assert exported is not None
+        # The sample is all train rows, as there are fewer than it may have.
+        np.testing.assert_allclose(exported.numpy(), cross_effects(model, rows) / experts, rtol=1e-3, atol=1e-7)
 
 
 def test_without_other_experts_the_network_is_alone(splits):

@@ -1,7 +1,6 @@
 """Metrics on the eval split, by which training chooses the best epoch. Only the Evaluator reads the test split."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -13,20 +12,8 @@ from transform.features import LABEL, MOVIE_ID, USER_ID, transformed_name
 
 _BATCH = 1024
 
-Made = TypeVar("Made")
-
-
-class _OfModel(Generic[Made]):
-    """Makes something of a model, and keeps it for the next epochs: TensorFlow takes seconds to trace a function."""
-
-    def __init__(self, make: Callable[[tf.keras.Model], Made]):
-        self._make = make
-        self._latest: tuple[tf.keras.Model, Made] | None = None
-
-    def __call__(self, model: tf.keras.Model) -> Made:
-        if self._latest is None or self._latest[0] is not model:
-            self._latest = (model, self._make(model))
-        return self._latest[1]
+# Keeps what was made of the latest model for the next epochs: TensorFlow takes seconds to trace a function.
+_of_latest_model = functools.lru_cache(maxsize=1)
 
 
 class FilteredRecall:
@@ -38,7 +25,7 @@ class FilteredRecall:
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
         self._seen = SeenMovies.of(splits.train, splits.size(USER_ID))
-        self._hits = _OfModel(
+        self._hits = _of_latest_model(
             lambda model: tf.function(lambda features, seen: _hits(model, features, seen), reduce_retracing=True)
         )
 
@@ -64,7 +51,7 @@ class RootMeanSquaredError:
 
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
-        self._ratings = _OfModel(lambda model: predictor(model.ratings))
+        self._ratings = _of_latest_model(lambda model: predictor(model.ratings))
 
     def __call__(self, model: tf.keras.Model) -> float:
         predicted = self._ratings(model)(self._rows)
@@ -83,7 +70,7 @@ class LogLoss:
 
     def __init__(self, splits: Splits):
         self._rows = _eval_rows(splits)
-        self._logits = _OfModel(lambda model: predictor(model.like_logits))
+        self._logits = _of_latest_model(lambda model: predictor(model.like_logits))
 
     def __call__(self, model: tf.keras.Model) -> float:
         logits = self._logits(model)(self._rows)
