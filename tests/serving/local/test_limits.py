@@ -180,23 +180,30 @@ def test_grpc_calls_that_send_no_request_keep_nobody_waiting(server, calls, even
     end = threading.Event()
 
     def nothing():
-        end.wait(20)
+        end.wait(60)
         yield b""
 
-    waiting = []  # Calls that nobody holds are cancelled.
     with contextlib.ExitStack() as stack:
         stack.callback(end.set)
+        methods = []
         for place in range(4):
             # The option keeps channels from sharing a connection, of which each may have two calls here.
             channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", options=[("place", place)])
-            stack.enter_context(channel)
-            for _ in range(2):
-                waiting.append(channel.stream_unary(METHOD).future(nothing(), timeout=20))
-            if place == 2:
-                time.sleep(0.3)
-                assert predict() == ["length"]
-        # Now as many calls wait as there may be.
-        eventually(lambda: refused_with(predict) == grpc.StatusCode.RESOURCE_EXHAUSTED)
+            methods += [stack.enter_context(channel).stream_unary(METHOD)] * 2
+        # Calls that nobody holds are cancelled.
+        waiting = [method.future(nothing(), timeout=60) for method in methods[:6]]
+        time.sleep(0.3)
+        assert predict() == ["length"]
+        waiting += [method.future(nothing(), timeout=60) for method in methods[6:]]
+
+        def as_many_wait_as_there_may_be():
+            # A call that arrives while `predict` is being answered may find no place: it is made again.
+            for place, call in enumerate(waiting):
+                if call.done():
+                    waiting[place] = methods[place].future(nothing(), timeout=60)
+            return refused_with(predict) == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        eventually(as_many_wait_as_there_may_be)
     eventually(lambda: refused_with(predict) is None)
 
 
