@@ -9,14 +9,30 @@ import tensorflow as tf
 from trainers.datasets import Splits
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.gradients import lookup
+from trainers.layers.person_dropout import PersonDropout
 from trainers.layers.sequence_encoder import KNOTS, SequenceEncoder, gap_basis
 from trainers.layers.towers import HISTORY_READ, RATING_LEVELS, FeatureEncoder, Tensors, embedding, user_vectors
 from trainers.layers.windows import EVENT, FIRST, HISTORY, IS_TARGET, SECONDS, window_length
 from transform.features import USER_ID, Role, transformed_name
 
 
+def _known_in_session(features: Tensors, now: tf.Tensor) -> Tensors:
+    """The features of what is asked, without those of a moment that does not count, as from `_in_session`.
+
+    Hour and date go with it: what they say depends on whether somebody clicks on or has come back. With them, what is
+    asked long after would be answered as when people come back, and not as at an unknown moment.
+
+    Args:
+      features: transformed features, [rows, ...] by name.
+      now: int32 [rows], the moments that count; 0 where none does.
+    """
+    return PersonDropout.without(features, {"moment": tf.equal(now, 0)})
+
+
 def _in_session(moments: tf.Tensor, last: tf.Tensor, session: int) -> tf.Tensor:
     """Moments of asking; 0, for not known, where the last event was longer before than a session lasts, in seconds.
+
+    Of people without events, or without times, the last event was at 0, so that no moment of theirs counts.
 
     What people rate later says little of the list that they had before them, and of years training knows nothing.
     """
@@ -103,7 +119,7 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         last = self._events(movies[:, -1:], stars[:, -1:], _places(present)[:, -1:], table)
         asked = _asked(now, times[:, -1])
         state = self._encoder.last(read, last, present, times, asked[:, tf.newaxis])
-        return self._answers(state, times[:, -1], now, features)
+        return self._answers(state, times[:, -1], now, _known_in_session(features, now))
 
     def of_windows(
         self, inputs: Tensors, known: Tensors, without_history: tf.Tensor | None, table: tf.Tensor, training: bool
@@ -133,7 +149,8 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         # Padding would be penalised as if it were people of whom nothing is known.
         places = tf.where(tf.reshape(is_target, [-1]))[:, 0]
         states, last, now = (tf.gather(each, places) for each in (states, last, now))
-        return self._answers(states, last, now, {name: tf.gather(values, places) for name, values in known.items()})
+        known = {name: tf.gather(values, places) for name, values in known.items()}
+        return self._answers(states, last, now, _known_in_session(known, now))
 
     def _events(self, movies: tf.Tensor, stars: tf.Tensor, places: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """Vectors of what was rated, float32 [batch_size, events, dim]; each argument is [batch_size, events]."""

@@ -17,6 +17,7 @@ from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ
 from trainers.layers.windows import EVENT, FIRST, IS_TARGET, rows_of, windows, without_times
 from trainers.loop.training import fit
+from transform.features import TIMESTAMP, Kind, Role, columns, transformed_name
 
 LONGEST = 12
 HISTORY = ("history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf")
@@ -237,15 +238,21 @@ def test_the_basis_of_gaps_is_piecewise_linear_in_their_logarithms():
     assert gap_basis(tf.constant(2**31 - 1), tf.constant(-(2**31) + 1)).numpy()[12] == pytest.approx(1)
 
 
-def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(splits, tower, table):
-    features = {name: values[:200] for name, values in splits.train.items()}
+def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(splits, table):
+    seconds = splits.train["timestamp_seconds_xf"]
+    hour = {transformed_name(TIMESTAMP, Kind.HOUR): (1 + seconds // 3600 % 24).astype(np.int32)}
+    tower = tower_of(dataclasses.replace(splits, train=splits.train | hour))
+    features = {name: values[:200] for name, values in (splits.train | hour).items()}
     last, own = features["history_timestamps_xf"][:, 0], features["timestamp_seconds_xf"]
+    # The hour tells of the moment, too.
+    moment = {column.name: features[column.name] for column in columns(Role.CONTEXT, among=features)}
+    assert moment.keys() == {*hour, "timestamp_seconds_xf"}
 
-    def encode(seconds):
-        changed = features | {"timestamp_seconds_xf": seconds.astype(np.int32)}
+    def encode(seconds, context=moment):
+        changed = features | context | {"timestamp_seconds_xf": seconds.astype(np.int32)}
         return tower({name: tf.constant(values) for name, values in changed.items()}, table).numpy()
 
-    unknown = encode(0 * own)
+    unknown = encode(0 * own, {name: np.zeros_like(values) for name, values in moment.items()})
     for later in (601, 30 * 86_400, 25 * 365 * 86_400):
         np.testing.assert_array_equal(encode(np.where(last > 0, last + later, own)), unknown)
     soon = (last > 0) & (own - last <= 600)
