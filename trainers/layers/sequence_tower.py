@@ -32,13 +32,13 @@ def _known_in_session(features: Tensors, now: tf.Tensor) -> Tensors:
 def _in_session(moments: tf.Tensor, last: tf.Tensor, session: int) -> tf.Tensor:
     """Moments of asking; 0, for not known, where the last event was longer before than a session lasts, in seconds.
 
-    Of people without events, or without times, the last event was at 0, so that no moment of theirs counts.
+    Where there is no last event, or its time is not known, which is 0, no moment counts, either.
 
     What people rate later says little of the list that they had before them, and of years training knows nothing.
     """
     # In 64 bits, since a difference of two times may be longer than either.
     gap = tf.cast(moments, tf.int64) - tf.cast(last, tf.int64)
-    return tf.where(gap > session, 0, moments)
+    return tf.where(tf.equal(last, 0) | (gap > session), 0, moments)
 
 
 def _asked(moments: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
@@ -139,13 +139,16 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         # Where no row is asked, the moment is that of the next event.
         following = tf.concat([times[:, 1:], times[:, -1:]], axis=1)
         now = tf.where(is_target, tf.reshape(known[SECONDS], tf.shape(times)), following)
-        now = _in_session(now, times, self._session)
+        # Whose history is hidden is asked like people who have none.
+        last = times
+        if without_history is not None:
+            last = tf.where(tf.reshape(without_history, tf.shape(times)), 0, times)
+        now = _in_session(now, last, self._session)
         events = self._events(movies, stars, _places(present, first), table)
         states = self._encoder(events, present, times, _asked(now, times), first, training=training)
-        states, last, now = (tf.reshape(each, [-1, *each.shape[2:]]) for each in (states, times, now))
+        states, last, now = (tf.reshape(each, [-1, *each.shape[2:]]) for each in (states, last, now))
         if without_history is not None:
             states *= 1.0 - tf.cast(without_history, tf.float32)[:, tf.newaxis]
-            last = tf.where(without_history, 0, last)
         # Padding would be penalised as if it were people of whom nothing is known.
         places = tf.where(tf.reshape(is_target, [-1]))[:, 0]
         states, last, now = (tf.gather(each, places) for each in (states, last, now))

@@ -255,6 +255,9 @@ def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(
     unknown = encode(0 * own, {name: np.zeros_like(values) for name, values in moment.items()})
     for later in (601, 30 * 86_400, 25 * 365 * 86_400):
         np.testing.assert_array_equal(encode(np.where(last > 0, last + later, own)), unknown)
+    # Who has rated nothing is in no session, not even soon after 0, which stands for a time that is not known.
+    assert (last == 0).any()
+    np.testing.assert_array_equal(encode(np.where(last > 0, last + 601, 5)), unknown)
     soon = (last > 0) & (own - last <= 600)
     assert 10 < soon.sum() < 190
     changed = np.abs(encode(own) - unknown).max(axis=1) > 1e-3
