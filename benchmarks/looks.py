@@ -118,8 +118,8 @@ class _RecordingObjective:
 def _record_pipeline_loop(
     task: Task, training_data: TrainingData, hparams: Hyperparameters, interval: float, recorder: _Recorder
 ) -> list[RecallMeasurement]:
-    splits, count = training_data.splits, len(training_data.data.train)
-    rows = draw_rows(count, max(1, round(interval * count)), hparams.seed)
+    splits, users = training_data.splits, training_data.data.train.users
+    rows = draw_rows(users, max(1, round(interval * len(users))), hparams.seed)
     model, recall = build(task, splits, hparams), FilteredRecall(splits)
     # Before training, the model ranks by the movies' popularity, which may already reach the level.
     if recorder.record(0, lambda: recall(model)):

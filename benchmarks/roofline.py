@@ -112,12 +112,10 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
     """Cost of a step of the project's training loop: the loss, its gradient and Adam's update of all weights.
 
     Args:
-      model: a model of the project.
+      model: a model of the project that has its weights.
       rows: transformed features, [rows, ...] by name.
       batch_size: number of rows in a step.
     """
-    # Keras creates the weights in the first call, which must not be the tracing of the graph below.
-    model.compute_loss({name: tf.constant(values[:1]) for name, values in rows.items()})
 
     @tf.function
     def gradient(batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:

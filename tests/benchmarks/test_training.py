@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import training
 from benchmarks.looks import RecallMeasurement, seconds_to_recall
-from benchmarks.loops import NOTEBOOK_LOOP, NOTEBOOK_LOOP_OPTIONS, PIPELINE_LOOP
+from benchmarks.loops import NOTEBOOK_LOOP, NOTEBOOK_LOOP_OPTIONS, PIPELINE_LOOP, draw_rows
 from components.data.sample import generate_sample
 
 APP = typer.Typer()
@@ -59,10 +59,25 @@ def test_both_loops_are_measured_on_the_same_split(tmp_path):
         assert level <= max(each["recall"] for each in notebook_recalls) < level + 0.1
         assert task["seconds_to"]["0.999"] == dict.fromkeys((PIPELINE_LOOP, *NOTEBOOK_LOOP_OPTIONS))
 
-    again = run(*arguments, "--only", "retrieval", "--max-seconds", 0)
+    in_order = ("--set", "models.retrieval.query=sequence")
+    again = run(*arguments, "--only", "retrieval", "--max-seconds", 0, *in_order)
     assert again.exit_code == 0, again.output
     assert "Transform" not in again.stderr
-    assert "looks" not in json.loads(written.read_text())["tasks"]["retrieval"]
+    assert "with query pooled alone" in again.stdout
+    task = json.loads(written.read_text())["tasks"]["retrieval"]
+    assert min(task["rounds"][PIPELINE_LOOP]) > 0
+    assert task["weights"] != document["tasks"]["retrieval"]["weights"]
+    assert not {"looks", "roofline"} & set(task)
+
+
+def test_all_rows_of_people_are_drawn():
+    users = np.random.default_rng(0).integers(0, 20, 300)
+    rows = draw_rows(users, 100, seed=1)
+    assert len(rows) == len(set(rows.tolist())) == 100
+    whole = [user for user in range(20) if set(np.flatnonzero(users == user)) <= set(rows.tolist())]
+    assert len(set(users[rows])) - len(whole) <= 1
+    assert set(users[draw_rows(users, 100, seed=2)]) != set(users[rows])
+    assert sorted(draw_rows(users, 1000, seed=1)) == list(range(300))
 
 
 def test_seconds_count_until_a_level_is_first_seen():
