@@ -32,7 +32,13 @@ _SCALE_ROWS = 16_384
 
 
 class _Experts(CrossNetwork):
-    """The network and, if they are configured, a second network and a factor model beside it."""
+    """The network and, if they are configured, a second network and a factor model beside it.
+
+    Attributes:
+      alike_after: see `TwoTowerModel`; none of them reads the moment.
+    """
+
+    alike_after = 0
 
     def __init__(self, splits: Splits, hparams: DCNHyperparameters, start: float, biases: type[Biases]):
         """Makes all experts.

@@ -16,7 +16,13 @@ from trainers.loop.evaluation import RootMeanSquaredError
 
 
 class RankingModel(tfrs.Model):
-    """Predicts ratings with the rating tower alone."""
+    """Predicts ratings with the rating tower alone.
+
+    Attributes:
+      alike_after: see `TwoTowerModel`; the tower reads no moment.
+    """
+
+    alike_after = 0
 
     def __init__(self, splits: Splits, hparams: RankingHyperparameters):
         super().__init__()

@@ -24,7 +24,7 @@ from components.recommender.stored_data import Movies, Users
 from trainers.datasets import with_int32_indices
 from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
-from trainers.export.situations import NEW_WITH_HISTORY, SITUATIONS, in_situation
+from trainers.export.situations import NEW_WITH_HISTORY, in_every_situation, in_situation
 from trainers.layers.towers import HISTORY_READ
 from transform.features import (
     HISTORY_MOVIES,
@@ -117,6 +117,9 @@ class Recommender(tf.Module):
         self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
         # Models of earlier versions have no such function; they read histories with every query.
         self._read_histories = getattr(retrieval, "read_histories", None)
+        # Nor do they say from when on moments are alike to them, and to a pair they are if they are to both.
+        alike = [int(model.alike_after.numpy()) for model in (retrieval, ranking) if hasattr(model, "alike_after")]
+        self._alike_after = max(alike) if len(alike) == 2 else None
         # Saved with this module, because the functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
         self._candidates, self._length = candidates, users.features[_HISTORY].shape[1]
@@ -314,10 +317,14 @@ class Recommender(tf.Module):
         group = tf.stack([features[transformed_name(name)] for name in ("gender", "age")], axis=1)
         of_group = metrics.filtered_ranks(tf.gather_nd(self.popularity_by_group, group), targets, seen)
         values[f"{evaluation.GROUP_PREFIX}recall_at_10"] = metrics.recall(of_group, 10)
-        for situation in SITUATIONS:
-            there = in_situation(situation, features, raw, self._transform.layer)
+
+        def found(there: Tensors) -> Tensors:
             place = evaluation.place_in(self._lists(there, seen).ordered().movies, targets)
-            values[f"recall_at_10_{situation}"] = metrics.recall(place, 10)
+            return {"recall_at_10": metrics.recall(place, 10)}
+
+        judged = in_every_situation(found, features, raw, self._transform.layer, self._alike_after)
+        for situation, of_situation in judged.items():
+            values |= {f"{name}_{situation}": value for name, value in of_situation.items()}
         return values
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])

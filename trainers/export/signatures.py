@@ -21,7 +21,8 @@ transformed features; of the roles user, context and history alone where only a 
 * `ratings_of` a person for some movies, int32 [batch_size, movies], given the query vector: float32
   [batch_size, movies].
 
-What depends on the catalogue alone was computed at export.
+What depends on the catalogue alone was computed at export. Of a model to which all moments are alike from some time
+after somebody's latest rating on, the SavedModel holds this time, in seconds, as the variable `alike_after`.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ import tensorflow as tf
 from trainers import baselines
 from trainers.datasets import Splits, with_int32_indices
 from trainers.export import metrics
-from trainers.export.situations import SITUATIONS, Raw, in_situation
+from trainers.export.situations import Raw, in_every_situation
 from trainers.layers.towers import Tensors
 from trainers.layers.weights import named_weights
 from transform.features import (
@@ -189,6 +190,9 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
     module.catalogue = getattr(model, "catalogue", None)
     module.transform = splits.transform.transform_features_layer()
     module.heads = [head(model, splits) for head in heads]
+    alike_after = getattr(model, "alike_after", None)
+    if alike_after is not None:
+        module.alike_after = tf.Variable(alike_after, trainable=False, dtype=tf.int64)
     raw_spec = splits.transform.raw_feature_spec()
 
     def parse(examples: tf.Tensor) -> tuple[Tensors, Raw]:
@@ -206,11 +210,14 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
         if hasattr(model, "read_histories"):
             features |= model.read_histories(features)
         values = {name: value for head in module.heads for name, value in head.evaluate(features, raw).items()}
-        for situation in ("", *SITUATIONS):
-            there = in_situation(situation, features, raw, module.transform) if situation else features
-            for head in module.heads:
-                for name, value in head.main_metric(there, raw).items():
-                    values[f"{name}_{situation}" if situation else name] = value
+
+        def main_metrics(there: Tensors) -> Tensors:
+            return {name: value for head in module.heads for name, value in head.main_metric(there, raw).items()}
+
+        values |= main_metrics(features)
+        judged = in_every_situation(main_metrics, features, raw, module.transform, alike_after)
+        for situation, of_situation in judged.items():
+            values |= {f"{name}_{situation}": value for name, value in of_situation.items()}
         return values
 
     feature_signature = {

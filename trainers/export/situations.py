@@ -51,6 +51,33 @@ def in_situation(situation: str, features: Tensors, raw: Raw, transform: Callabl
     return features | {name: tf.zeros_like(features[name]) for name in unknown}
 
 
+def in_every_situation(
+    judge: Callable[[Tensors], Tensors],
+    features: Tensors,
+    raw: Raw,
+    transform: Callable[[Raw], Tensors],
+    alike_after: int | None,
+) -> dict[str, Tensors]:
+    """What is judged of rows in each of `SITUATIONS`, by situation; once for those that are alike to a model.
+
+    Args:
+      judge: called with the features that rows have in a situation.
+      features: as for `in_situation`.
+      raw: likewise.
+      transform: likewise.
+      alike_after: seconds after somebody's latest rating, which is before the row, from which on all moments are alike
+        to the model; None if none are.
+    """
+    alike = [name for name, later in ASKED_LATER.items() if alike_after is not None and later > alike_after]
+    judged: dict[str, Tensors] = {}
+    for situation in SITUATIONS:
+        stands_for_it = alike[0] if situation in alike else situation
+        if stands_for_it not in judged:
+            judged[stands_for_it] = judge(in_situation(stands_for_it, features, raw, transform))
+        judged[situation] = judged[stands_for_it]
+    return judged
+
+
 def _moment(raw: Raw, later: int, features: Tensors, transform: Callable[[Raw], Tensors]) -> Tensors:
     """Features of the rows' moments, moved by some seconds; other raw features are left out, as each takes time."""
     moments = {

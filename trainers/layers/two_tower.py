@@ -78,6 +78,8 @@ class TwoTowerModel(tfrs.Model):
 
     Attributes:
       query_model: the query tower, which subclasses set.
+      alike_after: seconds after somebody's latest rating from which on all moments of asking are alike; None if they
+        never are.
       reads_whole_rows: whether the model reads more features of train rows than the towers do.
     """
 
@@ -102,6 +104,7 @@ class TwoTowerModel(tfrs.Model):
         self.person_dropout = PersonDropout(hparams)
         self._temperature, self._positives = hparams.temperature, hparams.positives
         self._is_sequence = hparams.query == "sequence"
+        self.alike_after = hparams.session if self._is_sequence else None
         self._times_dropout = hparams.times_dropout
         log_popularity = baselines.log_popularity(splits)
         self._movie_bias = with_vocabulary(tf.Variable(log_popularity, name="movie_bias"), MOVIE_ID)

@@ -237,6 +237,33 @@ def test_situations_are_judged_as_their_rows_would_be(seed, kind):
         assert (judged[f"recall_at_10_{situation}"] != judged["recall_at_10"]).any()
 
 
+class CountingModel(MoodyModel):
+    """The same, which counts how often it is asked in a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def scores(self, person):
+        self.asked += 1
+        return super().scores(person)
+
+
+@pytest.mark.parametrize(("of_ranking", "later"), [(None, 3), (0, 1), (60 * DAY, 2)])
+def test_moments_that_are_alike_to_both_models_are_judged_once(of_ranking, later):
+    # These scores do depend on the day, so that it shows where they were not computed again.
+    retrieval, ranking = CountingModel(), MoodyModel()
+    retrieval.alike_after = tf.Variable(30, dtype=tf.int64)
+    if of_ranking is not None:
+        ranking.alike_after = tf.Variable(of_ranking, dtype=tf.int64)
+    settled = Recommender(retrieval, ranking, fake_transform(), MOVIES, USERS, candidates=1)
+    judged = settled.evaluate(tf.constant([example(**person) for person in random_people(0)]))
+    month, year = (judged[f"recall_at_10_{name}"].numpy().tolist() for name in ("after_30_days", "after_1_year"))
+    # The people's own moments, the later ones, and three kinds of new people.
+    assert retrieval.asked == 1 + later + 3
+    assert (month == year) is (later == 1)
+
+
 def test_a_movie_that_was_seen_is_never_found_behind_the_last_one(recommender):
     # Of five movies four are seen, among them that of the row, so that two of the three places stay empty.
     person = {"timestamp": [5], "seen_movie_ids": [10, 20, 30, 40], "movie_id": [10], "rating": [5.0]}

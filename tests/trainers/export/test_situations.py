@@ -14,14 +14,14 @@ from tests.transform import transform_graph
 from trainers import baselines
 from trainers.datasets import Splits, with_int32_indices
 from trainers.export import signatures
-from trainers.export.situations import SITUATIONS, in_situation
+from trainers.export.situations import SITUATIONS, in_every_situation, in_situation
 from transform.features import Kind, columns
 
 pytestmark = pytest.mark.component
 
 DAY = 86_400
 LATER = {"after_30_days": 30 * DAY, "after_1_year": 365 * DAY, "after_25_years": 25 * 365 * DAY}
-HISTORY = ("history_movie_ids", "history_ratings")
+HISTORY = ("history_movie_ids", "history_ratings", "history_timestamps")
 LACKING = {
     "new_with_history": ("user_id",),
     "new_with_history_alone": ("user_id", "gender", "age", "occupation", "zip_code"),
@@ -110,7 +110,7 @@ def test_new_people_lack_what_nobody_knows_of_them_and_keep_the_rest(output, row
     features = transformed(output, rows)
     found = in_situation(situation, features, raw, output.transform_features_layer())
     lacking = {column.name for column in columns() if column.feature.name in LACKING[situation]}
-    assert len(lacking) == {"new_with_history": 1, "new_with_history_alone": 6, "new_without_history": 3}[situation]
+    assert len(lacking) == {"new_with_history": 1, "new_with_history_alone": 6, "new_without_history": 4}[situation]
     for name, values in found.items():
         if name in lacking:
             assert not np.any(values)
@@ -151,6 +151,34 @@ def test_25_years_later_everybody_asks_at_the_bound(output, rows):
     has_moment = np.array(["timestamp" in row for row in rows])
     np.testing.assert_array_equal(found["timestamp_normalized_xf"], np.where(has_moment, 1, 0))
     assert len(np.unique(features["timestamp_normalized_xf"])) > 50
+
+
+@pytest.mark.parametrize(
+    ("alike_after", "judged"),
+    [
+        (None, [*LATER, *LACKING]),
+        (0, ["after_30_days", *LACKING]),
+        (30 * DAY - 1, ["after_30_days", *LACKING]),
+        (30 * DAY, ["after_30_days", "after_1_year", *LACKING]),
+        (365 * DAY, [*LATER, *LACKING]),
+    ],
+)
+def test_what_is_alike_to_a_model_is_judged_once(output, rows, alike_after, judged):
+    raw, layer = tf.io.parse_example(serialized(rows), output.raw_feature_spec()), output.transform_features_layer()
+    features, calls = transformed(output, rows), []
+
+    def judge(there):
+        calls.append(there)
+        return {"call": tf.constant(len(calls))}
+
+    found = in_every_situation(judge, features, raw, layer, alike_after)
+
+    assert list(found) == list(SITUATIONS)
+    by_call = {int(found[situation]["call"]): situation for situation in reversed(SITUATIONS)}
+    assert [by_call[call] for call in sorted(by_call)] == judged
+    for call, situation in by_call.items():
+        for name, values in in_situation(situation, features, raw, layer).items():
+            np.testing.assert_array_equal(calls[call - 1][name], values)
 
 
 SMALL = {"embedding_dim": 4, "hidden_units": [8]}
@@ -194,8 +222,23 @@ def slow_recall(scores, features, rows, movie_ids):
     return found
 
 
-def test_an_exported_model_measures_its_main_metrics_in_every_situation(splits, output, rows, tmp_path):
-    model, evaluate = model_and_export(splits, tmp_path, "joint", SMALL | {"rating": RATING})
+def with_times(rows):
+    """Rows with times of their ratings, the latest some seconds before the row or days before it."""
+    made = []
+    for number, row in enumerate(rows):
+        length = len(row.get("history_movie_ids", []))
+        if length and "timestamp" in row:
+            latest = row["timestamp"][0] - (3, 20, 5 * DAY)[number % 3]
+            row = row | {"history_timestamps": [latest - 60 * back for back in reversed(range(length))]}
+        made.append(row)
+    return made
+
+
+@pytest.mark.parametrize("query", ["pooled", "sequence"])
+def test_an_exported_model_measures_its_main_metrics_in_every_situation(splits, output, rows, tmp_path, query):
+    rows = with_times(rows)
+    section = SMALL | {"rating": RATING, "query": query, "shared_state": True}
+    model, evaluate = model_and_export(splits, tmp_path, "joint", section)
     values = evaluate(rows)
     ids = [0, *(int(key) for key in output.vocabulary_by_name("movie_id_vocabulary")), 0]
     recalls, errors = {}, {}
