@@ -106,6 +106,7 @@ def test_features_are_those_of_raw_rows_that_were_changed_by_hand(output, rows, 
 
 @pytest.mark.parametrize("situation", LACKING)
 def test_new_people_lack_what_nobody_knows_of_them_and_keep_the_rest(output, rows, situation):
+    rows = with_times(rows)
     raw = tf.io.parse_example(serialized(rows), output.raw_feature_spec())
     features = transformed(output, rows)
     found = in_situation(situation, features, raw, output.transform_features_layer())
