@@ -112,7 +112,7 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
     """Cost of a step of the project's training loop: the loss, its gradient and Adam's update of all weights.
 
     Args:
-      model: a model of the project that has its weights.
+      model: a model of the project that was called before, since Keras creates the weights in the first call.
       rows: transformed features, [rows, ...] by name.
       batch_size: number of rows in a step.
     """
