@@ -18,6 +18,7 @@ from pipeline.paths import local_path
 from serving.local.versions import list_versions
 
 _LARGE = 1000  # People in the batch whose memory is measured.
+_NOW = 1_000_000_000  # Seconds since 1970, in 2001.
 _REQUESTS = 500  # Different ones.
 _IN_A_ROW = 20  # A server answers with one recommender, so each is asked several times before the other one is.
 
@@ -35,8 +36,15 @@ def main(
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="People in a batch.")] = 64,
     rounds: Annotated[int, typer.Option(min=3, help="Times that each call is made.")] = 200,
+    history: Annotated[
+        int,
+        typer.Option(min=0, help="Movies that each person says they have rated, the last one right now; 0 for none."),
+    ] = 0,
 ) -> None:
     """Asks the newest version for one person, then for a batch, and prints a Markdown table.
+
+    People are known, and tell nothing of themselves unless `--history` says so. What is stored of somebody is computed
+    at export, what they tell is not.
 
     An earlier recommender is asked in turns of 20 calls. The medians are over all calls; each asks for other people,
     with tensors that were made before. Memory is the process's resident memory.
@@ -54,7 +62,7 @@ def main(
         for count in (1, batch)
         for title, times in zip(
             loaded,
-            paired_seconds([_asker(model, count) for model in loaded.values()], rounds, _IN_A_ROW),
+            paired_seconds([_asker(model, count, history) for model in loaded.values()], rounds, _IN_A_ROW),
             strict=True,
         )
     }
@@ -78,25 +86,32 @@ def main(
     if before:
         console.print(f"One answer takes {ratio(seconds['now', 1], seconds['before', 1]):.2f} of the time before.")
     large = min(_LARGE, int(loaded["now"].max_batch))
-    peak, kept = _memory(_asker(loaded["now"], large))
+    peak, kept = _memory(_asker(loaded["now"], large, history))
     console.print(
         f"A batch of {large} takes {peak:.0f} MB at most beside what was held, of which {kept:.0f} MB are kept."
     )
 
 
-def _asker(model: tf.Module, count: int) -> Callable[[], object]:
+def _asker(model: tf.Module, count: int, history: int) -> Callable[[], object]:
     """A function that asks for `count` people, others at each call, until it begins anew."""
     # There is one offset more than there are users, and one user more than are known.
-    serve, users = model.signatures["serving_default"], len(model.seen_offsets.numpy()) - 2
+    users, movies = len(model.seen_offsets.numpy()) - 2, model.movie_ids.numpy()
+    serve, movies = model.signatures["recommend" if history else "serving_default"], movies[movies > 0]
     rng = np.random.default_rng(0)
-    requests = [
-        {
-            "user_id": tf.constant(rng.integers(1, users + 1, count)),
-            "history_movie_ids": tf.zeros([count, 0], tf.int64),
-            "history_ratings": tf.zeros([count, 0]),
+    requests = []
+    for _ in range(_REQUESTS):
+        request = {
+            "user_id": rng.integers(1, users + 1, count),
+            "history_movie_ids": rng.choice(movies, [count, history]),
+            "history_ratings": rng.integers(1, 6, [count, history]).astype(np.float32),
         }
-        for _ in range(_REQUESTS)
-    ]
+        if history:
+            zeros, nothing = np.zeros(count, np.int64), np.full(count, "")
+            times = _NOW - 20 * np.arange(history)[::-1]
+            request |= {"now": zeros + _NOW, "age": zeros, "occupation": zeros, "k": zeros}
+            request |= {"gender": nothing, "zip_code": nothing, "exclude_movie_ids": np.zeros([count, 0], np.int64)}
+            request["history_timestamps"] = np.repeat(times[np.newaxis], count, axis=0)
+        requests.append({name: tf.constant(values) for name, values in request.items()})
     turns = itertools.cycle(requests)
     return lambda: serve(**next(turns))["movie_id"].numpy()
 

@@ -44,9 +44,9 @@ Tensors = dict[str, tf.Tensor]
 _HISTORY = transformed_name(HISTORY_MOVIES)
 _SECONDS = transformed_name(TIMESTAMP, Kind.SECONDS)
 
-# People whose candidates are rated at once: so many that the processor is busy, and so few that the values of a large
-# batch do not need much memory.
-_RATED_AT_ONCE = 64
+# People whose histories are read, and whose candidates are rated, at once: so many that the processor is busy, and so
+# few that the values of a large batch do not need much memory.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,11 @@ class Recommender(tf.Module):
         self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
         # Models of earlier versions have no such function; they read histories with every query.
         self._read_histories = getattr(retrieval, "read_histories", None)
+        self._queries, self._scores_of = (getattr(retrieval, name, None) for name in ("queries", "scores_of"))
         # Nor do they say from when on moments are alike to them, and to a pair they are if they are to both.
         alike = [int(model.alike_after.numpy()) for model in (retrieval, ranking) if hasattr(model, "alike_after")]
         self._alike_after = max(alike) if len(alike) == 2 else None
+        self._queries_alike_after = int(retrieval.alike_after.numpy()) if hasattr(retrieval, "alike_after") else None
         # Saved with this module, because the functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
         self._candidates, self._length = candidates, users.features[_HISTORY].shape[1]
@@ -130,6 +132,8 @@ class Recommender(tf.Module):
         self.movie_ids = _constant(movies.ids, "movie_ids")
         self.titles = _constant(movies.titles.astype(object), "titles")
         self.user_features = {name: _constant(values, name) for name, values in users.features.items()}
+        if self._queries is not None:
+            self.user_queries = _constant(_in_parts(self._queries, users.features), "user_queries")
         self.latest = _constant(users.latest, "latest")
         self.seen_offsets = _constant(users.seen_offsets, "seen_offsets")
         self.seen_movies = _constant(users.seen_movies, "seen_movies")
@@ -202,8 +206,9 @@ class Recommender(tf.Module):
         user_id, history_movie_ids, history_ratings = checks.passed(user_id, history_movie_ids, history_ratings)
         row = self.user_row.lookup(user_id)
         no_times = tf.zeros([tf.size(user_id), 0], tf.int64)
-        person = self._person(row, history_movie_ids, history_ratings, no_times)
-        return self._answer(person, self._seen(row, history_movie_ids), tf.zeros_like(user_id))
+        person, is_stored = self._person(row, history_movie_ids, history_ratings, no_times)
+        scored = self._scored_stored(person, row, is_stored)
+        return self._answer(person, scored, self._seen(row, history_movie_ids), tf.zeros_like(user_id))
 
     @tf.function(
         input_signature=[
@@ -283,13 +288,19 @@ class Recommender(tf.Module):
         # Times of padding and of unknown movies tell nothing.
         is_known = self.movie_index.lookup(history_movie_ids) > 0
         times = tf.where(is_known, padded_like(history_timestamps, history_movie_ids), 0)
-        person = self._person(row, history_movie_ids, history_ratings, times)
+        person, is_stored = self._person(row, history_movie_ids, history_ratings, times)
         # Without columns, the largest time is the smallest integer.
         latest_told = tf.maximum(tf.reduce_max(times, axis=1), 0)
         latest = tf.where(latest_told > 0, latest_told, tf.gather(self.latest, row))
         person |= self._told(person, tf.where(now > 0, now, latest), now > 0, told)
+        for is_given in given_columns(told, among=person).values():
+            is_stored &= ~is_given
+        is_like_stored = tf.equal(now, 0)
+        if self._queries_alike_after is not None:
+            is_like_stored |= now - tf.gather(self.latest, row) > self._queries_alike_after
+        scored = self._scored_stored(person, row, is_stored & is_like_stored)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
-        return self._answer(person, self._seen(row, seen), k)
+        return self._answer(person, scored, self._seen(row, seen), k)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(self, examples: tf.Tensor) -> Tensors:
@@ -308,7 +319,7 @@ class Recommender(tf.Module):
         features |= self._read(features)
         seen = self._seen_in(raw)
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
-        lists = self._lists(features, seen)
+        lists = self._lists(features, self._scored(features), seen)
         final = lists.ordered()
         popularity = metrics.popularity_metrics(self.popularity, targets, seen)
         filtered = {name: popularity[f"{name}_filtered"] for name in evaluation.LIST_METRICS}
@@ -319,13 +330,10 @@ class Recommender(tf.Module):
         values[f"{evaluation.GROUP_PREFIX}recall_at_10"] = metrics.recall(of_group, 10)
 
         def found(there: Tensors) -> Tensors:
-            place = evaluation.place_in(self._lists(there, seen).ordered().movies, targets)
+            place = evaluation.place_in(self._lists(there, self._scored(there), seen).ordered().movies, targets)
             return {"recall_at_10": metrics.recall(place, 10)}
 
-        judged = in_every_situation(found, features, raw, self._transform.layer, self._alike_after)
-        for situation, of_situation in judged.items():
-            values |= {f"{name}_{situation}": value for name, value in of_situation.items()}
-        return values
+        return values | in_every_situation(found, features, raw, self._transform.layer, self._alike_after)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def candidates_of(self, examples: tf.Tensor) -> tuple[Lists, Lists, tf.Tensor]:
@@ -342,7 +350,8 @@ class Recommender(tf.Module):
         features |= self._read(features)
         seen = self._seen_in(raw)
         new = in_situation(NEW_WITH_HISTORY, features, raw, self._transform.layer)
-        return self._lists(features, seen), self._lists(new, seen), features[transformed_name(MOVIE_ID)]
+        lists, lists_of_new = (self._lists(each, self._scored(each), seen) for each in (features, new))
+        return lists, lists_of_new, features[transformed_name(MOVIE_ID)]
 
     def _parse(self, examples: tf.Tensor) -> tuple[Tensors, dict[str, tf.SparseTensor]]:
         raw = tf.io.parse_example(examples, self._transform.spec)
@@ -353,14 +362,21 @@ class Recommender(tf.Module):
         seen = raw[SEEN_MOVIES]
         return tf.stack([seen.indices[:, 0], self.movie_index.lookup(seen.values)], axis=1)
 
-    def _person(self, row: tf.Tensor, movies: tf.Tensor, ratings: tf.Tensor, timestamps: tf.Tensor) -> Tensors:
-        """Transformed features of people: the stored ones, and the given history if it has a known movie."""
+    def _person(
+        self, row: tf.Tensor, movies: tf.Tensor, ratings: tf.Tensor, timestamps: tf.Tensor
+    ) -> tuple[Tensors, tf.Tensor]:
+        """Transformed features of people: the stored ones, and the given history if it has a known movie.
+
+        Returns:
+          The features, [batch_size, ...] by name; and whether all of a person's are stored, bool [batch_size].
+        """
         person = {name: tf.gather(values, row) for name, values in self.user_features.items()}
         given = encode_history(movies, ratings, timestamps, self.movie_index, self._length)
-        is_given = tf.reduce_any(given[_HISTORY] > 0, axis=1, keepdims=True)
+        is_given = tf.reduce_any(given[_HISTORY] > 0, axis=1)
         # Models of earlier versions know no times of histories.
         read = person.keys() & given.keys()
-        return person | {name: tf.where(is_given, given[name], person[name]) for name in read}
+        person |= {name: tf.where(is_given[:, tf.newaxis], given[name], person[name]) for name in read}
+        return person, ~is_given
 
     def _told(self, person: Tensors, now: tf.Tensor, is_told: tf.Tensor, demographics: Tensors) -> Tensors:
         """Transformed features of the moment, and those of a person that are told instead of stored ones.
@@ -385,9 +401,9 @@ class Recommender(tf.Module):
         given_pairs = [places[:, 0], tf.gather_nd(given, places)]
         return tf.concat([tf.stack(stored_pairs, axis=1), tf.stack(given_pairs, axis=1)], axis=0)
 
-    def _answer(self, person: Tensors, seen: tf.Tensor, k: tf.Tensor) -> Tensors:
+    def _answer(self, person: Tensors, scored: Tensors, seen: tf.Tensor, k: tf.Tensor) -> Tensors:
         """The outputs of a request, [batch_size, largest k]; k is int64 [batch_size], 0 for all candidates."""
-        lists = self._lists(person, seen).ordered()
+        lists = self._lists(person, scored, seen).ordered()
         wanted = tf.where(k > 0, tf.minimum(k, self._candidates), self._candidates)
         width = tf.maximum(tf.reduce_max(wanted), 0)  # Without rows, the largest is the smallest integer.
         lists = Lists(*(each[:, :width] for each in lists))
@@ -405,17 +421,52 @@ class Recommender(tf.Module):
             return {}
         return self._read_histories({name: person[name] for name in self.user_features})
 
-    def _lists(self, person: Tensors, seen: tf.Tensor) -> Lists:
-        """The candidates of each person in the retriever's order.
+    def _scored(self, person: Tensors) -> Tensors:
+        """The query vectors and scores of people, as `trainers.export.signatures` describes them.
 
         Args:
           person: transformed features of the roles user, context and history, and `_read` of them if they were read
             before; others are ignored.
-          seen: int64 [pairs, 2], each a row and the index of a movie that is not recommended.
         """
         read = {HISTORY_READ: person[HISTORY_READ]} if HISTORY_READ in person else self._read(person)
+        return self._scores({name: person[name] for name in self.user_features} | read)
+
+    def _scored_stored(self, person: Tensors, row: tf.Tensor, is_stored: tf.Tensor) -> Tensors:
+        """The same, where the query vectors of some are stored.
+
+        Args:
+          person: as for `_scored`.
+          row: int64 [batch_size], their rows among those of whom something is stored.
+          is_stored: bool [batch_size], who asks with what is stored of them alone, at a moment that is like any other.
+        """
+        queries_of, scores_of = self._queries, self._scores_of
+        if queries_of is None or scores_of is None:
+            return self._scored(person)
         person = {name: person[name] for name in self.user_features}
-        scored = self._scores(person | read)
+        others = tf.where(~is_stored)
+
+        def ask_some(start: tf.Tensor, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            places = others[start : start + _AT_ONCE]
+            some = {name: tf.gather(values, places[:, 0]) for name, values in person.items()}
+            return start + _AT_ONCE, tf.tensor_scatter_nd_update(queries, places, queries_of(some))
+
+        _, queries = tf.while_loop(
+            lambda start, _: start < tf.shape(others)[0],
+            ask_some,
+            (0, tf.gather(self.user_queries, row)),
+            parallel_iterations=1,
+        )
+        return {"queries": queries, "scores": scores_of(queries)}
+
+    def _lists(self, person: Tensors, scored: Tensors, seen: tf.Tensor) -> Lists:
+        """The candidates of each person in the retriever's order.
+
+        Args:
+          person: transformed features of the roles user, context and history; others are ignored.
+          scored: as from `_scored`.
+          seen: int64 [pairs, 2], each a row and the index of a movie that is not recommended.
+        """
+        person = {name: person[name] for name in self.user_features}
         scores = tf.tensor_scatter_nd_update(scored["scores"], seen, tf.fill(tf.shape(seen)[:1], float("-inf")))
         top = tf.math.top_k(scores, k=self._candidates)
         is_movie = tf.math.is_finite(top.values)
@@ -436,7 +487,7 @@ class Recommender(tf.Module):
         parts = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False, element_shape=shape)
 
         def rate_some(start: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            end = tf.minimum(start + _RATED_AT_ONCE, rows)
+            end = tf.minimum(start + _AT_ONCE, rows)
             some = {name: values[start:end] for name, values in person.items()}
             rated = self._ratings_of(some, movies[start:end], queries[start:end])
             return end, parts.write(parts.size(), rated)
@@ -480,6 +531,16 @@ def _check_answer(answer: Tensors, rows: np.ndarray, users: Users, movies: Movie
             raise ValueError(f"user {users.ids[row]}: should be recommended unseen movies; received {ids}.")
         if not ((ratings[returned] >= 1) & (ratings[returned] <= 5)).all():
             raise ValueError(f"user {users.ids[row]}: predicted ratings should be 1 to 5; received {ratings}.")
+
+
+def _in_parts(function: Callable[[Tensors], tf.Tensor], features: dict[str, np.ndarray]) -> np.ndarray:
+    """The results of a function for many rows, of which it gets some at once."""
+    rows = len(next(iter(features.values())))
+    parts = [
+        function({name: tf.constant(values[start : start + _AT_ONCE]) for name, values in features.items()}).numpy()
+        for start in range(0, rows, _AT_ONCE)
+    ]
+    return np.concatenate(parts)
 
 
 def _constant(values: np.ndarray, name: str) -> tf.Variable:

@@ -21,11 +21,11 @@ def versions(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("compared", [False, True])
-def test_it_prints_times_of_one_answer_and_of_a_batch_and_the_memory_of_a_large_one(versions, compared):
+@pytest.mark.parametrize(("compared", "history"), [(False, 0), (True, 0), (False, 4)])
+def test_it_prints_times_of_one_answer_and_of_a_batch_and_the_memory_of_a_large_one(versions, compared, history):
     app = typer.Typer()
     app.command()(answers.main)
-    options = ["--models", str(versions), "--batch", "8", "--rounds", "3"]
+    options = ["--models", str(versions), "--batch", "8", "--rounds", "3", "--history", str(history)]
     result = CliRunner().invoke(app, [*options, *(["--before", str(versions)] if compared else [])])
     assert result.exit_code == 0, result.output
     rows = re.findall(

@@ -157,6 +157,9 @@ def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name,
     person = {column.name: rows[column.name] for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=rows)}
     scored = loaded.scores(person | loaded.read_histories(person))
     np.testing.assert_allclose(scored["scores"], model.scores(rows), rtol=1e-5)
+    queries = loaded.queries(person)
+    np.testing.assert_allclose(queries, scored["queries"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(loaded.scores_of(queries), model.scores(rows), rtol=1e-5)
     if name == "joint":
         np.testing.assert_allclose(loaded.ratings(unlabelled), model.ratings(rows), rtol=1e-5)
         # The same pairs, by movie index: each person and the movies of all five rows.

@@ -18,6 +18,8 @@ transformed features; of the roles user, context and history alone where only a 
 * `scores` of a person for every movie, and the query vector that they come from: `scores` float32
   [batch_size, movie indices] and `queries` float32 [batch_size, dim]; what `read_histories` returned is among its
   inputs, so that a history is read once for all moments of asking;
+* `queries` alone, of people whose histories are read for this query only, and `scores_of` queries:
+  float32 [batch_size, dim] and [batch_size, movie indices];
 * `ratings_of` a person for some movies, int32 [batch_size, movies], given the query vector: float32
   [batch_size, movies].
 
@@ -215,10 +217,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
             return {name: value for head in module.heads for name, value in head.main_metric(there, raw).items()}
 
         values |= main_metrics(features)
-        judged = in_every_situation(main_metrics, features, raw, module.transform, alike_after)
-        for situation, of_situation in judged.items():
-            values |= {f"{name}_{situation}": value for name, value in of_situation.items()}
-        return values
+        return values | in_every_situation(main_metrics, features, raw, module.transform, alike_after)
 
     feature_signature = {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype, name=name)
@@ -238,18 +237,27 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
 
 def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.TensorSpec]) -> None:
-    """Adds the functions `read_histories`, `scores` and `ratings_of`, if the model has them."""
+    """Adds the functions that take people apart from movies, if the model has them."""
     if hasattr(model, "scores"):
         module.read_histories = tf.function(model.read_histories, input_signature=[person])
         read = module.read_histories.get_concrete_function().structured_outputs
         with_read = person | {name: tf.TensorSpec(values.shape, values.dtype) for name, values in read.items()}
 
+        def queries_of(features: Tensors) -> tf.Tensor:
+            return model.queries(features, model.movie_vectors())
+
+        def scores_of(queries: tf.Tensor) -> tf.Tensor:
+            return model.scores_of(queries, model.movie_vectors())
+
         @tf.function(input_signature=[with_read])
         def scores(features: Tensors) -> Tensors:
-            queries = model.queries(features, model.movie_vectors())
-            return {"queries": queries, "scores": model.scores_of(queries, model.movie_vectors())}
+            queries = queries_of(features)
+            return {"queries": queries, "scores": scores_of(queries)}
 
         module.scores = scores
+        module.queries = tf.function(queries_of, input_signature=[person])
+        width = module.queries.get_concrete_function().structured_outputs.shape[1]
+        module.scores_of = tf.function(scores_of, input_signature=[tf.TensorSpec([None, width], tf.float32)])
     if hasattr(model, "ratings_of"):
         movies, queries = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         module.ratings_of = tf.function(model.ratings_of, input_signature=[person, movies, queries])

@@ -57,8 +57,8 @@ def in_every_situation(
     raw: Raw,
     transform: Callable[[Raw], Tensors],
     alike_after: int | None,
-) -> dict[str, Tensors]:
-    """What is judged of rows in each of `SITUATIONS`, by situation; once for those that are alike to a model.
+) -> Tensors:
+    """What is judged of rows in each of `SITUATIONS`; once for those that are alike to a model.
 
     Args:
       judge: called with the features that rows have in a situation.
@@ -67,6 +67,9 @@ def in_every_situation(
       transform: likewise.
       alike_after: seconds after somebody's latest rating, which is before the row, from which on all moments are alike
         to the model; None if none are.
+
+    Returns:
+      What `judge` returns, with the situation's name as suffix.
     """
     alike = [name for name, later in ASKED_LATER.items() if alike_after is not None and later > alike_after]
     judged: dict[str, Tensors] = {}
@@ -75,7 +78,7 @@ def in_every_situation(
         if stands_for_it not in judged:
             judged[stands_for_it] = judge(in_situation(stands_for_it, features, raw, transform))
         judged[situation] = judged[stands_for_it]
-    return judged
+    return {f"{name}_{situation}": value for situation, of_it in judged.items() for name, value in of_it.items()}
 
 
 def _moment(raw: Raw, later: int, features: Tensors, transform: Callable[[Raw], Tensors]) -> Tensors:

@@ -56,14 +56,26 @@ class FakeModel(tf.Module):
     def read_histories(self, person):
         return {HISTORY_READ: tf.cast(person["history_movie_ids_xf"][:, :1], tf.float32)}
 
-    def scores(self, person):
-        newest = tf.cast(person[HISTORY_READ][:, 0], tf.int32)
-        score = tf.tile(tf.range(7, dtype=tf.float32)[tf.newaxis], [tf.shape(newest)[0], 1])
-        score += 100.0 * tf.one_hot(newest - 1, 7)
+    def queries(self, person):
+        return self.queries_of_read(person | self.read_histories(person))
+
+    def queries_of_read(self, person):
         told = 1e-3 * person["timestamp_normalized_xf"] + 1e-4 * tf.cast(person["gender_xf"], tf.float32)
         told += 1e-5 * tf.cast(person["age_xf"], tf.float32)
-        score += told[:, tf.newaxis]
-        return {"scores": tf.where(self.catalogue.candidates, score, float("-inf")), "queries": told[:, tf.newaxis]}
+        return tf.stack([person[HISTORY_READ][:, 0], told], axis=1)
+
+    def scores_of(self, queries):
+        return self.scores_of_queries(queries)
+
+    def scores_of_queries(self, queries):
+        newest, told = tf.cast(queries[:, 0], tf.int32), queries[:, 1:]
+        score = tf.tile(tf.range(7, dtype=tf.float32)[tf.newaxis], [tf.shape(newest)[0], 1])
+        score += 100.0 * tf.one_hot(newest - 1, 7) + told
+        return tf.where(self.catalogue.candidates, score, float("-inf"))
+
+    def scores(self, person):
+        queries = self.queries_of_read(person)
+        return {"scores": self.scores_of_queries(queries), "queries": queries}
 
     def ratings_of(self, person, movies, queries):
         del queries
@@ -72,9 +84,11 @@ class FakeModel(tf.Module):
 
 
 class EarlierModel(FakeModel):
-    """The same, as models of earlier versions are, which read histories with every query."""
+    """The same, as models of earlier versions are, which read histories with every query, and give no query alone."""
 
     read_histories: Any = None
+    queries: Any = None
+    scores_of: Any = None
 
     def scores(self, person):
         assert HISTORY_READ not in person

@@ -197,12 +197,15 @@ def shown(lists):
 class MoodyModel(FakeModel):
     """A fake model that retrieves another movie each day, for each user, gender and newest movie of a history."""
 
-    def scores(self, person):
+    def queries_of_read(self, person):
         day = tf.cast(person["timestamp_normalized_xf"], tf.int32) // DAY
         newest = tf.cast(person[HISTORY_READ][:, 0], tf.int32)
-        mood = (day + person["user_id_xf"] + person["gender_xf"] + newest) % 4
-        scored = super().scores(person)
-        return scored | {"scores": scored["scores"] + 1000 * tf.one_hot(1 + mood, len(IDS))}
+        mood = tf.cast((day + person["user_id_xf"] + person["gender_xf"] + newest) % 4, tf.float32)
+        return tf.concat([super().queries_of_read(person), mood[:, tf.newaxis]], axis=1)
+
+    def scores_of_queries(self, queries):
+        mood = tf.cast(queries[:, 2], tf.int32)
+        return super().scores_of_queries(queries[:, :2]) + 1000 * tf.one_hot(1 + mood, len(IDS))
 
 
 class EarlierMoodyModel(EarlierModel, MoodyModel):

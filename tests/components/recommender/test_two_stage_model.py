@@ -15,6 +15,7 @@ from tests.components.recommender.fake_models import (
     NEUTRAL,
     USER_COUNT,
     USERS,
+    EarlierModel,
     FakeModel,
     ask,
     fake_recommender,
@@ -151,6 +152,82 @@ def test_the_answer_for_a_person_is_the_same_alone_and_in_any_batch(by_rating, s
             assert value[0] == together[name][row][:shown]
             assert not any(together[name][row][shown:])
     assert len({tuple(ratings) for ratings in together["predicted_rating"]}) > 5
+
+
+class ShiftedModel(FakeModel):
+    """A fake model whose scores rise by what it is told, as long as queries are computed anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = tf.Variable(0.0)
+        self.model_variables.append(self.shift)
+
+    def queries_of_read(self, person):
+        return super().queries_of_read(person) + tf.stack([0.0, self.shift])
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """Models with recommenders made of them, by the seconds after which all moments are alike to them."""
+    made = {}
+    for alike_after in (None, 30):
+        model = ShiftedModel()
+        if alike_after is not None:
+            model.alike_after = tf.Variable(alike_after, dtype=tf.int64)
+        made[alike_after] = model, Recommender(model, model, fake_transform(), MOVIES, USERS, 3)
+    return made
+
+
+# User 7's latest rating is of the second 70.
+@pytest.mark.parametrize(
+    ("told", "alike_after", "is_stored"),
+    [
+        ({}, None, True),
+        ({"history_movie_ids": [[999, 0]], "history_ratings": [[4, 0]]}, None, True),
+        ({"exclude_movie_ids": [[10]], "k": [2]}, None, True),
+        ({"history_movie_ids": [[20]]}, None, False),
+        ({"gender": [b"F"]}, None, False),
+        ({"age": [35]}, None, False),
+        ({"now": [1000]}, None, False),
+        ({"now": [101]}, 30, True),
+        ({"now": [101], "gender": [b"F"]}, 30, False),
+        ({"now": [101], "history_movie_ids": [[20]]}, 30, False),
+        # Within a session, and before the latest rating.
+        ({"now": [100]}, 30, False),
+        ({"now": [5]}, 30, False),
+    ],
+)
+@pytest.mark.parametrize("user", [7, 8])
+def test_queries_are_computed_at_export_unless_something_is_told(shifted, user, told, alike_after, is_stored):
+    model, recommender = shifted[alike_after]
+    # The latest rating of somebody unknown was never, so that any moment but the first ones is like any other.
+    if user == 8 and alike_after is not None and told.keys() == {"now"}:
+        is_stored = told["now"][0] > alike_after
+    model.shift.assign(0.0)
+    before = ask(recommender, user_id=[user], **told)["retrieval_score"][0][0]
+    model.shift.assign(8.0)
+    after = ask(recommender, user_id=[user], **told)["retrieval_score"][0][0]
+    assert after - before == pytest.approx(0.0 if is_stored else 8.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_are_those_of_a_model_that_computes_all_queries_anew(seed):
+    # Of a model that cannot give a query alone, none are stored.
+    model, earlier = FakeModel(), EarlierModel()
+    rng = np.random.default_rng(seed)
+    # More people than are answered at once, of whom half tell nothing.
+    rows = 150
+    tells = rng.random(rows) < 0.5
+    history = np.where(tells[:, np.newaxis], rng.choice([0, 10, 20, 999], (rows, 4)), 0)
+    people = {
+        "user_id": rng.choice([0, 7, 99], rows),
+        "history_movie_ids": history,
+        "now": rng.choice([0, 50, 80, 101], rows),
+        "gender": np.where(tells, rng.choice([b"", b"M", b"F"], rows), b"").astype(object),
+    }
+    answers = [ask(Recommender(each, each, fake_transform(), MOVIES, USERS, 3), **people) for each in (model, earlier)]
+    assert answers[0] == answers[1]
+    assert len({tuple(scores) for scores in answers[0]["retrieval_score"]}) > 5
 
 
 @pytest.mark.parametrize(

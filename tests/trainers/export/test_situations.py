@@ -174,8 +174,8 @@ def test_what_is_alike_to_a_model_is_judged_once(output, rows, alike_after, judg
 
     found = in_every_situation(judge, features, raw, layer, alike_after)
 
-    assert list(found) == list(SITUATIONS)
-    by_call = {int(found[situation]["call"]): situation for situation in reversed(SITUATIONS)}
+    assert list(found) == [f"call_{situation}" for situation in SITUATIONS]
+    by_call = {int(found[f"call_{situation}"]): situation for situation in reversed(SITUATIONS)}
     assert [by_call[call] for call in sorted(by_call)] == judged
     for call, situation in by_call.items():
         for name, values in in_situation(situation, features, raw, layer).items():
