@@ -8,7 +8,7 @@ taught.
 import tensorflow as tf
 
 from trainers.hyperparameters import HiddenShares
-from transform.features import USER_ID, Role, columns
+from transform.features import USER_ID, Kind, Role, columns
 
 Tensors = dict[str, tf.Tensor]
 
@@ -16,14 +16,15 @@ Tensors = dict[str, tf.Tensor]
 class PersonDropout(tf.Module):
     """Sets features of a person to 0, which stands for missing, in a random share of the rows.
 
-    Four parts are hidden, each as a whole: the user id, the other features of the user (demographics), the moment, and
-    the history. Who hides demographics or history also hides the id, since only people without an id lack these.
+    Parts are hidden each as a whole: the user id, the other features of the user (demographics), the moment, of the
+    moment the clock alone, which is hour and date but not how long ago something was, and the history. Who hides demographics or history also hides the id, since only people without an id lack these.
     """
 
     def __init__(self, hparams: HiddenShares):
-        """Takes the shares of the four parts from the hyper-parameters."""
+        """Takes the shares of the parts from the hyper-parameters."""
         super().__init__()
         self._shares = {
+            "clock": hparams.clock_dropout,
             "demographics": hparams.demographics_dropout,
             "history": hparams.history_dropout,
             "id": hparams.id_dropout,
@@ -49,12 +50,11 @@ class PersonDropout(tf.Module):
           features: transformed features, [rows, ...] by name.
           hidden: as from `hidden`.
         """
-        return features | {
-            name: _without(features[name], hidden[part])
-            for part, names in _names_by_part(features).items()
-            if part in hidden
-            for name in names
-        }
+        known = dict(features)
+        for part, names in _names_by_part(features).items():
+            if part in hidden:
+                known |= {name: _without(known[name], hidden[part]) for name in names}
+        return known
 
     def hidden(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Draws whether to hide each part, in training: bool [rows] by part; a part may be left out if it never is."""
@@ -66,11 +66,12 @@ class PersonDropout(tf.Module):
 
 
 def _names_by_part(features: Tensors) -> dict[str, list[str]]:
-    user = columns(Role.USER, among=features)
+    user, context = columns(Role.USER, among=features), columns(Role.CONTEXT, among=features)
     return {
         "id": [column.name for column in user if column.feature.name == USER_ID],
         "demographics": [column.name for column in user if column.feature.name != USER_ID],
-        "moment": [column.name for column in columns(Role.CONTEXT, among=features)],
+        "moment": [column.name for column in context],
+        "clock": [column.name for column in context if column.kind != Kind.SECONDS],
         "history": [column.name for column in columns(Role.HISTORY, among=features)],
     }
 

@@ -18,10 +18,11 @@ ROWS = 20_000
 # Four standard deviations of a share of this many rows, at most.
 MARGIN = 4 * 0.5 / np.sqrt(ROWS)
 SHARES = {"id_dropout": 0.1, "demographics_dropout": 0.2, "moment_dropout": 0.3, "history_dropout": 0.4}
+CLOCK = {"timestamp_normalized_xf", "timestamp_hour_xf", "timestamp_weekday_xf"}
 PARTS = {
     "id": {"user_id_xf"},
     "demographics": {"gender_xf", "age_xf", "age_normalized_xf", "occupation_xf", "zip_code_xf"},
-    "moment": {"timestamp_normalized_xf", "timestamp_hour_xf", "timestamp_weekday_xf", "timestamp_seconds_xf"},
+    "moment": {*CLOCK, "timestamp_seconds_xf"},
     "history": {"history_movie_ids_xf", "history_ratings_xf", "history_timestamps_xf"},
 }
 
@@ -94,6 +95,18 @@ def test_a_part_that_is_always_hidden_alone_hides_the_id_only_where_new_people_l
     if part in ("demographics", "history"):
         assert hidden.pop("id").mean() > 0.99
     assert not any(rows.any() for rows in hidden.values())
+
+
+@pytest.mark.parametrize("moment_dropout", [0.0, 0.4])
+def test_the_clock_is_hidden_also_where_the_moment_is_not(moment_dropout):
+    made = dropout(clock_dropout=0.3, moment_dropout=moment_dropout)(features(), training=True)
+    moment = hidden_rows(made["timestamp_seconds_xf"])
+    clock, *others = (hidden_rows(made[name]) for name in CLOCK)
+    assert all((each == clock).all() for each in others)
+    assert moment.mean() == pytest.approx(moment_dropout, abs=MARGIN)
+    assert clock[moment].all()
+    assert clock[~moment].mean() == pytest.approx(0.3, abs=2 * MARGIN)
+    assert not any(hidden_rows(made[name]).any() for part in ("id", "demographics", "history") for name in PARTS[part])
 
 
 def test_two_batches_hide_different_rows():
