@@ -48,8 +48,8 @@ class HiddenShares(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="Share of train rows without hour and date of the rating, in which it is still known how long before "
-        "it others were.",
+        description="Share of train rows without hour and date of the rating, in which it is still known how long "
+        "before it others were.",
     )
     history_dropout: float = Field(
         0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."

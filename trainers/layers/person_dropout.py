@@ -16,8 +16,9 @@ Tensors = dict[str, tf.Tensor]
 class PersonDropout(tf.Module):
     """Sets features of a person to 0, which stands for missing, in a random share of the rows.
 
-    Parts are hidden each as a whole: the user id, the other features of the user (demographics), the moment, of the
-    moment the clock alone, which is hour and date but not how long ago something was, and the history. Who hides demographics or history also hides the id, since only people without an id lack these.
+    Each part is hidden as a whole: the user id, the other features of the user (demographics), the moment, the clock
+    (hour and date of the moment, but not how long before it something was), and the history. Who hides demographics or
+    history also hides the id, since only people without an id lack these.
     """
 
     def __init__(self, hparams: HiddenShares):
