@@ -38,7 +38,9 @@ def main(
     rounds: Annotated[int, typer.Option(min=3, help="Times that each call is made.")] = 200,
     history: Annotated[
         int,
-        typer.Option(min=0, help="Movies that each person says they have rated, the last one right now; 0 for none."),
+        typer.Option(
+            min=0, max=1000, help="Movies that each person tells to have rated, the last one right now; 0 for none."
+        ),
     ] = 0,
 ) -> None:
     """Asks the newest version for one person, then for a batch, and prints a Markdown table.
@@ -85,21 +87,22 @@ def main(
     console.print(table)
     if before:
         console.print(f"One answer takes {ratio(seconds['now', 1], seconds['before', 1]):.2f} of the time before.")
-    large = min(_LARGE, int(loaded["now"].max_batch))
-    peak, kept = _memory(_asker(loaded["now"], large, history))
+    # No more people than may ask at once, with all that they tell.
+    large = min(_LARGE, int(loaded["now"].max_batch), int(loaded["now"].max_values) // max(history, 1))
+    peak, kept = _memory(_asker(loaded["now"], large, history, requests=1))
     console.print(
         f"A batch of {large} takes {peak:.0f} MB at most beside what was held, of which {kept:.0f} MB are kept."
     )
 
 
-def _asker(model: tf.Module, count: int, history: int) -> Callable[[], object]:
+def _asker(model: tf.Module, count: int, history: int, requests: int = _REQUESTS) -> Callable[[], object]:
     """A function that asks for `count` people, others at each call, until it begins anew."""
     # There is one offset more than there are users, and one user more than are known.
     users, movies = len(model.seen_offsets.numpy()) - 2, model.movie_ids.numpy()
     serve, movies = model.signatures["recommend" if history else "serving_default"], movies[movies > 0]
     rng = np.random.default_rng(0)
-    requests = []
-    for _ in range(_REQUESTS):
+    made = []
+    for _ in range(requests):
         request = {
             "user_id": rng.integers(1, users + 1, count),
             "history_movie_ids": rng.choice(movies, [count, history]),
@@ -111,8 +114,8 @@ def _asker(model: tf.Module, count: int, history: int) -> Callable[[], object]:
             request |= {"now": zeros + _NOW, "age": zeros, "occupation": zeros, "k": zeros}
             request |= {"gender": nothing, "zip_code": nothing, "exclude_movie_ids": np.zeros([count, 0], np.int64)}
             request["history_timestamps"] = np.repeat(times[np.newaxis], count, axis=0)
-        requests.append({name: tf.constant(values) for name, values in request.items()})
-    turns = itertools.cycle(requests)
+        made.append({name: tf.constant(values) for name, values in request.items()})
+    turns = itertools.cycle(made)
     return lambda: serve(**next(turns))["movie_id"].numpy()
 
 

@@ -48,8 +48,8 @@ class HiddenShares(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="Share of train rows without hour and date of the rating, in which it is still known how long "
-        "before it others were.",
+        description="Share of train rows without hour and date of the rating. With query sequence, it is still known "
+        "how long before it others were.",
     )
     history_dropout: float = Field(
         0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
@@ -261,6 +261,7 @@ class DCNHyperparameters(FactorHyperparameters, NetworkHyperparameters, Hyperpar
         0.0, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
     )
     moment_dropout: float = Field(0.0, ge=0, lt=1, description="Not used, as the model does not read the time.")
+    clock_dropout: float = Field(0.0, ge=0, lt=1, description="Not used, as the model does not read the time.")
     history_dropout: float = Field(0.0, ge=0, lt=1, description="Share of train rows without id.")
 
     @property

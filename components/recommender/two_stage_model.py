@@ -38,6 +38,7 @@ from transform.features import (
     columns,
     transformed_name,
 )
+from transform.moments import seconds
 
 Tensors = dict[str, tf.Tensor]
 
@@ -297,7 +298,9 @@ class Recommender(tf.Module):
             is_stored &= ~is_given
         is_like_stored = tf.equal(now, 0)
         if self._queries_alike_after is not None:
-            is_like_stored |= now - tf.gather(self.latest, row) > self._queries_alike_after
+            # As the retriever knows moments, which are cut where they are too far away.
+            latest = seconds(tf.gather(self.latest, row))
+            is_like_stored |= tf.equal(latest, 0) | (seconds(now) - latest > self._queries_alike_after)
         scored = self._scored_stored(person, row, is_stored & is_like_stored)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
         return self._answer(person, scored, self._seen(row, seen), k)

@@ -114,9 +114,10 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         present = movies > 0
         read = features.get(HISTORY_READ)
         if read is None:
-            # One pass over all events has half as many operations as reading all but one, and then that one.
+            # One pass over all events launches half as many operations as reading all but one, and then that one, which
+            # counts for a single answer; it computes a little more, since the last block mixes all events.
             events = self._events(movies, stars, _places(present), table)
-            state = self._encoder(events, present, times, self._asked_of(times, now))[:, -1]
+            state = self._encoder(events, present, times, self._asked_of(times, now), training=False)[:, -1]
         else:
             last = self._events(movies[:, -1:], stars[:, -1:], _places(present)[:, -1:], table)
             asked = _asked(now, times[:, -1])

@@ -168,13 +168,15 @@ class ShiftedModel(FakeModel):
 
 @pytest.fixture(scope="module")
 def shifted():
-    """Models with recommenders made of them, by the seconds after which all moments are alike to them."""
+    """Retrievers with recommenders made of them, by the seconds after which all moments are alike to the retriever."""
     made = {}
     for alike_after in (None, 30):
-        model = ShiftedModel()
+        model, ranking = ShiftedModel(), FakeModel()
+        # A ranker that reads no moments says nothing of the retriever.
+        ranking.alike_after = tf.Variable(0, dtype=tf.int64)
         if alike_after is not None:
             model.alike_after = tf.Variable(alike_after, dtype=tf.int64)
-        made[alike_after] = model, Recommender(model, model, fake_transform(), MOVIES, USERS, 3)
+        made[alike_after] = model, Recommender(model, ranking, fake_transform(), MOVIES, USERS, 3)
     return made
 
 
@@ -200,14 +202,24 @@ def shifted():
 @pytest.mark.parametrize("user", [7, 8])
 def test_queries_are_computed_at_export_unless_something_is_told(shifted, user, told, alike_after, is_stored):
     model, recommender = shifted[alike_after]
-    # The latest rating of somebody unknown was never, so that any moment but the first ones is like any other.
+    # Somebody unknown has no latest rating, so that any moment is like any other.
     if user == 8 and alike_after is not None and told.keys() == {"now"}:
-        is_stored = told["now"][0] > alike_after
+        is_stored = True
     model.shift.assign(0.0)
     before = ask(recommender, user_id=[user], **told)["retrieval_score"][0][0]
     model.shift.assign(8.0)
     after = ask(recommender, user_id=[user], **told)["retrieval_score"][0][0]
     assert after - before == pytest.approx(0.0 if is_stored else 8.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("user", "history", "shift"), [(7, [], 0), (8, [], 0), (7, [999], 0), (7, [20], 8)])
+def test_the_default_signature_takes_stored_queries_too(shifted, user, history, shift):
+    model, recommender = shifted[None]
+    scores = []
+    for value in (0.0, 8.0):
+        model.shift.assign(value)
+        scores.append(recommend(recommender, user, history)["retrieval_score"][0])
+    assert scores[1] - scores[0] == pytest.approx(shift, abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))

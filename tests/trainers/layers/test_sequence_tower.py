@@ -221,6 +221,7 @@ def test_a_history_is_read_once_for_all_moments_and_people(splits, tower, table)
         once, again = tower(features | changes | read, table), tower(features | changes, table)
         np.testing.assert_allclose(once, again, atol=1e-5)
         assert np.abs(once - tower(features, table)).max() > 1e-3
+    np.testing.assert_array_equal(tower(features, table, training=True), tower(features, table))
     # Where there is no history after all, what was read of it does not count.
     none = {name: tf.zeros_like(features[name]) for name in HISTORY}
     np.testing.assert_allclose(tower(features | none | read, table), tower(features | none, table), atol=1e-5)
