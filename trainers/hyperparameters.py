@@ -99,7 +99,8 @@ class RetrievalHyperparameters(EmbeddingHyperparameters, Hyperparameters):
     query: Literal["pooled", "sequence"] = Field(
         "pooled",
         description="How the query tower reads what a person rated. pooled: by weighted means. sequence: one rating "
-        "after another, by how long before the moment of asking each was; it finds more, and an answer takes longer.",
+        "after another, by how long before the moment of asking each was; it finds more, and an answer to somebody who "
+        "tells a history takes longer.",
     )
     hidden_units: list[Width] = Field(
         [128], max_length=_MAX_LAYERS, description="With query pooled, widths of the query tower's hidden layers."
