@@ -39,7 +39,7 @@ def main(
     history: Annotated[
         int,
         typer.Option(
-            min=0, max=1000, help="Movies that each person tells to have rated, the last one right now; 0 for none."
+            min=0, max=1000, help="Movies that each person claims to have rated, the last one right now; 0 for none."
         ),
     ] = 0,
 ) -> None:

@@ -299,8 +299,8 @@ class Recommender(tf.Module):
         is_like_stored = tf.equal(now, 0)
         if self._queries_alike_after is not None:
             # As the retriever knows moments, which are cut where they are too far away.
-            latest = seconds(tf.gather(self.latest, row))
-            is_like_stored |= tf.equal(latest, 0) | (seconds(now) - latest > self._queries_alike_after)
+            stored = seconds(tf.gather(self.latest, row))
+            is_like_stored |= tf.equal(stored, 0) | (seconds(now) - stored > self._queries_alike_after)
         scored = self._scored_stored(person, row, is_stored & is_like_stored)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
         return self._answer(person, scored, self._seen(row, seen), k)
