@@ -237,7 +237,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 
 
 def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.TensorSpec]) -> None:
-    """Adds the functions that take people apart from movies, if the model has them."""
+    """Adds the functions to which people and movies are told separately, if the model has them."""
     if hasattr(model, "scores"):
         module.read_histories = tf.function(model.read_histories, input_signature=[person])
         read = module.read_histories.get_concrete_function().structured_outputs

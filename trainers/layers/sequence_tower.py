@@ -102,7 +102,7 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         movies, stars, times = _oldest_first(features)
         present = movies > 0
         events = self._events(movies, stars, _places(present), table)
-        # Of the last event, it is not read here what it is asked.
+        # At which moment the last event is asked makes no difference here: only `call` answers it.
         return self._encoder.read(events, present, times, self._asked_of(times, times[:, -1]))
 
     def call(
