@@ -74,6 +74,43 @@ def test_files_without_rows_are_named(tmp_path):
         assert all(file in str(caught.value) for file in files)
 
 
+def written(path, rows):
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for row in rows:
+            features = {
+                name: tf.train.Feature(int64_list=tf.train.Int64List(value=np.atleast_1d(value)))
+                for name, value in row.items()
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return str(path)
+
+
+@pytest.mark.parametrize("people", [20, 0])
+def test_rows_are_the_same_in_whatever_order_and_files_they_were_written(tmp_path, people):
+    """Half of the rows are of people without an index, all 1, with the same places. A catalogue has no people."""
+    random = np.random.default_rng(0)
+    rows = [
+        {"movie_id_xf": movie, "history_movie_ids_xf": random.integers(9, size=3)}
+        | ({"user_id_xf": max(1, number % people - 10), "place_xf": number // people} if people else {})
+        for number, movie in enumerate(random.permutation(400))
+    ]
+    spec = {name: tf.io.FixedLenFeature(np.shape(value), tf.int64) for name, value in rows[0].items()}
+    transform = SimpleNamespace(transformed_feature_spec=lambda: spec)
+    whole = read_rows([written(tmp_path / "whole.gz", rows)], transform)  # type: ignore[arg-type]
+    shuffled = [rows[number] for number in random.permutation(len(rows))]
+    parts = [written(tmp_path / f"{first}.gz", shuffled[first : first + 90]) for first in range(0, 400, 90)]
+    again = read_rows(parts, transform)  # type: ignore[arg-type]
+    for name, values in whole.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
+    by_movie = {row["movie_id_xf"]: row for row in rows}
+    for number, movie in enumerate(whole["movie_id_xf"]):
+        for name, value in by_movie[movie].items():
+            np.testing.assert_array_equal(whole[name][number], value, err_msg=name)
+    if people:
+        keys = list(zip(whole["user_id_xf"], whole["place_xf"], strict=True))
+        assert keys == sorted(keys)
+
+
 @pytest.mark.parametrize("objective", [FilteredRecall, RootMeanSquaredError, LogLoss])
 def test_an_eval_split_without_rows_is_named(objective):
     splits = SimpleNamespace(eval={"rating_xf": np.zeros(0, np.float32)})
