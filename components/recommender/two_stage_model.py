@@ -19,13 +19,13 @@ from components.recommender.requests import (
     padded_like,
     raw_features,
 )
+from components.recommender.retriever import AT_ONCE, Retriever, Tensors, alike_after
 from components.recommender.second_stage import MIDDLE, RETRIEVAL_ORDER
 from components.recommender.stored_data import Movies, Users
 from trainers.datasets import with_int32_indices
 from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
 from trainers.export.situations import NEW_WITH_HISTORY, in_every_situation, in_situation
-from trainers.layers.towers import HISTORY_READ
 from transform.features import (
     HISTORY_MOVIES,
     LABEL,
@@ -40,14 +40,8 @@ from transform.features import (
 )
 from transform.moments import seconds
 
-Tensors = dict[str, tf.Tensor]
-
 _HISTORY = transformed_name(HISTORY_MOVIES)
 _SECONDS = transformed_name(TIMESTAMP, Kind.SECONDS)
-
-# People whose histories are read, and whose candidates are rated, at once: so many that the processor is busy, and so
-# few that the values of a large batch do not need much memory.
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -115,14 +109,11 @@ class Recommender(tf.Module):
         super().__init__()
         # What has left the catalogue since the models were trained is no candidate any more.
         retrieval.catalogue.candidates.assign(movies.candidates)
-        self._scores, self._ratings_of, self._transform = retrieval.scores, ranking.ratings_of, transform
-        # Models of earlier versions have no such function; they read histories with every query.
-        self._read_histories = getattr(retrieval, "read_histories", None)
-        self._queries, self._scores_of = (getattr(retrieval, name, None) for name in ("queries", "scores_of"))
-        # Nor do they say from when on moments are alike to them, and to a pair they are if they are to both.
-        alike = [int(model.alike_after.numpy()) for model in (retrieval, ranking) if hasattr(model, "alike_after")]
+        self._retriever = Retriever(retrieval, users.features)
+        self._ratings_of, self._transform = ranking.ratings_of, transform
+        # Moments are alike to a pair of models if they are to both.
+        alike = [after for after in (self._retriever.alike_after, alike_after(ranking)) if after is not None]
         self._alike_after = max(alike) if len(alike) == 2 else None
-        self._queries_alike_after = int(retrieval.alike_after.numpy()) if hasattr(retrieval, "alike_after") else None
         # Saved with this module, because the functions read them; other parts of the models are not needed.
         self.parts = [retrieval.model_variables, retrieval.catalogue, ranking.model_variables, transform.layer]
         self._candidates, self._length = candidates, users.features[_HISTORY].shape[1]
@@ -133,8 +124,8 @@ class Recommender(tf.Module):
         self.movie_ids = _constant(movies.ids, "movie_ids")
         self.titles = _constant(movies.titles.astype(object), "titles")
         self.user_features = {name: _constant(values, name) for name, values in users.features.items()}
-        if self._queries is not None:
-            self.user_queries = _constant(_in_parts(self._queries, users.features), "user_queries")
+        if self._retriever.stores_queries:
+            self.user_queries = _constant(self._retriever.queries(users.features), "user_queries")
         self.latest = _constant(users.latest, "latest")
         self.seen_offsets = _constant(users.seen_offsets, "seen_offsets")
         self.seen_movies = _constant(users.seen_movies, "seen_movies")
@@ -297,10 +288,10 @@ class Recommender(tf.Module):
         for is_given in given_columns(told, among=person).values():
             is_stored &= ~is_given
         is_like_stored = tf.equal(now, 0)
-        if self._queries_alike_after is not None:
+        if self._retriever.alike_after is not None:
             # As the retriever knows moments, which are cut where they are too far away.
             stored = seconds(tf.gather(self.latest, row))
-            is_like_stored |= tf.equal(stored, 0) | (seconds(now) - stored > self._queries_alike_after)
+            is_like_stored |= tf.equal(stored, 0) | (seconds(now) - stored > self._retriever.alike_after)
         scored = self._scored_stored(person, row, is_stored & is_like_stored)
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
         return self._answer(person, scored, self._seen(row, seen), k)
@@ -319,10 +310,10 @@ class Recommender(tf.Module):
           recall@10 of popularity by gender and age.
         """
         features, raw = self._parse(check_examples(examples))
-        features |= self._read(features)
+        features |= self._retriever.read(features)
         seen = self._seen_in(raw)
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
-        lists = self._lists(features, self._scored(features), seen)
+        lists = self._lists(features, self._retriever.scored(features), seen)
         final = lists.ordered()
         popularity = metrics.popularity_metrics(self.popularity, targets, seen)
         filtered = {name: popularity[f"{name}_filtered"] for name in evaluation.LIST_METRICS}
@@ -333,8 +324,8 @@ class Recommender(tf.Module):
         values[f"{evaluation.GROUP_PREFIX}recall_at_10"] = metrics.recall(of_group, 10)
 
         def found(there: Tensors) -> Tensors:
-            place = evaluation.place_in(self._lists(there, self._scored(there), seen).ordered().movies, targets)
-            return {"recall_at_10": metrics.recall(place, 10)}
+            there_final = self._lists(there, self._retriever.scored(there), seen).ordered()
+            return {"recall_at_10": metrics.recall(evaluation.place_in(there_final.movies, targets), 10)}
 
         return values | in_every_situation(found, features, raw, self._transform.layer, self._alike_after)
 
@@ -350,10 +341,10 @@ class Recommender(tf.Module):
           row, int32 [batch_size].
         """
         features, raw = self._parse(examples)
-        features |= self._read(features)
+        features |= self._retriever.read(features)
         seen = self._seen_in(raw)
         new = in_situation(NEW_WITH_HISTORY, features, raw, self._transform.layer)
-        lists, lists_of_new = (self._lists(each, self._scored(each), seen) for each in (features, new))
+        lists, lists_of_new = (self._lists(each, self._retriever.scored(each), seen) for each in (features, new))
         return lists, lists_of_new, features[transformed_name(MOVIE_ID)]
 
     def _parse(self, examples: tf.Tensor) -> tuple[Tensors, dict[str, tf.SparseTensor]]:
@@ -418,55 +409,24 @@ class Recommender(tf.Module):
             "retrieval_score": tf.where(there, lists.scores, 0.0),
         }
 
-    def _read(self, person: Tensors) -> Tensors:
-        """What the retriever reads of histories, once for all moments of asking; nothing if it cannot do so."""
-        if self._read_histories is None:
-            return {}
-        return self._read_histories({name: person[name] for name in self.user_features})
-
-    def _scored(self, person: Tensors) -> Tensors:
-        """The query vectors and scores of people, as `trainers.export.signatures` describes them.
-
-        Args:
-          person: transformed features of the roles user, context and history, and `_read` of them if they were read
-            before; others are ignored.
-        """
-        read = {HISTORY_READ: person[HISTORY_READ]} if HISTORY_READ in person else self._read(person)
-        return self._scores({name: person[name] for name in self.user_features} | read)
-
     def _scored_stored(self, person: Tensors, row: tf.Tensor, is_stored: tf.Tensor) -> Tensors:
-        """The same, where the query vectors of some are stored.
+        """The query vectors and scores of people, where the query vectors of some are stored.
 
         Args:
-          person: as for `_scored`.
+          person: transformed features of the roles user, context and history; others are ignored.
           row: int64 [batch_size], their rows among those of whom something is stored.
           is_stored: bool [batch_size], who asks with what is stored of them alone, at a moment that is like any other.
         """
-        queries_of, scores_of = self._queries, self._scores_of
-        if queries_of is None or scores_of is None:
-            return self._scored(person)
-        person = {name: person[name] for name in self.user_features}
-        others = tf.where(~is_stored)
-
-        def ask_some(start: tf.Tensor, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            places = others[start : start + _AT_ONCE]
-            some = {name: tf.gather(values, places[:, 0]) for name, values in person.items()}
-            return start + _AT_ONCE, tf.tensor_scatter_nd_update(queries, places, queries_of(some))
-
-        _, queries = tf.while_loop(
-            lambda start, _: start < tf.shape(others)[0],
-            ask_some,
-            (0, tf.gather(self.user_queries, row)),
-            parallel_iterations=1,
-        )
-        return {"queries": queries, "scores": scores_of(queries)}
+        if not self._retriever.stores_queries:
+            return self._retriever.scored(person)
+        return self._retriever.scored_with_stored(person, tf.gather(self.user_queries, row), is_stored)
 
     def _lists(self, person: Tensors, scored: Tensors, seen: tf.Tensor) -> Lists:
         """The candidates of each person in the retriever's order.
 
         Args:
           person: transformed features of the roles user, context and history; others are ignored.
-          scored: as from `_scored`.
+          scored: as from `Retriever.scored`.
           seen: int64 [pairs, 2], each a row and the index of a movie that is not recommended.
         """
         person = {name: person[name] for name in self.user_features}
@@ -490,7 +450,7 @@ class Recommender(tf.Module):
         parts = tf.TensorArray(tf.float32, size=0, dynamic_size=True, infer_shape=False, element_shape=shape)
 
         def rate_some(start: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            end = tf.minimum(start + _AT_ONCE, rows)
+            end = tf.minimum(start + AT_ONCE, rows)
             some = {name: values[start:end] for name, values in person.items()}
             rated = self._ratings_of(some, movies[start:end], queries[start:end])
             return end, parts.write(parts.size(), rated)
@@ -534,16 +494,6 @@ def _check_answer(answer: Tensors, rows: np.ndarray, users: Users, movies: Movie
             raise ValueError(f"user {users.ids[row]}: should be recommended unseen movies; received {ids}.")
         if not ((ratings[returned] >= 1) & (ratings[returned] <= 5)).all():
             raise ValueError(f"user {users.ids[row]}: predicted ratings should be 1 to 5; received {ratings}.")
-
-
-def _in_parts(function: Callable[[Tensors], tf.Tensor], features: dict[str, np.ndarray]) -> np.ndarray:
-    """The results of a function for many rows, of which it gets some at once."""
-    rows = len(next(iter(features.values())))
-    parts = [
-        function({name: tf.constant(values[start : start + _AT_ONCE]) for name, values in features.items()}).numpy()
-        for start in range(0, rows, _AT_ONCE)
-    ]
-    return np.concatenate(parts)
 
 
 def _constant(values: np.ndarray, name: str) -> tf.Variable:
