@@ -272,13 +272,20 @@ class DCNHyperparameters(FactorHyperparameters, NetworkHyperparameters, Hyperpar
 
 
 class RatingTowerHyperparameters(FactorHyperparameters, NetworkHyperparameters):
-    """Hyper-parameters of two rating experts: a factor model, and a network that also reads the rated history."""
+    """Hyper-parameters of rating experts: factor models, and networks that also read the rated history."""
 
     max_norm: float | None = Field(
         3.0,
         gt=0,
         le=_MAX_FLOAT,
         description="Upper bound on the norm of each deep unit's incoming weights; null for no bound.",
+    )
+    towers: int = Field(
+        1,
+        ge=1,
+        le=_MAX_LAYERS,
+        description="Number of towers of both experts. Each has weights of its own, and the predicted rating is their "
+        "mean. More towers err less, and take as many times as long to train and to ask.",
     )
     attention_dim: Width = Field(16, description="Width of the vectors that attend to the rated history.")
     attention_l2: float = Field(

@@ -3,9 +3,10 @@
 One expert is a factor model, see `factor_model.py`. The other crosses features (Wang et al. 2021,
 https://doi.org/10.1145/3442381.3450078) and reads the rated history with attention, whose query is the movie to rate
 (Zhou et al. 2018, https://arxiv.org/abs/1706.06978). Each expert has its own loss, so that their errors differ and
-partly cancel out in the mean.
+partly cancel out in the mean. So do those of several towers, which start from other weights.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -145,10 +146,14 @@ class TargetAttention(tf.keras.layers.Layer):
 
 
 class RatingTower(tf.keras.layers.Layer):
-    """Predicts ratings with both experts."""
+    """Predicts ratings with both experts, and with as many of either kind as there are towers."""
 
     def __init__(self, splits: Splits, hparams: RatingTowerHyperparameters):
         super().__init__()
+        # This tower is not among them, so that its weights have the same names whether it is alone or not: by these a
+        # warm start finds them.
+        one = hparams.model_copy(update={"towers": 1})
+        self._others = [RatingTower(splits, one) for _ in range(hparams.towers - 1)]
         biases = BiasModel.of(splits)
         self._factors = FactorModel(splits, hparams, biases)
         self._network = CrossNetwork(splits, hparams, start=biases.mean)
@@ -172,59 +177,70 @@ class RatingTower(tf.keras.layers.Layer):
         embeddings = self._network.embeddings(features, Role.MOVIE)
         return MovieParts(*self._factors.movies(features), embeddings, self._history.targets(features))
 
-    def frozen(self, catalogue: Tensors) -> MovieParts:
-        """Encodes all movies once and for all, for a tower whose training has ended: variables, by movie index."""
-        movies = self.movies(catalogue)
-        movies = movies._replace(products=self._network.first_products(movies.embeddings, Role.MOVIE))
-        return tf.nest.map_structure(lambda part: tf.Variable(part, trainable=False), movies)
+    def frozen(self, catalogue: Tensors) -> list[MovieParts]:
+        """Encodes all movies once and for all, for a tower whose training has ended.
+
+        Returns:
+          Variables, by movie index, of each of the towers.
+        """
+        made = []
+        for tower in self._towers():
+            movies = tower.movies(catalogue)
+            movies = movies._replace(products=tower._network.first_products(movies.embeddings, Role.MOVIE))
+            made.append(tf.nest.map_structure(lambda part: tf.Variable(part, trainable=False), movies))
+        return made
 
     def ratings_of_frozen(
-        self, features: Tensors, frozen: MovieParts, movies: tf.Tensor, match: Match | None = None
+        self, features: Tensors, frozen: Sequence[MovieParts], movies: tf.Tensor, match: Match | None = None
     ) -> tf.Tensor:
-        """As `ratings_of`, for movies of the catalogue.
+        """Predicted ratings of each person for movies of the catalogue, 1 to 5: float32 [batch_size, movies].
 
         Args:
           features: transformed features of people, [batch_size, ...] by name.
           frozen: from `frozen`.
           movies: int32 [batch_size, movies], movie indices.
-          match: as for `ratings_of`.
-        """
-        person = self.person(features)
-        person = person._replace(products=self._network.first_products(person.embeddings, Role.USER))
-        of_movies = tf.nest.map_structure(lambda part: tf.gather(part, movies), frozen)
-        return self.ratings_of(person, of_movies, match)
-
-    def ratings_of(self, person: PersonParts, movies: MovieParts, match: Match | None = None) -> tf.Tensor:
-        """Predicted ratings of each person for their movies, 1 to 5: float32 [batch_size, movies].
-
-        Args:
-          person: the people.
-          movies: [batch_size, movies, ...], the movies to rate.
           match: extra inputs, which tell how well person and movie match; None for none. Pass the same ones always,
             since they decide the shape of a kernel.
         """
-        return tf.clip_by_value(tf.add_n(self._experts(person, movies, match, training=False)) / 2, 1.0, 5.0)
+        experts = []
+        for tower, of_tower in zip(self._towers(), frozen, strict=True):
+            person = tower.person(features)
+            person = person._replace(products=tower._network.first_products(person.embeddings, Role.USER))
+            of_movies = tf.nest.map_structure(lambda part: tf.gather(part, movies), of_tower)
+            experts += tower._experts(person, of_movies, match, training=False)
+        return _mean_rating(experts)
 
     def ratings(self, features: Tensors, match: Match | None = None) -> tf.Tensor:
         """Predicted ratings of pairs, 1 to 5: float32 [batch_size].
 
         Args:
           features: transformed features.
-          match: as for `ratings_of`, of one movie for each person.
+          match: as for `ratings_of_frozen`, of one movie for each person.
         """
-        return tf.squeeze(self.ratings_of(self.person(features), self._one_each(features), match), 1)
+        return tf.squeeze(_mean_rating(self._experts_of_pairs(features, match, training=False)), 1)
 
     def loss(self, features: Tensors, match: Match | None = None, training: bool = False) -> tf.Tensor:
         """Sum of the experts' mean squared errors, in stars squared.
 
         Args:
           features: transformed features with the ratings.
-          match: as for `ratings_of`, of one movie for each person.
+          match: as for `ratings_of_frozen`, of one movie for each person.
           training: whether to apply dropout.
         """
         stars = features[transformed_name(LABEL)][:, tf.newaxis]
-        experts = self._experts(self.person(features), self._one_each(features), match, training)
+        experts = self._experts_of_pairs(features, match, training)
         return tf.add_n([tf.reduce_mean(tf.square(predicted - stars)) for predicted in experts])
+
+    def _towers(self) -> list["RatingTower"]:
+        return [self, *self._others]
+
+    def _experts_of_pairs(self, features: Tensors, match: Match | None, training: bool) -> list[tf.Tensor]:
+        """The predictions of all towers' experts, float32 [batch_size, 1] each."""
+        return [
+            expert
+            for tower in self._towers()
+            for expert in tower._experts(tower.person(features), tower._one_each(features), match, training)
+        ]
 
     def _one_each(self, features: Tensors) -> MovieParts:
         """The movie of each row, as a list of one."""
@@ -232,7 +248,7 @@ class RatingTower(tf.keras.layers.Layer):
         return tf.nest.map_structure(lambda part: None if part is None else part[:, tf.newaxis], parts)
 
     def _experts(self, person: PersonParts, movies: MovieParts, match: Match | None, training: bool) -> list[tf.Tensor]:
-        """The predictions of both experts, in stars: float32 [batch_size, movies] each."""
+        """The predictions of this tower's two experts, in stars: float32 [batch_size, movies] each."""
         by_factors = person.bias[:, tf.newaxis] + tf.squeeze(movies.bias, 2)
         by_factors += tf.reduce_sum(movies.factors * person.factors[:, tf.newaxis], axis=2)
         whole = tf.stack([tf.reduce_mean(person.present, axis=1), person.deviation], axis=1)
@@ -251,6 +267,10 @@ class RatingTower(tf.keras.layers.Layer):
                 person.embeddings, movies.embeddings, person.products, movies.products
             )
         return [by_factors, tf.reshape(pairs, shape) + tf.squeeze(from_history, 2)]
+
+
+def _mean_rating(experts: list[tf.Tensor]) -> tf.Tensor:
+    return tf.clip_by_value(tf.add_n(experts) / len(experts), 1.0, 5.0)
 
 
 def _of_each_movie(people: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ from trainers.hyperparameters import RatingTowerHyperparameters
 from trainers.layers.cross_network import CrossNetwork, FirstProducts
 from trainers.layers.rating_tower import Match, RatingTower
 from trainers.layers.towers import Catalogue
+from trainers.layers.weights import named_weights
 from transform.features import Role
 
 PEOPLE = 25
@@ -40,10 +41,11 @@ def scrambled(layer, seed):
 @pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
 @pytest.mark.parametrize("projection_dim", [None, 3])
 @pytest.mark.parametrize("matched", [None, "affinity", "state"])
-def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, matched):
+@pytest.mark.parametrize("towers", [1, 3])
+def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, matched, towers):
     rng = np.random.default_rng(1)
     tf.keras.utils.set_random_seed(1)
-    tower = RatingTower(splits, settings(structure=structure, projection_dim=projection_dim))
+    tower = RatingTower(splits, settings(structure=structure, projection_dim=projection_dim, towers=towers))
     catalogue, rows = Catalogue(splits), people(splits)
     # Index 0 and the last one are no movies, but a list that is too short for its width ends with them.
     movies = rng.integers(0, splits.movie_size, (PEOPLE, 6)).astype(np.int32)
@@ -67,6 +69,47 @@ def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, m
     # Neither bound of the scale decides most of the ratings.
     assert ((found > 1) & (found < 5)).mean() > 0.5
     assert found.std() > 0.1
+
+
+def test_several_towers_predict_the_mean_of_towers_that_are_alone(splits):
+    tf.keras.utils.set_random_seed(1)
+    rows, match = people(splits), Match(tf.random.normal([PEOPLE, 1]), tf.random.normal([PEOPLE, 5]))
+    towers, alone = (RatingTower(splits, settings(towers=number, table_l2=5.0, l2=0.1)) for number in (3, 1))
+    for each in (towers, alone):
+        each.ratings(rows, match)
+    # Biases start as those of the trivial model, of all towers alike; what starts at random differs.
+    scrambled(towers, seed=1)
+    stars, ratings, losses, penalties = rows["rating_xf"].numpy(), [], [], []
+    # The first tower's weights have the names of a tower that is alone, by which a warm start finds them.
+    weights = [named_weights(tower) for tower in (towers, *towers._others)]
+    for of_tower in weights:
+        for name, weight in named_weights(alone).items():
+            weight.assign(of_tower[name])
+        ratings.append(alone.ratings(rows, match).numpy())
+        losses.append(float(alone.loss(rows, match)))
+        penalties.append(sum(map(float, alone.losses)))
+
+    found = towers.ratings(rows, match).numpy()
+
+    # Towers that are alone keep within the scale, the mean of all does so only in the end.
+    inside = np.all([(each > 1) & (each < 5) for each in ratings], axis=0)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(found[inside], np.mean(ratings, axis=0)[inside], rtol=1e-5)
+    assert np.std(ratings, axis=0).min() > 1e-3
+    assert float(towers.loss(rows, match)) == pytest.approx(sum(losses), rel=1e-5)
+    assert sum(map(float, towers.losses)) == pytest.approx(sum(penalties), rel=1e-5)
+    squared = [np.mean((each - stars)[inside] ** 2) for each in ratings]
+    assert np.mean((found - stars)[inside] ** 2) < np.mean(squared)
+
+
+def test_towers_start_from_different_weights(splits):
+    tf.keras.utils.set_random_seed(1)
+    tower = RatingTower(splits, settings(towers=2))
+    rows = people(splits)
+    first, second = (each.person(rows) for each in (tower, tower._others[0]))
+    np.testing.assert_array_equal(first.bias, second.bias)
+    for part in ("factors", "embeddings", "keys"):
+        assert np.abs(getattr(first, part) - getattr(second, part)).max() > 1e-4
 
 
 def test_a_frozen_catalogue_stays_as_it_was_when_weights_change(splits):
