@@ -90,7 +90,7 @@ def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
       ValueError: there are no files, or no rows in them.
     """
     spec = transform.transformed_feature_spec()
-    # One file after the other: parallel reads hand over record by record, which takes ten times as long as to read.
+    # One file after the other: parallel reads hand over record by record, which takes ten times as long as reading.
     dataset = without_autotuning(
         tf.data.TFRecordDataset(files, compression_type="GZIP")
         .batch(_PARSE_BATCH)
