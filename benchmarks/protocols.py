@@ -71,7 +71,7 @@ PROTOCOLS = {
     "random-90": Protocol(
         "random 90/10 (2 of the 90 % held out)",
         SplitConfig(fractions=Fractions(train=0.88, eval=0.02, test=0.1)),
-        ("bias", "mf", "ranking"),
+        ("bias", "mf", "ranking", "joint"),
         RANDOM_90,
     ),
     "leave-last-out": Protocol(
