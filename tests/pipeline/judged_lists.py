@@ -10,7 +10,7 @@ from tfx.utils import path_utils
 
 from components.recommender.stored_data import read_movies, read_users, records
 from components.recommender.two_stage_model import Recommender, Transform
-from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, TIMESTAMP, USER_ID
+from transform.features import HISTORY_MOVIES, HISTORY_RATINGS, HISTORY_TIMES, TIMESTAMP, USER_ID
 
 
 def judged_and_answered(output: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ def _ask(recommender: Recommender, raw: dict[str, tf.SparseTensor], history: tf.
         user_id=raw[USER_ID].values,
         history_movie_ids=history,
         history_ratings=tf.sparse.to_dense(raw[HISTORY_RATINGS]),
-        history_timestamps=no_list,
+        history_timestamps=tf.sparse.to_dense(raw[HISTORY_TIMES]),
         now=raw[TIMESTAMP].values,
         gender=nobody,
         age=zeros,
