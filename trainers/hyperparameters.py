@@ -284,8 +284,8 @@ class RatingTowerHyperparameters(FactorHyperparameters, NetworkHyperparameters):
         1,
         ge=1,
         le=_MAX_LAYERS,
-        description="Number of towers of both experts. Each has weights of its own, and the predicted rating is their "
-        "mean. More towers err less, and take as many times as long to train and to ask.",
+        description="Number of rating towers, with weights of their own and two experts each; the predicted rating is "
+        "the mean of all. Several err less than one, and take as many times as long to train and to ask for ratings.",
     )
     attention_dim: Width = Field(16, description="Width of the vectors that attend to the rated history.")
     attention_l2: float = Field(
@@ -329,7 +329,9 @@ class JointHyperparameters(RetrievalHyperparameters):
     retrieval_weight: float = Field(
         1.0, ge=0, le=_MAX_FLOAT, description="Weight of the retrieval loss (mean cross-entropy, nats)."
     )
-    rating_weight: float = Field(1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (squared error).")
+    rating_weight: float = Field(
+        1.0, ge=0, le=_MAX_FLOAT, description="Weight of the rating loss (sum of the experts' squared errors)."
+    )
 
     @model_validator(mode="after")
     def _only_a_shared_state_is_trained(self) -> Self:

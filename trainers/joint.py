@@ -1,7 +1,7 @@
 """Retrieval and rating in one model, which combines the retriever's two towers with the ranker's rating tower.
 
 The rating tower may also read the dot product of the retrieval towers' vectors, and the query's vector. Both losses are
-means over the batch, so that neither outweighs the other; their weights are hyper-parameters or learnt.
+means over the batch, that of ratings the sum of all experts'; their weights are hyper-parameters or learnt.
 """
 
 import tensorflow as tf
@@ -121,12 +121,13 @@ class MovielensModel(TwoTowerModel):
         affinity = tf.stop_gradient(tf.reduce_sum(encoded.queries * encoded.own_candidates(), axis=1, keepdims=True))
         if not self._hparams.shared_state:
             return Match(affinity)
-        share = self._hparams.state_gradient
+        # Each of the rating towers has a loss of its own.
+        share = self._hparams.state_gradient / self._hparams.rating.towers
         state = share * encoded.queries + (1.0 - share) * tf.stop_gradient(encoded.queries)
         return Match(affinity, state)
 
     def compute_loss(self, inputs: Tensors, training: bool = False) -> tf.Tensor:
-        """Weighted sum of the mean cross-entropy (nats) and the mean squared error (stars squared)."""
+        """Weighted sum of the mean cross-entropy (nats) and the experts' mean squared errors (stars squared)."""
         count = tf.size(inputs[transformed_name(MOVIE_ID)])
         hidden = self._rating_dropout.hidden(count) if training else {}
         # A query's vector would tell the rating tower what is hidden from it.

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainers.layers.towers import HISTORY_READ
-
-Tensors = dict[str, tf.Tensor]
+from trainers.layers.towers import HISTORY_READ, Tensors
 
 # People of whom something is computed at once: so many that the processor is busy, and so few that what is computed of
 # a large batch does not need much memory.
@@ -77,7 +75,7 @@ class Retriever:
         Args:
           people: as for `read`.
           queries: float32 [people, dim], the stored query vectors.
-          is_stored: bool [people], whose count. Those of the others are computed, some at once.
+          is_stored: bool [people], whose stored vectors are used. Those of the others are computed, some at once.
         """
         people = self._told(people)
         others = tf.where(~is_stored)

@@ -19,13 +19,14 @@ from components.recommender.requests import (
     padded_like,
     raw_features,
 )
-from components.recommender.retriever import AT_ONCE, Retriever, Tensors, alike_after
+from components.recommender.retriever import AT_ONCE, Retriever, alike_after
 from components.recommender.second_stage import MIDDLE, RETRIEVAL_ORDER
 from components.recommender.stored_data import Movies, Users
 from trainers.datasets import with_int32_indices
 from trainers.export import metrics
 from trainers.export.signatures import SAVE_OPTIONS
 from trainers.export.situations import NEW_WITH_HISTORY, in_every_situation, in_situation
+from trainers.layers.towers import Tensors
 from transform.features import (
     HISTORY_MOVIES,
     LABEL,

@@ -142,13 +142,14 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
         ("joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
         ("retrieval", {"query": "sequence", "blocks": 2}),
         ("joint", SEQUENCE),
+        ("joint", SEQUENCE | {"rating": RATING.model_copy(update={"towers": 2})}),
     ],
 )
 def test_the_exported_model_answers_as_the_original_does(splits, tmp_path, name, changes):
     spec = spec_of(name, {})
     more = {"rating": RATING, "weighting": "uncertainty"} if name == "joint" else {}
     tf.keras.utils.set_random_seed(0)
-    model = spec.build(splits, spec.hyperparameters(**SMALL | changes | more))
+    model = spec.build(splits, spec.hyperparameters(**SMALL | more | changes))
     rows = batch({key: values[:5] for key, values in splits.eval.items()})
     model.compute_loss(batch(elements_of(model, splits.train)))
     signatures.export(model, exportable(splits), str(tmp_path), spec.heads)

@@ -1,6 +1,6 @@
-"""The rating tower of the ranker and of the joint model: two experts, whose mean is the predicted rating.
+"""The rating tower of the ranker and of the joint model: experts, whose mean is the predicted rating.
 
-One expert is a factor model, see `factor_model.py`. The other crosses features (Wang et al. 2021,
+A tower has two. One expert is a factor model, see `factor_model.py`. The other crosses features (Wang et al. 2021,
 https://doi.org/10.1145/3442381.3450078) and reads the rated history with attention, whose query is the movie to rate
 (Zhou et al. 2018, https://arxiv.org/abs/1706.06978). Each expert has its own loss, so that their errors differ and
 partly cancel out in the mean. So do those of several towers, which start from other weights.
@@ -146,7 +146,10 @@ class TargetAttention(tf.keras.layers.Layer):
 
 
 class RatingTower(tf.keras.layers.Layer):
-    """Predicts ratings with both experts, and with as many of either kind as there are towers."""
+    """Predicts ratings with both experts, and with those of more towers, which are like this one.
+
+    What is said of people and movies, `person` and `movies`, is of this tower alone; ratings and losses are of all.
+    """
 
     def __init__(self, splits: Splits, hparams: RatingTowerHyperparameters):
         super().__init__()

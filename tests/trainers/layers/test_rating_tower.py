@@ -1,5 +1,7 @@
 """Ratings by the parts of people and movies are those of pairs, and new people get the bias of their history."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,10 +40,13 @@ def scrambled(layer, seed):
         weight.assign(weight + rng.normal(0, 0.3, weight.shape))
 
 
-@pytest.mark.parametrize("structure", ["stacked", "parallel", "deep"])
-@pytest.mark.parametrize("projection_dim", [None, 3])
-@pytest.mark.parametrize("matched", [None, "affinity", "state"])
-@pytest.mark.parametrize("towers", [1, 3])
+@pytest.mark.parametrize(
+    ("structure", "projection_dim", "matched", "towers"),
+    [
+        *itertools.product(("stacked", "parallel", "deep"), (None, 3), (None, "affinity", "state"), (1,)),
+        ("stacked", None, "state", 3),
+    ],
+)
 def test_frozen_movies_are_rated_like_pairs(splits, structure, projection_dim, matched, towers):
     rng = np.random.default_rng(1)
     tf.keras.utils.set_random_seed(1)
@@ -79,27 +84,28 @@ def test_several_towers_predict_the_mean_of_towers_that_are_alone(splits):
         each.ratings(rows, match)
     # Biases start as those of the trivial model, of all towers alike; what starts at random differs.
     scrambled(towers, seed=1)
-    stars, ratings, losses, penalties = rows["rating_xf"].numpy(), [], [], []
+    for tower in (towers, *towers._others):
+        tower._output.kernel.assign(20 * tower._output.kernel)
+    ratings, losses, penalties = [], [], []
     # The first tower's weights have the names of a tower that is alone, by which a warm start finds them.
     weights = [named_weights(tower) for tower in (towers, *towers._others)]
     for of_tower in weights:
         for name, weight in named_weights(alone).items():
             weight.assign(of_tower[name])
-        ratings.append(alone.ratings(rows, match).numpy())
+        ratings.append(np.mean(alone._experts_of_pairs(rows, match, training=False), axis=0)[:, 0])
         losses.append(float(alone.loss(rows, match)))
         penalties.append(sum(map(float, alone.losses)))
 
     found = towers.ratings(rows, match).numpy()
 
-    # Towers that are alone keep within the scale, the mean of all does so only in the end.
-    inside = np.all([(each > 1) & (each < 5) for each in ratings], axis=0)
-    assert inside.mean() > 0.5
-    np.testing.assert_allclose(found[inside], np.mean(ratings, axis=0)[inside], rtol=1e-5)
+    # The mean is cut to the scale, not what it is of.
+    assert ((np.min(ratings, axis=0) < 1) | (np.max(ratings, axis=0) > 5)).any()
+    mean = np.mean(ratings, axis=0)
+    assert np.any(mean > 5) or np.any(mean < 1)
+    np.testing.assert_allclose(found, np.clip(mean, 1, 5), rtol=1e-5)
     assert np.std(ratings, axis=0).min() > 1e-3
     assert float(towers.loss(rows, match)) == pytest.approx(sum(losses), rel=1e-5)
     assert sum(map(float, towers.losses)) == pytest.approx(sum(penalties), rel=1e-5)
-    squared = [np.mean((each - stars)[inside] ** 2) for each in ratings]
-    assert np.mean((found - stars)[inside] ** 2) < np.mean(squared)
 
 
 def test_towers_start_from_different_weights(splits):

@@ -14,12 +14,15 @@ def splits():
     return with_history(planted_splits(users=40, movies=30, ratings=600, seed=0))
 
 
-@pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("dcn", {}), ("retrieval", {}), ("ranking", {}), ("ranking", {"towers": 2}), ("joint", {})],
+)
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name, settings, tmp_path):
     spec = spec_of(name, {})
 
     def train(seed: int) -> list[np.ndarray]:
-        hparams = spec.hyperparameters(seed=seed, epochs=2, batch_size=100, embedding_dim=8)
+        hparams = spec.hyperparameters(seed=seed, epochs=2, batch_size=100, embedding_dim=8, **settings)
         tf.keras.utils.set_random_seed(hparams.seed)
         model = spec.build(splits, hparams)
         training.fit(model, splits.train, spec.objective(splits), hparams, str(tmp_path), name)
