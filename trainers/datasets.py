@@ -84,7 +84,7 @@ def read_rows(files: list[str], transform: tft.TFTransformOutput) -> Arrays:
     """Reads all rows of transformed TFRecord files: [rows, ...] by name, with indices as int32.
 
     Workers of Beam write rows into as many files, and in any order, as they happen to work, so rows are sorted by what
-    is in them: the same data give the same model, whatever runner has transformed them.
+    is in them: the same rows give the same model, whatever runner has written them.
 
     Raises:
       ValueError: there are no files, or no rows in them.
