@@ -198,7 +198,8 @@ def _pipeline_method(title: str, model: str, **changes: Any) -> Method:
         from trainers.registry import MODELS
 
         ready = case.load_transformed()
-        hparams = case.models[model].model_copy(update={"seed": case.seed, **changes})
+        of_preset = case.models[model]
+        hparams = type(of_preset).model_validate({**of_preset.model_dump(), "seed": case.seed, **changes})
         trained = models.train(MODELS[model].spec(hparams), hparams, ready.splits)
         return Result(models.measure(trained.model, ready), ready.test_users, {"eval": trained.value})
 
@@ -234,5 +235,7 @@ METHODS = {
         second_structure=None,
     ),
     "joint": _pipeline_method("**joint**", "joint"),
-    "joint-apart": _pipeline_method("joint, its two parts sharing nothing", "joint", shared=False),
+    "joint-apart": _pipeline_method(
+        "joint, its two parts sharing nothing", "joint", shared=False, shared_state=False, state_gradient=0.0
+    ),
 }

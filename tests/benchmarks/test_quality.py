@@ -133,6 +133,7 @@ def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path)
     more = ["--seeds", "0", "--config", "sample"]
     for model in ("retrieval", "ranking", "dcn", "joint"):
         more += ["--set", f"models.{model}.epochs=1"]
+    more += ["--set", "models.joint.shared_state=true", "--set", "models.joint.state_gradient=0.5"]
 
     _, (random, last) = measured(data, tmp_path, "random-75,leave-last-out", ",".join(ours), *more)
 
