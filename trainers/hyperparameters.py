@@ -43,13 +43,18 @@ class HiddenShares(BaseModel):
     demographics_dropout: float = Field(
         0.02, ge=0, lt=1, description="Share of train rows without id, gender, age, occupation and zip code."
     )
-    moment_dropout: float = Field(0.1, ge=0, lt=1, description="Share of train rows without the time of the rating.")
+    moment_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of train rows without the time of the rating. Rating towers read it only with shared_state.",
+    )
     clock_dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Share of train rows without hour and date of the rating. With query sequence, it is still known "
-        "how long before it others were.",
+        "how long before it others were. Rating towers read them only with shared_state.",
     )
     history_dropout: float = Field(
         0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."
@@ -303,7 +308,11 @@ class RankingHyperparameters(RatingTowerHyperparameters, Hyperparameters):
 
 
 class JointRatingHyperparameters(RatingTowerHyperparameters, HiddenShares):
-    """Hyper-parameters of the rating tower of the joint model, from which less is hidden than from the query tower."""
+    """Hyper-parameters of the rating tower of the joint model, from which less is hidden than from the query tower.
+
+    With `shared_state`, what is hidden from the rating tower is hidden from the query tower, too, beside what is hidden
+    from that alone: the query's vector would tell it.
+    """
 
 
 class JointHyperparameters(RetrievalHyperparameters):
@@ -316,7 +325,9 @@ class JointHyperparameters(RetrievalHyperparameters):
         True, description="Whether the rating tower also reads the dot product of the query's and the movie's vector."
     )
     shared_state: bool = Field(
-        False, description="With shared, whether the rating tower reads the query's vector, too."
+        False,
+        description="With shared, whether the rating tower reads the query's vector, too. What is hidden from the "
+        "rating tower is then hidden from the query tower as well.",
     )
     state_gradient: float = Field(
         0.0, ge=0, le=1, description="With shared_state, the part of the rating loss that trains the towers, too."

@@ -73,6 +73,7 @@ _NETWORK: Space = _SHARED | {
     "projection_dim": [None, 32],
     "hidden_units": [[64, 64], [192, 192], [256, 128]],
 }
+# With `query: sequence`, hidden_units and recent_movies have no effect: `tuning.space` then takes another space.
 _TWO_TOWER: Space = _SHARED | {
     "embedding_dim": [64, 80, 128],
     "hidden_units": [[128], [256], [256, 128]],

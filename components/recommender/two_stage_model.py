@@ -179,7 +179,7 @@ class Recommender(tf.Module):
         ]
     )
     def serving_default(self, user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> Tensors:
-        """Recommends movies at the moment of the person's latest rating, best first.
+        """Recommends movies for a moment that is not known, with the date and hour of the latest rating, best first.
 
         Args:
           user_id: int64 [batch_size]; 0 or any other unknown id for an unknown user.
@@ -376,7 +376,8 @@ class Recommender(tf.Module):
     def _told(self, person: Tensors, now: tf.Tensor, is_told: tf.Tensor, demographics: Tensors) -> Tensors:
         """Transformed features of the moment, and those of a person that are told instead of stored ones.
 
-        A moment that was not told has the date and hour of the latest rating, but is not said to be that very second.
+        A moment that was not told has the date and hour of the latest rating, but is not said to be that very second. A
+        retriever that reads in order then leaves out date and hour, too.
         """
         transformed = with_int32_indices(self._transform.layer(raw_features(self._transform.spec, now, demographics)))
         told = {column.name: transformed[column.name] for column in columns(Role.CONTEXT, among=person)}

@@ -45,7 +45,7 @@ def recommend(
         str | None,
         typer.Option(
             help="For which moment to recommend: seconds since 1970, or a date or time such as 2003-02-28T17:49, "
-            "which is UTC unless it has an offset; 0 for the time of the latest known rating.",
+            "which is UTC unless it has an offset; 0 for a moment that is not known.",
             metavar="T",
             show_default="the clock's time",
         ),

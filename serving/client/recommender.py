@@ -109,8 +109,8 @@ class RecommenderClient:
           k: Number of movies, at least 1.
           timestamps: When the movies in `history` were rated, in seconds since 1970, or 0 where unknown; if empty, all
             are unknown.
-          now: For which moment to recommend, in seconds since 1970; None for the clock's time, 0 for the time of the
-            person's latest known rating.
+          now: For which moment to recommend, in seconds since 1970; None for the clock's time, 0 for a moment
+            that is not known.
           gender: "M" or "F"; "" if not known.
           age: Years, at most 150; 0 if not known.
           occupation: MovieLens's code, 0 to 20; 0 for "other or not specified".

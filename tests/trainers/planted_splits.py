@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -89,11 +90,15 @@ def planted_splits(users: int, movies: int, ratings: int, seed: int, eval_share:
 
 
 def with_history(splits: Splits, length: int = HISTORY) -> Splits:
-    """Adds histories drawn at random and a catalogue of the movies in train, so that every model can be trained."""
+    """Adds histories drawn at random and a catalogue of the movies in train, so that every model can be trained.
+
+    Places number the rows of each user, so that windows hold many rows of one person.
+    """
     rng = np.random.default_rng(0)
     movies, first = np.unique(splits.train["movie_id_xf"], return_index=True)
 
-    def history(rows: int) -> Arrays:
+    def history(users: np.ndarray) -> Arrays:
+        rows = len(users)
         drawn = rng.integers(0, len(movies), (rows, length)).astype(np.int32)
         ratings = (rng.integers(1, 6, (rows, length)) * (drawn > 0)).astype(np.float32)
         times = np.sort(rng.integers(1, 10**8, (rows, length)), axis=1)[:, ::-1] * (drawn > 0)
@@ -102,14 +107,14 @@ def with_history(splits: Splits, length: int = HISTORY) -> Splits:
             "history_ratings_xf": ratings,
             "history_timestamps_xf": times.astype(np.int32),
             "timestamp_seconds_xf": rng.integers(10**8, 2 * 10**8, rows).astype(np.int32),
-            "place_xf": np.arange(rows, dtype=np.int32),
+            "place_xf": pd.Series(users).groupby(users).cumcount().to_numpy(np.int32),
         }
 
     catalogue = {name: splits.train[name][first] for name in ("movie_id_xf", "genres_xf", "director_xf", "star_xf")}
     catalogue["movie_id_frequency_xf"] = np.bincount(splits.train["movie_id_xf"])[movies].astype(np.float32)
     return dataclasses.replace(
         splits,
-        train=splits.train | history(len(splits.train["rating_xf"])),
-        eval=splits.eval | history(len(splits.eval["rating_xf"])),
+        train=splits.train | history(splits.train["user_id_xf"]),
+        eval=splits.eval | history(splits.eval["user_id_xf"]),
         movies=catalogue,
     )

@@ -88,15 +88,18 @@ class RetrievalHead(tf.Module):
         self.index = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(raw_ids[1:-1], np.arange(1, len(movies) + 1)), default_value=0
         )
-        counts = baselines.popularity(splits)
-        counts[[0, -1]] = -np.inf
+        candidates = splits.movies[transformed_name(MOVIE_ID)]
+        counts = np.full(splits.movie_size, -np.inf, np.float32)
+        # What has left the catalogue is no candidate of these lists, either.
+        counts[candidates] = baselines.popularity(splits)[candidates]
+        self._candidate_count = len(candidates)
         self.popularity = tf.Variable(counts, trainable=False, name="popularity")
         by_group = np.where(np.isfinite(counts), baselines.popularity_by_group(splits), -np.inf)
         self.popularity_by_group = tf.Variable(by_group, trainable=False, name="popularity_by_group")
 
     def serve(self, features: Tensors) -> Tensors:
         scores = self._scores(features)
-        top = tf.math.top_k(scores, k=min(TOP_K, len(self.raw_ids) - 2))
+        top = tf.math.top_k(scores, k=min(TOP_K, self._candidate_count))
         return {"movie_id": tf.gather(self.raw_ids, top.indices), "score": top.values}
 
     def evaluate(self, features: Tensors, raw: Raw) -> Tensors:

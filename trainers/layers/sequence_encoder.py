@@ -11,9 +11,8 @@ import tensorflow as tf
 from trainers.hyperparameters import RetrievalHyperparameters
 
 # Functions of a gap are piecewise linear between knots, see `gap_basis`: their number, and the distance between two, in
-# logarithms of seconds.
+# logarithms of seconds. All gaps beyond the last knot, e^18 seconds or two years, are alike.
 KNOTS, _STEP = 13, 1.5
-_LONGEST_GAP = 2**30  # Seconds, 34 years.
 
 # With curves that are 0 at first, SiLU would weigh every event by 0, and the mean of many events would be small.
 _AT_FIRST, _GAIN = 0.1, 4.0
@@ -40,7 +39,8 @@ class SequenceEncoder(tf.keras.layers.Layer):
     def __init__(self, length: int, hparams: RetrievalHyperparameters):
         super().__init__()
         self._heads, self._blocks = hparams.attention_heads, hparams.blocks
-        dim = hparams.embedding_dim
+        self._length, self._dim = length, hparams.embedding_dim
+        dim = self._dim
         self._norms = [tf.keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2 * hparams.blocks)]
         self._into = [tf.keras.layers.Dense(2 * dim, activation="silu") for _ in range(hparams.blocks)]
         # Smaller than usual, so that a block at first changes little of what it adds to.
@@ -67,6 +67,11 @@ class SequenceEncoder(tf.keras.layers.Layer):
             gates, values = self._gates_and_values(block, x)
             x = self._mixed(block, x, gates, values, weights[block], training)
         return x * there
+
+    @property
+    def read_shape(self) -> tuple[int, int]:
+        """The shape of what `read` returns for one sequence."""
+        return self._length - 1, self._blocks * self._dim
 
     def read(self, events: tf.Tensor, present: tf.Tensor, times: tf.Tensor, asked: tf.Tensor) -> tf.Tensor:
         """What all events but the last tell the last one: float32 [batch_size, length - 1, blocks * dim].
@@ -168,7 +173,7 @@ def gap_basis(later: tf.Tensor, earlier: tf.Tensor, axis: int = -1) -> tf.Tensor
     """
     # In 64 bits, since a difference of two times may be longer than either.
     gap = tf.cast(later, tf.int64) - tf.cast(earlier, tf.int64)
-    seconds = tf.cast(tf.clip_by_value(gap, 1, _LONGEST_GAP), tf.float32)
+    seconds = tf.cast(tf.maximum(gap, 1), tf.float32)
     place = tf.minimum(tf.math.log(seconds) / _STEP, KNOTS - 1.0)
     is_known = tf.not_equal(later, 0) & tf.not_equal(earlier, 0)
     # Where it is not known, the place is far from all knots.

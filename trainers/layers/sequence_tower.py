@@ -4,6 +4,8 @@ It stands on the encoder of `sequence_encoder.py`, which follows HSTU. In traini
 the losses of all of them for the price of one pass.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from trainers.datasets import Splits
@@ -14,6 +16,12 @@ from trainers.layers.sequence_encoder import KNOTS, SequenceEncoder, gap_basis
 from trainers.layers.towers import HISTORY_READ, RATING_LEVELS, FeatureEncoder, Tensors, embedding, user_vectors
 from trainers.layers.windows import EVENT, FIRST, HISTORY, IS_TARGET, SECONDS, window_length
 from transform.features import USER_ID, Role, transformed_name
+
+# Histories up to this length are encoded all at once: slices would cost a single answer some time.
+_NEVER_SLICED = 50
+# How many pairs of events are weighed at once in longer ones, outside training. The number of pairs grows with the
+# square of a history's length, and so many take about a gigabyte: those of 128 people with 200 events each.
+_PAIRS_AT_ONCE = 2048 * _NEVER_SLICED**2
 
 
 def _known_in_session(features: Tensors, now: tf.Tensor) -> Tensors:
@@ -32,13 +40,14 @@ def _known_in_session(features: Tensors, now: tf.Tensor) -> Tensors:
 def _in_session(moments: tf.Tensor, last: tf.Tensor, session: int) -> tf.Tensor:
     """Moments of asking; 0, for not known, where the last event was longer before than a session lasts, in seconds.
 
-    Where there is no last event, or its time is not known, which is 0, no moment counts, either.
+    Where there is no last event, or its time is not known, which is 0, no moment counts, either; nor does one that is
+    as long before the last event, which only a wrong clock can say.
 
     What people rate later says little of the list that they had before them, and of years training knows nothing.
     """
     # In 64 bits, since a difference of two times may be longer than either.
     gap = tf.cast(moments, tf.int64) - tf.cast(last, tf.int64)
-    return tf.where(tf.equal(last, 0) | (gap > session), 0, moments)
+    return tf.where(tf.equal(last, 0) | (tf.abs(gap) > session), 0, moments)
 
 
 def _asked(moments: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
@@ -50,6 +59,33 @@ def _oldest_first(features: Tensors) -> list[tf.Tensor]:
     """The history's movies, ratings and times, oldest first; 0 where there is no event. Each [batch_size, length]."""
     movies, stars, times = (tf.reverse(features[name], axis=[1]) for name in HISTORY)
     return [movies, stars, tf.where(movies > 0, times, 0)]
+
+
+def _in_slices(encode: Callable[..., tf.Tensor], histories: tuple[tf.Tensor, ...], shape: tuple[int, ...]) -> tf.Tensor:
+    """Encodes any number of histories, some at once, so that their number and length do not decide about the memory.
+
+    Args:
+      encode: called with slices of the histories' tensors.
+      histories: [people, length, ...] each.
+      shape: of what `encode` returns for one person.
+
+    Returns:
+      float32 [people, *shape].
+    """
+    people, length = tf.shape(histories[0])[0], histories[0].shape[1]
+    if length <= _NEVER_SLICED:
+        return encode(*histories)
+    at_once = max(1, _PAIRS_AT_ONCE // length**2)
+
+    def encode_some(number: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        start = number * at_once
+        return number + 1, parts.write(number, encode(*(each[start : start + at_once] for each in histories)))
+
+    # A slice without people stands for none, since slices have to be at least one to be put together.
+    count = tf.maximum(1, (people + at_once - 1) // at_once)
+    parts = tf.TensorArray(tf.float32, size=count, infer_shape=False, element_shape=[None, *shape])
+    _, parts = tf.while_loop(lambda number, _: number < count, encode_some, (0, parts), parallel_iterations=1)
+    return tf.ensure_shape(parts.concat(), [None, *shape])
 
 
 def _places(present: tf.Tensor, first: tf.Tensor | None = None) -> tf.Tensor:
@@ -83,7 +119,7 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         self._ids = embedding(splits.size(USER_ID), dim, hparams.l2, initial=0.01, vocabulary=USER_ID)
         self._ratings = embedding(RATING_LEVELS, dim, 0.0)
         self._places = embedding(length, dim, 0.0, initial=0.02)
-        self._scale = 0.25 * dim**0.5
+        self._dim, self._scale = dim, 0.25 * dim**0.5
         self._encoder = SequenceEncoder(length, hparams)
         self._gaps = embedding(KNOTS, dim, 0.0, initial=0.02)
         # Not named as in QueryTower, which reads something else: no warm start may take the one for the other.
@@ -103,7 +139,8 @@ class SequenceQueryTower(tf.keras.layers.Layer):
         present = movies > 0
         events = self._events(movies, stars, _places(present), table)
         # At which moment the last event is asked makes no difference here: only `call` answers it.
-        return self._encoder.read(events, present, times, self._asked_of(times, times[:, -1]))
+        asked = self._asked_of(times, times[:, -1])
+        return _in_slices(self._encoder.read, (events, present, times, asked), self._encoder.read_shape)
 
     def call(
         self, features: Tensors, table: tf.Tensor, movie_logits: tf.Tensor | None = None, training: bool = False
@@ -117,7 +154,11 @@ class SequenceQueryTower(tf.keras.layers.Layer):
             # One pass over all events launches half as many operations as reading all but one, and then that one, which
             # counts for a single answer; it computes a little more, since the last block mixes all events.
             events = self._events(movies, stars, _places(present), table)
-            state = self._encoder(events, present, times, self._asked_of(times, now), training=False)[:, -1]
+            state = _in_slices(
+                lambda *some: self._encoder(*some, training=False)[:, -1],
+                (events, present, times, self._asked_of(times, now)),
+                (self._dim,),
+            )
         else:
             last = self._events(movies[:, -1:], stars[:, -1:], _places(present)[:, -1:], table)
             asked = _asked(now, times[:, -1])

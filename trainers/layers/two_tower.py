@@ -19,6 +19,8 @@ from trainers.layers.windows import EVENT, IS_TARGET, rows_of, windows, without_
 from trainers.likes import is_liked
 from transform.features import HISTORY_MOVIES, LABEL, MOVIE_ID, transformed_name
 
+_NEVER = -1e9  # As the logit of a movie, makes it impossible, and keeps all gradients finite.
+
 
 class MovieVectors(NamedTuple):
     """What the towers know of each movie; it depends on no query, so that an exported model has it as constants.
@@ -244,6 +246,7 @@ class TwoTowerModel(tfrs.Model):
             targets = tf.where(can_be_found, movies, self._any_candidate)
             losses = softmax_cross_entropies(encoded.queries / self._temperature, encoded.candidates, biases, targets)
         else:
-            biases = tf.gather(self._movie_bias, movies)
+            # What can not be found is no negative of other rows.
+            biases = tf.where(can_be_found, tf.gather(self._movie_bias, movies), _NEVER)
             losses = self._in_batch.losses(encoded.queries, encoded.own_candidates(), biases, movies)
         return mean_over_positives(losses, inputs, self._positives, can_be_found)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tests.trainers.planted_splits import planted_splits, with_history
 from trainers import baselines, retrieval
 from trainers.datasets import batches
+from trainers.export import signatures
 from trainers.hyperparameters import RetrievalHyperparameters
 from trainers.layers.retrieval_loss import InBatchSoftmax, mean_over_positives
 from trainers.loop import training
@@ -249,5 +250,12 @@ def test_a_movie_that_left_the_catalogue_is_in_histories_but_is_no_candidate(spl
 
     # Whatever the rows of the movie say, the loss is that of the others.
     others = {name: tf.boolean_mask(values, rows["movie_id_xf"] != gone) for name, values in rows.items()}
-    if loss == "softmax":
-        assert float(model.compute_loss(rows)) == pytest.approx(float(model.compute_loss(others)), rel=1e-5)
+    assert float(model.compute_loss(rows)) == pytest.approx(float(model.compute_loss(others)), rel=1e-5)
+
+    # Nor is it in the lists by popularity that the model is compared with, or at the end of its own.
+    head = signatures.RetrievalHead(model, smaller)
+    assert np.isneginf(head.popularity.numpy()[gone])
+    assert np.isneginf(head.popularity_by_group.numpy()[..., gone]).all()
+    served = head.serve(rows)
+    assert served["movie_id"].shape[1] == candidates.sum()
+    assert np.isfinite(served["score"].numpy()).all()

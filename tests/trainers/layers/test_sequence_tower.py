@@ -12,6 +12,7 @@ from tests.trainers.specs import no_dropout, spec_of
 from trainers import retrieval
 from trainers.datasets import elements_of
 from trainers.hyperparameters import RetrievalHyperparameters
+from trainers.layers import sequence_tower
 from trainers.layers.sequence_encoder import gap_basis
 from trainers.layers.sequence_tower import SequenceQueryTower
 from trainers.layers.towers import HISTORY_READ
@@ -228,6 +229,28 @@ def test_a_history_is_read_once_for_all_moments_and_people(splits, tower, table)
     np.testing.assert_allclose(tower(features | none | read, table), tower(features | none, table), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("people", [0, 1, 7, 20])
+def test_long_histories_are_encoded_some_at_once(splits, tower, table, monkeypatch, people):
+    features = {name: tf.constant(values[:people]) for name, values in splits.train.items()}
+    whole = tower(features, table), tower.read(features, table)
+    monkeypatch.setattr(sequence_tower, "_NEVER_SLICED", LONGEST - 1)
+    monkeypatch.setattr(sequence_tower, "_PAIRS_AT_ONCE", 7 * LONGEST**2)
+    encoder, sizes = tower._encoder, []
+    weights = encoder._weights
+    monkeypatch.setattr(
+        encoder, "_weights", lambda present, *more: sizes.append(len(present)) or weights(present, *more)
+    )
+    for once, in_slices in zip(whole, (tower(features, table), tower.read(features, table)), strict=True):
+        assert in_slices.shape == once.shape
+        np.testing.assert_allclose(in_slices, once, rtol=0, atol=1e-6)
+    assert sum(sizes) == 2 * people
+    assert not sizes or max(sizes) == min(people, 7)
+    # As an export traces it, for any number of people.
+    signature = {name: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for name, values in features.items()}
+    traced = tf.function(lambda given: tower(given, table), input_signature=[signature])
+    np.testing.assert_allclose(traced(features), whole[0], rtol=0, atol=1e-6)
+
+
 def test_the_basis_of_gaps_is_piecewise_linear_in_their_logarithms():
     gaps = np.array([-5, 0, 1, 2, 60, 3600, 86_400, 10**7, 2**31 - 20])
     now = 2**31 - 10
@@ -255,7 +278,7 @@ def test_what_is_asked_after_a_session_is_like_what_is_asked_at_no_known_moment(
         return tower({name: tf.constant(values) for name, values in changed.items()}, table).numpy()
 
     unknown = encode(0 * own, {name: np.zeros_like(values) for name, values in moment.items()})
-    for later in (601, 30 * 86_400, 25 * 365 * 86_400):
+    for later in (601, 30 * 86_400, 25 * 365 * 86_400, -601, -30 * 86_400):
         np.testing.assert_array_equal(encode(np.where(last > 0, last + later, own)), unknown)
     # Who has rated nothing is in no session, not even soon after 0, which stands for a time that is not known.
     assert (last == 0).any()

@@ -6,7 +6,10 @@ import tensorflow as tf
 
 from tests.trainers.planted_splits import planted_splits, with_history
 from tests.trainers.specs import spec_of
+from trainers.datasets import elements_of
 from trainers.loop import training
+
+SEQUENCE = {"query": "sequence", "blocks": 2}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,15 @@ def splits():
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("dcn", {}), ("retrieval", {}), ("ranking", {}), ("ranking", {"towers": 2}), ("joint", {})],
+    [
+        ("dcn", {}),
+        ("retrieval", {}),
+        ("retrieval", SEQUENCE),
+        ("ranking", {}),
+        ("ranking", {"towers": 2}),
+        ("joint", {}),
+        ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
+    ],
 )
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name, settings, tmp_path):
     spec = spec_of(name, {})
@@ -36,14 +47,24 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name,
     assert all(np.abs(one - different).max() > 0 for one, different in zip(once, other, strict=True))
 
 
-@pytest.mark.parametrize("name", ["dcn", "retrieval", "ranking", "joint"])
-def test_no_sum_of_gradients_depends_on_the_timing_of_its_terms(splits, name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("dcn", {}),
+        ("retrieval", {}),
+        ("retrieval", SEQUENCE),
+        ("ranking", {}),
+        ("joint", {}),
+        ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
+    ],
+)
+def test_no_sum_of_gradients_depends_on_the_timing_of_its_terms(splits, name, settings):
     # AddN accumulates into the first of its inputs that no other operation still reads, so the order of the sum may
     # depend on timing: https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/aggregate_ops.cc.
     # If that input is always one of the first two, the result does not change.
     spec = spec_of(name, {})
-    model = spec.build(splits, spec.hyperparameters(embedding_dim=8, l2=0.01))
-    batch = {column: tf.constant(values[:50]) for column, values in splits.train.items()}
+    model = spec.build(splits, spec.hyperparameters(embedding_dim=8, l2=0.01, **settings))
+    batch = {column: tf.constant(values[:50]) for column, values in elements_of(model, splits.train).items()}
     model.compute_loss(batch)
 
     @tf.function
