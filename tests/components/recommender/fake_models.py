@@ -10,6 +10,7 @@ from components.recommender.requests import Limits
 from components.recommender.stored_data import Movies, Users
 from components.recommender.two_stage_model import Recommender, Transform
 from trainers.layers.towers import HISTORY_READ
+from transform.moments import seconds
 
 IDS = np.array([0, 10, 20, 30, 40, 50, 0])  # index 0 is padding, the last one the unknown movie
 LENGTH = 3
@@ -105,16 +106,19 @@ class FakeTransform(tf.Module):
             padded = tf.pad(first, [[0, rows - tf.shape(first, tf.int64)[0]], [0, 1]], constant_values=default)
             return padded[:, 0]
 
-        gender = dense("gender", "")
+        gender, moment = dense("gender", ""), dense("timestamp", 0)
         oldest_first = tf.RaggedTensor.from_sparse(raw["history_movie_ids"])
         history = tf.reverse(oldest_first, axis=[1]).to_tensor(shape=[None, LENGTH]) // 10
         return {
             "user_id_xf": tf.cast(tf.equal(dense("user_id", 0), 7), tf.int64),
             "gender_xf": tf.cast(tf.equal(gender, "M"), tf.int64) + 2 * tf.cast(tf.equal(gender, "F"), tf.int64),
             "age_xf": dense("age", 0) // 10,
-            "timestamp_normalized_xf": tf.cast(dense("timestamp", 0), tf.float32),
+            "timestamp_normalized_xf": tf.cast(moment, tf.float32),
+            "timestamp_hour_xf": tf.where(moment > 0, moment // 3600 % 24 + 1, 0),
+            "timestamp_seconds_xf": seconds(moment),
             "history_movie_ids_xf": tf.ensure_shape(history, [None, LENGTH]),
             "history_ratings_xf": tf.zeros_like(history, tf.float32),
+            "history_timestamps_xf": tf.zeros_like(history),
             "movie_id_xf": dense("movie_id", 0) // 10,
             "rating_xf": dense("rating", 0.0),
         }
