@@ -237,9 +237,12 @@ def test_long_histories_are_encoded_some_at_once(splits, tower, table, monkeypat
     monkeypatch.setattr(sequence_tower, "_PAIRS_AT_ONCE", 7 * LONGEST**2)
     encoder, sizes = tower._encoder, []
     weights = encoder._weights
-    monkeypatch.setattr(
-        encoder, "_weights", lambda present, *more: sizes.append(len(present)) or weights(present, *more)
-    )
+
+    def counted(present, *more):
+        sizes.append(len(present))
+        return weights(present, *more)
+
+    monkeypatch.setattr(encoder, "_weights", counted)
     for once, in_slices in zip(whole, (tower(features, table), tower.read(features, table)), strict=True):
         assert in_slices.shape == once.shape
         np.testing.assert_allclose(in_slices, once, rtol=0, atol=1e-6)
