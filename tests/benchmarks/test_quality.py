@@ -2,20 +2,24 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import quality
+from benchmarks import models, quality
 from benchmarks.dataset import split_ratings
-from benchmarks.methods import METHODS, Method
+from benchmarks.methods import METHODS, Case, Method
 from benchmarks.protocols import EARLY_USERS, PROTOCOLS
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
 from benchmarks.transformed import load_transformed
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
+from components.ingestion.splits import SplitConfig
+from pipeline.config import load_config
+from trainers.hyperparameters import JointHyperparameters
 
 APP = typer.Typer()
 APP.command()(quality.main)
@@ -125,6 +129,29 @@ def test_parts_of_the_test_ratings_add_up(data, tmp_path):
     assert min(known, cold) < of_biases["metrics"]["mae"] < max(known, cold)
 
 
+def test_the_joint_model_that_shares_nothing_is_one_that_the_configuration_takes(data, monkeypatch):
+    trained = []
+
+    class Trained(Exception):
+        pass
+
+    def train(spec, hparams, splits):
+        trained.append(hparams)
+        raise Trained
+
+    monkeypatch.setattr(models, "train", train)
+    settings = load_config("ml1m", ["models.joint.state_gradient=0.5"]).models
+    assert settings.joint.shared_state
+    case = Case(split_ratings(read_movielens(data), SplitConfig()), lambda: SimpleNamespace(splits=None), settings, 3)
+    for method in ("joint", "joint-apart"):
+        with pytest.raises(Trained):
+            METHODS[method].measure(case)
+    together, apart = trained
+    assert together == settings.joint.model_copy(update={"seed": 3})
+    assert (apart.shared, apart.shared_state, apart.state_gradient) == (False, False, 0)
+    assert JointHyperparameters.model_validate(apart.model_dump()) == apart
+
+
 @pytest.mark.component
 def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path):
     data = tmp_path / "data"
@@ -133,7 +160,6 @@ def test_the_pipelines_models_are_measured_on_what_its_components_make(tmp_path)
     more = ["--seeds", "0", "--config", "sample"]
     for model in ("retrieval", "ranking", "dcn", "joint"):
         more += ["--set", f"models.{model}.epochs=1"]
-    more += ["--set", "models.joint.shared_state=true", "--set", "models.joint.state_gradient=0.5"]
 
     _, (random, last) = measured(data, tmp_path, "random-75,leave-last-out", ",".join(ours), *more)
 
