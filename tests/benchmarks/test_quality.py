@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.dataset import split_ratings
 from benchmarks.methods import METHODS, Case, Method
 from benchmarks.protocols import EARLY_USERS, PROTOCOLS
 from benchmarks.report import RATING_COLUMNS, RETRIEVAL_COLUMNS, Row, Run
-from benchmarks.transformed import load_transformed
+from benchmarks.transformed import Transformed, load_transformed
 from components.data.raw_files import read_movielens
 from components.data.sample import generate_sample
 from components.ingestion.splits import SplitConfig
@@ -142,7 +143,8 @@ def test_the_joint_model_that_shares_nothing_is_one_that_the_configuration_takes
     monkeypatch.setattr(models, "train", train)
     settings = load_config("ml1m", ["models.joint.state_gradient=0.5"]).models
     assert settings.joint.shared_state
-    case = Case(split_ratings(read_movielens(data), SplitConfig()), lambda: SimpleNamespace(splits=None), settings, 3)
+    ready = cast(Transformed, SimpleNamespace(splits=None))
+    case = Case(split_ratings(read_movielens(data), SplitConfig()), lambda: ready, settings, 3)
     for method in ("joint", "joint-apart"):
         with pytest.raises(Trained):
             METHODS[method].measure(case)
