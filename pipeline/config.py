@@ -27,7 +27,7 @@ _MAX_RATINGS, _MAX_SAMPLE_MOVIES, _MAX_HISTORY = 10**8, 10**6, 10_000
 _MAX_SAMPLE_SEED = 2**64 - 1  # The seed is part of a folder's name, which cannot have any length.
 _MAX_SPANS = 2**31 - 1  # TFX keeps the number in 64 bits; this is more than there can be folders.
 _MAX_CANDIDATES = 2**31 - 1  # TensorFlow counts the best movies in 32 bits.
-_LONGEST_SEQUENCE = 300  # Memory grows with its square: a gigabyte for 200 people who are asked about at once.
+_LONGEST_SEQUENCE = 300  # The memory and time of a training window grow with its square.
 _LONGEST_QUOTE = 200  # Characters of a value in a message.
 
 

@@ -47,14 +47,15 @@ class HiddenShares(BaseModel):
         0.1,
         ge=0,
         lt=1,
-        description="Share of train rows without the time of the rating. Rating towers read it only with shared_state.",
+        description="Share of train rows without the time of the rating. Has an effect where the model reads it: on "
+        "retrieval, on the joint model and, with shared_state, on its rating tower.",
     )
     clock_dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="Share of train rows without hour and date of the rating. With query sequence, it is still known "
-        "how long before it others were. Rating towers read them only with shared_state.",
+        "how long before it others were. Has an effect where moment_dropout has.",
     )
     history_dropout: float = Field(
         0.02, ge=0, lt=1, description="Share of train rows without id and rated history, like those of new people."

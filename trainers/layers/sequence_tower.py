@@ -20,7 +20,8 @@ from transform.features import USER_ID, Role, transformed_name
 # Histories up to this length are encoded all at once: slices would cost a single answer some time.
 _NEVER_SLICED = 50
 # How many pairs of events are weighed at once in longer ones, outside training. The number of pairs grows with the
-# square of a history's length, and so many take about a gigabyte: those of 128 people with 200 events each.
+# square of a history's length, and so many, as of 128 people with 200 events each, take about half a gigabyte with four
+# blocks and two heads.
 _PAIRS_AT_ONCE = 2048 * _NEVER_SLICED**2
 
 
@@ -62,7 +63,7 @@ def _oldest_first(features: Tensors) -> list[tf.Tensor]:
 
 
 def _in_slices(encode: Callable[..., tf.Tensor], histories: tuple[tf.Tensor, ...], shape: tuple[int, ...]) -> tf.Tensor:
-    """Encodes any number of histories, some at once, so that their number and length do not decide about the memory.
+    """Encodes histories, long ones some at once, so that memory for pairs of events does not grow with their number.
 
     Args:
       encode: called with slices of the histories' tensors.

@@ -247,7 +247,7 @@ def test_long_histories_are_encoded_some_at_once(splits, tower, table, monkeypat
         assert in_slices.shape == once.shape
         np.testing.assert_allclose(in_slices, once, rtol=0, atol=1e-6)
     assert sum(sizes) == 2 * people
-    assert not sizes or max(sizes) == min(people, 7)
+    assert max(sizes) == min(people, 7)
     # As an export traces it, for any number of people.
     signature = {name: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for name, values in features.items()}
     traced = tf.function(lambda given: tower(given, table), input_signature=[signature])
@@ -258,7 +258,7 @@ def test_the_basis_of_gaps_is_piecewise_linear_in_their_logarithms():
     gaps = np.array([-5, 0, 1, 2, 60, 3600, 86_400, 10**7, 2**31 - 20])
     now = 2**31 - 10
     basis = gap_basis(tf.constant(np.full(9, now), tf.int32), tf.constant(now - gaps, tf.int32)).numpy()
-    place = np.minimum(np.log(np.clip(gaps, 1, 2**30)) / 1.5, 12)
+    place = np.minimum(np.log(np.maximum(gaps, 1)) / 1.5, 12)
     np.testing.assert_allclose(basis @ np.arange(13), place, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(basis.sum(axis=1), 1, rtol=1e-5)
     assert not gap_basis(tf.constant([0, 5]), tf.constant([5, 0])).numpy().any()
