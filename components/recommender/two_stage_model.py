@@ -137,7 +137,7 @@ class Recommender(tf.Module):
         self.popularity = _constant(np.where(movies.candidates, popularity, -np.inf), "popularity")
         self.popularity_by_group = _constant(np.where(movies.candidates, by_group, -np.inf), "popularity_by_group")
         biases = ranking.heads[-1].biases
-        # The features of the second stage that depend on the movie alone; what is no candidate has a popularity of -inf.
+        # Features of the second stage that depend on the movie alone. What is no candidate has a popularity of -inf.
         log_popularity = np.log1p(np.maximum(self.popularity.numpy(), 0))
         self.movie_features = _constant(np.stack([log_popularity, biases.movies.numpy()], axis=1), "movie_features")
         self._user_count = biases.users.shape[0]
