@@ -10,6 +10,15 @@ from trainers.datasets import elements_of
 from trainers.loop import training
 
 SEQUENCE = {"query": "sequence", "blocks": 2}
+MODELS = [
+    ("dcn", {}),
+    ("retrieval", {}),
+    ("retrieval", SEQUENCE),
+    ("ranking", {}),
+    ("ranking", {"towers": 2}),
+    ("joint", {}),
+    ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -17,18 +26,7 @@ def splits():
     return with_history(planted_splits(users=40, movies=30, ratings=600, seed=0))
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("dcn", {}),
-        ("retrieval", {}),
-        ("retrieval", SEQUENCE),
-        ("ranking", {}),
-        ("ranking", {"towers": 2}),
-        ("joint", {}),
-        ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
-    ],
-)
+@pytest.mark.parametrize(("name", "settings"), MODELS)
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name, settings, tmp_path):
     spec = spec_of(name, {})
 
@@ -47,17 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(splits, name,
     assert all(np.abs(one - different).max() > 0 for one, different in zip(once, other, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("dcn", {}),
-        ("retrieval", {}),
-        ("retrieval", SEQUENCE),
-        ("ranking", {}),
-        ("joint", {}),
-        ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
-    ],
-)
+@pytest.mark.parametrize(("name", "settings"), MODELS)
 def test_no_sum_of_gradients_depends_on_the_timing_of_its_terms(splits, name, settings):
     # AddN accumulates into the first of its inputs that no other operation still reads, so the order of the sum may
     # depend on timing: https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/kernels/aggregate_ops.cc.
