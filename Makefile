@@ -2,11 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# One of Beam's runners, which is written in Go.
+PRISM := $(CURDIR)/.toolchain/prism/prism
 .PHONY: help setup run test test-fast test-nightly test-airflow test-beam test-places lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+SELECTED ?= not nightly and not airflow
 FAST := not component and not e2e and not serving and not ml1m and not nightly and not airflow
 
 help: ## List the targets
@@ -21,7 +24,7 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 
 test: ## Run all tests but the nightly ones; those that need MovieLens 1M run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest $(IN_PARALLEL) -m 'not nightly and not airflow' --durations=25
+	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest $(IN_PARALLEL) -m '$(SELECTED)' --durations=25
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
@@ -40,11 +43,12 @@ test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, which takes hour
 	AIRFLOW_ENVIRONMENTS=$(CURDIR)/.toolchain/airflow-2.11.2:$(CURDIR)/.toolchain/airflow-3.3.2 .venv/bin/python -m pytest -m airflow
 
 # Prism is built where Go is there; without it, its test is skipped.
-PRISM := $(CURDIR)/.toolchain/prism/prism
-test-beam: ## Process data with other runners of Beam: its job server with worker processes, and Prism
+$(PRISM):
+	! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
+
+test-beam: $(PRISM) ## Process data with other runners of Beam: its job server with worker processes, and Prism
 	@scripts/setup.sh --all-extras
-	test -x $(PRISM) || ! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
-	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m nightly tests/pipeline/test_beam_runners.py
+	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m beam
 
 # The servers have an environment of their own, for their requirements are not the project's.
 PLACES := $(CURDIR)/.toolchain/places

@@ -218,7 +218,7 @@ def predictor(
       A function from arrays, [rows, ...] by name, with at least one row, to float32 [rows]; without a row it raises
       ValueError.
     """
-    traced = tf.function(lambda features: function(features), reduce_retracing=True)
+    traced = tf.function(lambda features: function(features), autograph=False, reduce_retracing=True)
 
     def predict(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         # Slices instead of a tf.data pipeline, which takes longer to set up than a few batches take to compute.

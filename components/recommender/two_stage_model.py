@@ -172,11 +172,12 @@ class Recommender(tf.Module):
         return (index > 0) & (index < self._user_count - 1)
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None], tf.int64, name="user_id"),
             tf.TensorSpec([None, None], tf.int64, name="history_movie_ids"),
             tf.TensorSpec([None, None], tf.float32, name="history_ratings"),
-        ]
+        ],
     )
     def serving_default(self, user_id: tf.Tensor, history_movie_ids: tf.Tensor, history_ratings: tf.Tensor) -> Tensors:
         """Recommends movies for a moment that is not known, with the date and hour of the latest rating, best first.
@@ -204,6 +205,7 @@ class Recommender(tf.Module):
         return self._answer(person, scored, self._seen(row, history_movie_ids), tf.zeros_like(user_id))
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None], tf.int64, name="user_id"),
             tf.TensorSpec([None, None], tf.int64, name="history_movie_ids"),
@@ -216,7 +218,7 @@ class Recommender(tf.Module):
             tf.TensorSpec([None], tf.string, name="zip_code"),
             tf.TensorSpec([None, None], tf.int64, name="exclude_movie_ids"),
             tf.TensorSpec([None], tf.int64, name="k"),
-        ]
+        ],
     )
     def recommend(
         self,
@@ -297,7 +299,7 @@ class Recommender(tf.Module):
         seen = tf.concat([history_movie_ids, exclude_movie_ids], axis=1)
         return self._answer(person, scored, self._seen(row, seen), k)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(self, examples: tf.Tensor) -> Tensors:
         """Judges the list that the person of each row would have got: float32 [batch_size] by output name.
 
@@ -330,7 +332,7 @@ class Recommender(tf.Module):
 
         return values | in_every_situation(found, features, raw, self._transform.layer, self._alike_after)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def candidates_of(self, examples: tf.Tensor) -> tuple[Lists, Lists, tf.Tensor]:
         """The candidates that `evaluate` judges, in the retriever's order.
 

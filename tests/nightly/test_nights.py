@@ -12,7 +12,7 @@ from tests.nightly.nights import WINDOW, Nights
 RATINGS = 2500
 
 
-@pytest.mark.e2e
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_a_bad_night_changes_nothing_that_is_served(tmp_path: Path) -> None:
     nights = Nights(tmp_path, Deliveries(tmp_path / "raw", WINDOW + 1, RATINGS, seed=1))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MOVIELENS = "from pipeline.cli import main; main()"
+# The same with the stand-in pipeline as its graph.
+STANDIN_MOVIELENS = "from tests.pipeline.local import standin_movielens"
 
 
 def run_code(

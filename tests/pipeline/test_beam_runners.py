@@ -30,7 +30,7 @@ from tests.servers import free_port, wait_until
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["models.dcn.epochs=1", "evaluation.mse_margin=0"]
 
-pytestmark = [pytest.mark.nightly, pytest.mark.component, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.beam, pytest.mark.nightly, pytest.mark.component, pytest.mark.timeout(3600)]
 
 
 class _Silent:

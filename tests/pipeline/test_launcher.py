@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.command_line import run_code
+from tests import warm_processes
 
 pytestmark = pytest.mark.component
 
 IDS = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
 
-# A fresh process that has nothing but the compiled pipeline.
+# A process that has nothing but the compiled pipeline.
 LAUNCH = """
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def launch(ir, folder: Path, run_id: str, *node_ids: str) -> list[str]:
     """Launches nodes in a process of their own; gives each one's id and state."""
     path = folder / "pipeline.pb"
     path.write_bytes(ir.SerializeToString(deterministic=True))
-    done = run_code(LAUNCH, str(path), run_id, *node_ids)
+    done = warm_processes.run(LAUNCH, str(path), run_id, *node_ids)
     assert done.returncode == 0, done.stderr[-3000:]
     return [line.removeprefix("LAUNCHED ").strip() for line in done.stdout.splitlines() if line.startswith("LAUNCHED")]
 

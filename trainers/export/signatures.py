@@ -204,12 +204,12 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
         raw = tf.io.parse_example(examples, raw_spec)
         return with_int32_indices(module.transform(raw)), raw
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serving_default(examples: tf.Tensor) -> Tensors:
         features, _ = parse(examples)
         return {name: value for head in module.heads for name, value in head.serve(features).items()}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(examples: tf.Tensor) -> Tensors:
         features, raw = parse(examples)
         if hasattr(model, "read_histories"):
@@ -229,7 +229,11 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
     }
     for function in ("ratings", "like_logits"):
         if hasattr(model, function):
-            setattr(module, function, tf.function(getattr(model, function), input_signature=[feature_signature]))
+            setattr(
+                module,
+                function,
+                tf.function(getattr(model, function), autograph=False, input_signature=[feature_signature]),
+            )
     person = {column.name for column in columns(Role.USER, Role.CONTEXT, Role.HISTORY, among=splits.train)}
     _add_parts(module, model, {name: spec for name, spec in feature_signature.items() if name in person})
     signatures = {"serving_default": serving_default, "evaluate": evaluate}
@@ -242,7 +246,7 @@ def export(model: tf.keras.Model, splits: Splits, directory: str, heads: tuple[H
 def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.TensorSpec]) -> None:
     """Adds the functions to which people and movies are told separately, if the model has them."""
     if hasattr(model, "scores"):
-        module.read_histories = tf.function(model.read_histories, input_signature=[person])
+        module.read_histories = tf.function(model.read_histories, autograph=False, input_signature=[person])
         read = module.read_histories.get_concrete_function().structured_outputs
         with_read = person | {name: tf.TensorSpec(values.shape, values.dtype) for name, values in read.items()}
 
@@ -252,24 +256,26 @@ def _add_parts(module: tf.Module, model: tf.keras.Model, person: dict[str, tf.Te
         def scores_of(queries: tf.Tensor) -> tf.Tensor:
             return model.scores_of(queries, model.movie_vectors())
 
-        @tf.function(input_signature=[with_read])
+        @tf.function(autograph=False, input_signature=[with_read])
         def scores(features: Tensors) -> Tensors:
             queries = queries_of(features)
             return {"queries": queries, "scores": scores_of(queries)}
 
         module.scores = scores
-        module.queries = tf.function(queries_of, input_signature=[person])
+        module.queries = tf.function(queries_of, autograph=False, input_signature=[person])
         width = module.queries.get_concrete_function().structured_outputs.shape[1]
-        module.scores_of = tf.function(scores_of, input_signature=[tf.TensorSpec([None, width], tf.float32)])
+        module.scores_of = tf.function(
+            scores_of, autograph=False, input_signature=[tf.TensorSpec([None, width], tf.float32)]
+        )
     if hasattr(model, "ratings_of"):
         movies, queries = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
-        module.ratings_of = tf.function(model.ratings_of, input_signature=[person, movies, queries])
+        module.ratings_of = tf.function(model.ratings_of, autograph=False, input_signature=[person, movies, queries])
 
 
 def _labels_signature(
     labels_of_features: Callable[[Tensors], Tensors], parse: Callable[[tf.Tensor], tuple[Tensors, Raw]]
 ) -> Callable[[tf.Tensor], Tensors]:
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def labels(examples: tf.Tensor) -> Tensors:
         features, _ = parse(examples)
         return labels_of_features(features)

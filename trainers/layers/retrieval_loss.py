@@ -41,13 +41,15 @@ class InBatchSoftmax:
         # The task replaces probabilities below 1e-6 by 1e-6. Dividing all of them by the largest keeps them well above
         # that, and a constant factor does not change a softmax.
         self._sampling_probabilities = tf.constant(np.exp(log_popularity - log_popularity.max()), tf.float32)
-        self._task = tfrs.tasks.Retrieval(
+        task = tfrs.tasks.Retrieval(
             # By default the task would sum the losses; it returns one for each row here, as some rows may not count.
             loss=tf.keras.losses.CategoricalCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.NONE),
             temperature=hparams.temperature,
             num_hard_negatives=hparams.hard_negatives,
             remove_accidental_hits=True,
         )
+        # The task takes the length of a shape by `len`, which only autograph makes sense of in a graph.
+        self._task = tf.function(task, autograph=True)
 
     def losses(self, queries: tf.Tensor, candidates: tf.Tensor, biases: tf.Tensor, movies: tf.Tensor) -> tf.Tensor:
         """Computes the cross-entropy of each row's movie, in nats: float32 [batch_size].

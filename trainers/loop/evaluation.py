@@ -26,7 +26,9 @@ class FilteredRecall:
         self._rows = _eval_rows(splits)
         self._seen = SeenMovies.of(splits.train, splits.size(USER_ID))
         self._hits = _of_latest_model(
-            lambda model: tf.function(lambda features, seen: _hits(model, features, seen), reduce_retracing=True)
+            lambda model: tf.function(
+                lambda features, seen: _hits(model, features, seen), autograph=False, reduce_retracing=True
+            )
         )
 
     def __call__(self, model: tf.keras.Model) -> float:

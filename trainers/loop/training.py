@@ -111,7 +111,7 @@ def fit(
     # This tf.function runs one step, not a whole epoch, for two reasons. In a loop inside the function, TensorFlow
     # takes longer for the same step of a large model. And the tensors that replicas exchange should have one shape
     # within a call, but the last batch of an epoch is smaller.
-    @tf.function(input_signature=dataset.element_spec)
+    @tf.function(autograph=False, input_signature=dataset.element_spec)
     def train_replicas(batch: Tensors, share: tf.Tensor) -> tf.Tensor:
         losses = strategy.run(train_step, args=(batch, share))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)

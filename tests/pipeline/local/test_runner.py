@@ -5,14 +5,15 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests import warm_processes
+from tests.pipeline.command_line import STANDIN_MOVIELENS
+
 SMALL = ["--set", "data.sample={users: 20, movies: 30, ratings: 300}"]
 IDS = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
 
@@ -20,28 +21,12 @@ pytestmark = [pytest.mark.component, pytest.mark.timeout(1200)]
 
 
 def command(output: Path, *arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "tests.pipeline.local.standin_movielens",
-        "run",
-        *SMALL,
-        "--output",
-        str(output),
-        *arguments,
-    ]
+    return ["run", *SMALL, "--output", str(output), *arguments]
 
 
 def run(output: Path, *arguments: str, trouble: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(output, *arguments),
-        cwd=ROOT,
-        env=os.environ | {"STANDIN_TROUBLE": trouble},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    environment = os.environ | {"STANDIN_TROUBLE": trouble}
+    return warm_processes.run(STANDIN_MOVIELENS, *command(output, *arguments), environment=environment)
 
 
 def states(output: Path) -> dict[str, str]:
@@ -95,10 +80,9 @@ def test_a_withdrawn_model_is_not_pushed_again_and_the_next_one_is(tmp_path: Pat
     assert run(tmp_path, "--set", "models.ranking.epochs=1").returncode == 0
     assert run(tmp_path, "--set", "models.ranking.epochs=2").returncode == 0
     older, version = sorted(tmp_path.glob("serving/recommender/*"))
-    withdrawal = [sys.executable, "-m", "tests.pipeline.local.standin_movielens", "withdraw"]
-    withdrawal += ["recommender", version.name, "--output", str(tmp_path), "--why", "it loves sequels"]
+    withdrawal = ["withdraw", "recommender", version.name, "--output", str(tmp_path), "--why", "it loves sequels"]
     before = datetime.now(UTC)
-    withdrawn = subprocess.run(withdrawal, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    withdrawn = warm_processes.run(STANDIN_MOVIELENS, *withdrawal)
     assert (withdrawn.returncode, withdrawn.stdout.splitlines()) == (
         0,
         [
@@ -230,9 +214,8 @@ def json_epochs(output: Path) -> int:
 
 
 def test_two_runs_cannot_share_an_output(tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        command(tmp_path), cwd=ROOT, env=os.environ | {"STANDIN_TROUBLE": "wait"}, stderr=subprocess.DEVNULL
-    )
+    environment = os.environ | {"STANDIN_TROUBLE": "wait"}
+    first = warm_processes.WarmProcess(STANDIN_MOVIELENS, *command(tmp_path), environment=environment)
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("logs/*")) and time.monotonic() < deadline:
@@ -240,7 +223,7 @@ def test_two_runs_cannot_share_an_output(tmp_path: Path) -> None:
         second = run(tmp_path)
     finally:
         first.kill()
-        first.wait()
+        first.wait(60)
     assert second.returncode == 1
     assert f"another run (process {first.pid}) is writing here" in second.stderr
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,9 +14,10 @@ import pipeline
 from pipeline import cli
 from pipeline.commands import run
 from pipeline.local.store import FileStore
+from tests.pipeline.command_line import STANDIN_MOVIELENS
 from tests.pipeline.local import standin
+from tests.warm_processes import WarmProcess
 
-ROOT = Path(__file__).resolve().parents[3]
 IDS = ["Source", "Worker", "FeatureImportance", "Latest", "Pusher.recommender"]
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(1200)]
@@ -39,15 +38,9 @@ class Folder:
         monkeypatch.setattr(pipeline, "graph", standin, raising=False)
         monkeypatch.setattr(run, "_show_recommendations", lambda *_: None)
 
-    def start(self, *arguments: str, trouble: str = "") -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.pipeline.local.standin_movielens", *arguments],
-            cwd=ROOT,
-            env=os.environ | {standin.TROUBLE: trouble, "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *arguments: str, trouble: str = "") -> WarmProcess:
+        environment = os.environ | {standin.TROUBLE: trouble, "COLUMNS": "200"}
+        return WarmProcess(STANDIN_MOVIELENS, *arguments, environment=environment)
 
     def do(self, *arguments: str, trouble: str = "") -> tuple[int, str, str]:
         self._monkeypatch.setenv(standin.TROUBLE, trouble)
@@ -90,16 +83,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
 
 
 @pytest.fixture
-def waiting(folder: Folder) -> Iterator[subprocess.Popen[str]]:
+def waiting(folder: Folder) -> Iterator[WarmProcess]:
     """A Worker in the middle of its work."""
     assert folder.node("Source", "monday")[0] == 0
     process = folder.start(*folder.arguments("Worker", "monday"), trouble="wait")
     while not list(folder.output.glob("pipeline/Worker/model/*/result")):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(1)
         time.sleep(0.1)
     yield process
     process.kill()
-    process.communicate(timeout=60)
+    process.wait(60)
 
 
 def test_the_same_pipeline_compiles_to_the_same_bytes_in_every_process(folder: Folder) -> None:
@@ -138,15 +131,13 @@ def test_nodes_one_by_one_are_a_run_and_the_next_run_takes_what_has_not_changed(
 def test_nodes_that_do_not_wait_for_each_other_run_at_the_same_time(folder: Folder) -> None:
     assert folder.nodes("monday", "Source", "Worker") == [0, 0]
     processes = [folder.start(*folder.arguments(node, "monday")) for node in IDS[2:]]
-    assert [process.communicate(timeout=600) and process.returncode for process in processes] == [0, 0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0, 0]
     assert folder.summary("monday")[0] == 0
 
 
-def test_a_node_that_was_killed_is_run_again_and_one_that_is_done_is_not(
-    folder: Folder, waiting: subprocess.Popen[str]
-) -> None:
-    waiting.send_signal(signal.SIGKILL)
-    waiting.wait(timeout=60)
+def test_a_node_that_was_killed_is_run_again_and_one_that_is_done_is_not(folder: Folder, waiting: WarmProcess) -> None:
+    waiting.kill()
+    waiting.wait(60)
     (half,) = folder.output.glob("pipeline/Worker/model/*/result")
     assert half.read_text() == "half"
     assert "has not come to its end" in folder.summary("monday")[2]
@@ -161,7 +152,7 @@ def test_a_node_that_was_killed_is_run_again_and_one_that_is_done_is_not(
 
 
 def test_another_node_runs_beside_a_node_but_neither_the_same_one_nor_a_whole_run(
-    folder: Folder, waiting: subprocess.Popen[str]
+    folder: Folder, waiting: WarmProcess
 ) -> None:
     assert folder.nodes("tuesday", "Source") == [0]
     code, _, err = folder.node("Worker", "tuesday")
