@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # One of Beam's runners, which is written in Go.
-PRISM := $(CURDIR)/.toolchain/prism/prism
+PRISM := .toolchain/prism/prism
+WITH_PRISM := PATH="$(CURDIR)/$(dir $(PRISM)):$$PATH"
 .PHONY: help setup run test test-fast test-nightly test-airflow test-beam test-places lint format clean
 
 # Each worker takes whole files, so that a fixture of a module is made once, and holds up to 3 GB.
@@ -22,18 +23,19 @@ run: ## Train, evaluate and push the four models on synthetic data, and show rec
 	@scripts/setup.sh
 	.venv/bin/movielens run --config sample --output output/sample
 
-test: ## Run all tests but the nightly ones; those that need MovieLens 1M run if ML1M_DIR is its folder
+test: ## Run all tests but the nightly ones; those on MovieLens 1M, or on a part of it, run if ML1M_DIR is its folder
 	@scripts/setup.sh --all-extras
-	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest $(IN_PARALLEL) -m '$(SELECTED)' --durations=25
+	$(WITH_PRISM) .venv/bin/python -m pytest $(IN_PARALLEL) -m '$(SELECTED)' --durations=25
 
 test-fast: ## Run the tests that start no pipeline and no server, in less than three minutes
 	@scripts/setup.sh --all-extras
 	.venv/bin/python -m pytest $(IN_PARALLEL) -m '$(FAST)'
 
-# Each of these tests is as long as a whole file of the others, so workers take single ones.
+# Most of these tests are as long as a whole file of the others, so workers take single ones, but for the files whose
+# tests share what takes minutes to make: they are groups.
 test-nightly: ## Run the long version of tests that has no place in every change
 	@scripts/setup.sh --all-extras
-	.venv/bin/python -m pytest -n $(WORKERS) -m nightly
+	$(WITH_PRISM) .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m nightly
 
 # One environment for each version of Airflow, apart from the project's.
 test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, which takes hours; needs Debian's postgresql and mariadb-server
@@ -44,11 +46,11 @@ test-airflow: ## Run the pipeline on real Airflows, 2.11 and 3, which takes hour
 
 # Prism is built where Go is there; without it, its test is skipped.
 $(PRISM):
-	! command -v go || GOBIN=$(dir $(PRISM)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
+	! command -v go || GOBIN="$(CURDIR)/$(dir $(PRISM))" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 || echo "Prism could not be built; its test is skipped."
 
 test-beam: $(PRISM) ## Process data with other runners of Beam: its job server with worker processes, and Prism
 	@scripts/setup.sh --all-extras
-	PATH=$(dir $(PRISM)):$$PATH .venv/bin/python -m pytest -m beam
+	$(WITH_PRISM) .venv/bin/python -m pytest -m beam
 
 # The servers have an environment of their own, for their requirements are not the project's.
 PLACES := $(CURDIR)/.toolchain/places

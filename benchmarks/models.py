@@ -67,7 +67,7 @@ def measure(model: tf.keras.Model, ready: Transformed) -> Values:
 
 
 def _top_k(model: tf.keras.Model, ready: Transformed) -> Values:
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def batch_metrics(features: dict[str, tf.Tensor], seen: tf.Tensor) -> dict[str, tf.Tensor]:
         targets = tf.cast(features[transformed_name(MOVIE_ID)], tf.int64)
         return metrics.retrieval_metrics(model.scores(features), targets, seen)

@@ -117,7 +117,7 @@ def step_cost(model: tf.keras.Model, rows: Arrays, batch_size: int) -> Cost:
       batch_size: number of rows in a step.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch, training=True)

@@ -132,7 +132,7 @@ def _test_rows(pattern: str, splits: Splits) -> Arrays:
     vocabulary = splits.transform.vocabulary_by_name(vocabulary_name(MOVIE_ID))
     movies = pd.Index([int(movie) for movie in vocabulary])
 
-    @tf.function
+    @tf.function(autograph=False)
     def features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = tf.io.parse_example(examples, spec)
         seen = raw[SEEN_MOVIES]

@@ -15,7 +15,7 @@ ensure_legacy_keras()
 
 # Files with these markers can take minutes. With several workers they start first, so that none is left over at the
 # end.
-_LONGEST_FIRST = ("ml1m", "e2e", "component")
+_LONGEST_FIRST = ("ml1m", "e2e", "beam", "component")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from components.ingestion.splits import SplitConfig
 from pipeline.beam_config import BeamConfig
 from tests.components.ingestion.examples_oracle import SPLITS, assert_examples, read_split
 
-pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(900), pytest.mark.xdist_group("ml1m")]
 
 HISTORY_LENGTH = 50
 SCHEMA = Path(__file__).parents[1] / "transform" / "schema.pbtxt"

@@ -12,7 +12,7 @@ from components.ingestion.spans import Window
 from components.ingestion.splits import SplitConfig, Strategy, with_splits
 from tests.components.ingestion.examples_oracle import read_raw
 
-pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ml1m, pytest.mark.timeout(600), pytest.mark.xdist_group("ml1m_columns")]
 
 HISTORY_LENGTH = 50
 SPLITS = ("train", "eval", "test")

@@ -1,11 +1,15 @@
 """Processes that have TFX loaded when they start, for the many tests that run a command in a process of its own.
 
 Loading TensorFlow and TFX takes a new interpreter ten seconds and more. Here a server, of which each worker of the
-tests has one, loads them once and is forked for each process. It has nothing of the tests' own process: neither the
-modules that a test has changed, nor the project's, which each process loads by itself. A process so is as good as one
-of a new interpreter, except where what is loaded, or when, is what a test looks at.
+tests has one, loads them once and is forked for each process. It has none of the modules of the tests' own process:
+neither those that a test has changed, nor the project's, which each process loads by itself.
+
+A test starts a new interpreter instead (`tests.pipeline.command_line.run_code`) where it looks at something that is
+different here: what is loaded, or printed by loading it; the seed of hashes, which all forks share; how an interpreter
+ends, for functions of `atexit` are not called, and SIGINT gives 1; or processes that `multiprocessing` would start.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,7 +25,7 @@ _SERVER.set_forkserver_preload(["tfx.v1"])
 
 
 def run(
-    code: str, *arguments: str, environment: dict[str, str] | None = None, timeout: float = 600
+    code: str, *arguments: str, environment: dict[str, str] | None = None, timeout: float = 500
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python code in the project's root folder and returns what it wrote and how it ended, as `subprocess.run`.
 
@@ -37,7 +41,7 @@ def run(
     process = WarmProcess(code, *arguments, environment=environment)
     try:
         out, err = process.communicate(timeout)
-    except subprocess.TimeoutExpired:
+    except BaseException:  # Also pytest's own time limit, which is none of Exception.
         process.kill()
         raise
     return subprocess.CompletedProcess([*arguments], process.wait(timeout), out, err)
@@ -50,6 +54,8 @@ class WarmProcess:
         """Starts it in the project's root folder; `run` describes the arguments."""
         self._folder = tempfile.TemporaryDirectory()
         self._out, self._err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
+        for file in (self._out, self._err):
+            file.touch()
         variables = dict(os.environ if environment is None else environment)
         files = [str(self._out), str(self._err)]
         self._process = _SERVER.Process(target=_become, args=(code, arguments, variables, files), daemon=True)
@@ -77,8 +83,10 @@ class WarmProcess:
         return self._out.read_text(), self._err.read_text()
 
     def send_signal(self, number: signal.Signals) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        # It may end between the question and the signal.
+        with contextlib.suppress(ProcessLookupError):
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -87,7 +95,7 @@ class WarmProcess:
 def _become(code: str, arguments: tuple[str, ...], environment: dict[str, str], files: list[str]) -> None:
     """Makes the fork what an interpreter is that was called with this code."""
     for number, file in zip((1, 2), files, strict=True):
-        opened = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        opened = os.open(file, os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(ROOT)

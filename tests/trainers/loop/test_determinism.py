@@ -55,7 +55,7 @@ def test_no_sum_of_gradients_depends_on_the_timing_of_its_terms(splits, name, se
     batch = {column: tf.constant(values[:50]) for column, values in elements_of(model, splits.train).items()}
     model.compute_loss(batch)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch, training=True) + tf.add_n(model.losses)
