@@ -144,6 +144,7 @@ def test_the_measured_nodes_are_the_pipelines_own(source, tmp_path):
 
 
 @pytest.mark.component
+@pytest.mark.nightly
 def test_the_straightforward_job_runs_to_its_end(source, tmp_path):
     result = tmp_path / "result.json"
     main(source, tmp_path, result, Job.STRAIGHTFORWARD)

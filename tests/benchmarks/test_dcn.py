@@ -25,35 +25,31 @@ def run(*arguments: str | Path):
 def test_networks_are_measured_on_the_pipelines_own_splits(tmp_path):
     generate_sample(tmp_path / "data", users=60, movies=40, ratings=1500)
     arguments = ["--data", tmp_path / "data", "--cache", tmp_path / "cache", "--config", "sample", "--seeds", "0"]
-    arguments += [
-        "--only",
-        "stacked,deep,factors,experts",
-        "--rating-penalties",
-        "9",
-        "--like-penalties",
-        "0,9",
-        "--json",
-        tmp_path / "results.json",
-    ]
+    arguments += ["--rating-penalties", "9", "--like-penalties", "0,9", "--json", tmp_path / "results.json"]
     arguments += ["--set", "models.dcn.epochs=1", "--set", "models.dcn.factor_dim=4"]
-    result = run(*arguments)
+
+    result = run(*arguments, "--objectives", "rating", "--only", "stacked,deep,factors,experts")
     assert result.exit_code == 0, result.output
     assert "DCN, stacked beats the DNN with as many weights on" in result.stdout
+    rows = json.loads((tmp_path / "results.json").read_text())["rating"]
+    assert [list(row["mean"]) for row in rows] == [["rmse", "mae"]] * 5
+    stacked, deep, factors, experts = (run for row in rows[1:] for run in row["runs"])
+    assert stacked["metrics"] != deep["metrics"]
+    assert stacked["table_l2"] == 9
+    assert stacked["weights"] == pytest.approx(deep["weights"], rel=0.02)
+    # A factor model has weights for each of the 60 people and 40 movies, and a second network as many as the first.
+    with_factors = factors["weights"] - stacked["weights"]
+    assert 4 * (60 + 40) < with_factors < stacked["weights"] / 2
+    assert experts["weights"] - stacked["weights"] > stacked["weights"] / 2 + with_factors
 
+    result = run(*arguments, "--objectives", "like", "--only", "stacked,deep")
+    assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "results.json").read_text())
-    for objective, metrics in (("rating", ["rmse", "mae"]), ("like", ["auc", "log_loss"])):
-        biases, stacked, deep, factors, experts, *published = document[objective]
-        assert [row["title"] for row in published] == (list(LIKES) if objective == "like" else [])
-        for row in (biases, stacked, deep, factors, experts):
-            assert list(row["mean"]) == metrics
-        (one,), (other,) = stacked["runs"], deep["runs"]
-        assert one["metrics"] != other["metrics"]
-        assert one["table_l2"] in ((0, 9) if objective == "like" else (9,))
-        assert one["weights"] == pytest.approx(other["weights"], rel=0.02)
-        # A factor model has weights for each of the 60 people and 40 movies, and a second network as many as the first.
-        with_factors = factors["runs"][0]["weights"] - one["weights"]
-        assert 4 * (60 + 40) < with_factors < one["weights"] / 2
-        assert experts["runs"][0]["weights"] - one["weights"] > one["weights"] / 2 + with_factors
+    biases, stacked, deep, *published = document["like"]
+    assert [row["title"] for row in published] == list(LIKES)
+    assert [list(row["mean"]) for row in (biases, stacked, deep)] == [["auc", "log_loss"]] * 3
+    assert stacked["runs"][0]["metrics"] != deep["runs"][0]["metrics"]
+    assert stacked["runs"][0]["table_l2"] in (0, 9)
     assert sorted(folder.name.rsplit("-", 1)[0] for folder in (tmp_path / "cache").iterdir()) == ["random-seed0"] * 2
 
     again = run(*arguments, "--objectives", "like", "--only", "stacked", "--like-penalties", "9")

@@ -26,7 +26,7 @@ from pipeline.local.output import OutputFolder
 from pipeline.local.runner import RunnerName, run_pipeline
 from pipeline.local.single_node import run_node, why_nothing_came_of_it
 from pipeline.model_stage import evaluated, latest_blessed, pusher
-from pipeline.nodes import NodeRun
+from tests.pipeline.silent import Silent
 from trainers.export.situations import SITUATIONS
 from trainers.hyperparameters import Task
 
@@ -204,7 +204,7 @@ def run_on(runner: str, pipeline: tfx.dsl.Pipeline) -> dict[str, str]:
     if runner == "tfx_local":
         tfx.orchestration.LocalDagRunner().run(pipeline)
     else:
-        run_pipeline(pipeline, cast(RunnerName, runner), _Silent())
+        run_pipeline(pipeline, cast(RunnerName, runner), Silent())
     return {}
 
 
@@ -216,11 +216,3 @@ def _run_node_by_node(pipeline: tfx.dsl.Pipeline) -> dict[str, str]:
         node = run_node(compiled, node_id, run_id)
         reasons[node_id] = why_nothing_came_of_it(compiled, node, run_id)
     return {node_id: reason for node_id, reason in reasons.items() if reason}
-
-
-class _Silent:
-    def started(self, node_id: str) -> None:
-        pass
-
-    def finished(self, node: NodeRun) -> None:
-        pass

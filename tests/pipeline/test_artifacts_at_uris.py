@@ -1,7 +1,7 @@
 """The whole graph with artifacts and pushed models at URIs makes what it makes in a folder, by every way to run it.
 
-The URIs are those of TensorFlow's files in memory, so everything is done in this process. One run is made in every test
-run; what is compared with it takes as long again several times, and is nightly.
+The URIs are those of TensorFlow's files in memory, so everything is done in this process. Whole runs take minutes and
+are nightly; every test run has the data, one model with its gate, and what was pushed.
 """
 
 import json
@@ -14,11 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfx import v1 as tfx
 from typer.testing import CliRunner
 
+from components.data.sample import generate_sample
 from components.storage.paths import stored_path
 from pipeline import cli
+from pipeline.config import load_config
+from pipeline.graph import data_stage
+from pipeline.local.runner import run_pipeline
+from pipeline.local.store import metadata_config
+from pipeline.model_stage import model_stage
 from tests import ram_files
+from tests.pipeline.silent import Silent
 from tests.pipeline.test_e2e import NODES, SETTINGS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -122,6 +130,32 @@ def by_nodes(runs: Runs, second: dict[str, Any]) -> dict[str, Any]:
     return runs.summary | {"ended": ended, "code": summary.code}
 
 
+def test_the_data_and_a_model_are_at_the_uris_and_nowhere_else(bucket: str, tmp_path: Path) -> None:
+    root, serving = f"{bucket}/small/pipeline", f"{bucket}/small/serving"
+    config = load_config("sample", ["models.dcn.epochs=2", "models.dcn.batch_size=128", "evaluation.mse_margin=0"])
+    generate_sample(tmp_path / "data", users=200, movies=150, ratings=10_000)
+    data = data_stage(config, str(tmp_path / "data"))
+    model = model_stage("dcn", config, data.examples, data.gate, data.transform, root, serving)
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name="small",
+        pipeline_root=root,
+        components=[*data.nodes, *model.nodes],
+        metadata_connection_config=metadata_config(tmp_path / "metadata.sqlite"),
+        beam_pipeline_args=config.beam.args(),
+    )
+    run_pipeline(pipeline, "local", Silent())
+
+    made = {path.name for path in stored_path(root).iterdir() if path.is_dir()}
+    assert made == {node.id for node in pipeline.components if not node.id.startswith("Resolver")}
+    (version,) = stored_path(f"{serving}/dcn").iterdir()
+    predict = tf.saved_model.load(str(version)).signatures["serving_default"]
+    (ratings,) = predict(examples=tf.constant([tf.train.Example().SerializeToString()])).values()
+    assert 1 <= float(ratings[0]) <= 5
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "metadata.sqlite"}
+    assert not Path("ram:").exists()
+
+
+@pytest.mark.nightly
 def test_every_node_has_done_its_work(runs: Runs, first: dict[str, Any]) -> None:
     assert set(states(first)) == NODES
     assert set(states(first).values()) == {"complete", "resolved"}
@@ -129,6 +163,7 @@ def test_every_node_has_done_its_work(runs: Runs, first: dict[str, Any]) -> None
     assert "from the model server" in first["out"]
 
 
+@pytest.mark.nightly
 def test_artifacts_and_models_are_at_the_uris_and_nowhere_else(runs: Runs, first: dict[str, Any], bucket: str) -> None:
     places = {path.name for path in stored_path(f"{bucket}/movielens").iterdir()}
     assert places == {"pipeline", "serving"}

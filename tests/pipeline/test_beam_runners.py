@@ -25,20 +25,13 @@ from pipeline.local.report import read_evaluation
 from pipeline.local.runner import run_pipeline
 from pipeline.local.store import FileStore
 from pipeline.model_stage import model_stage
+from tests.pipeline.silent import Silent
 from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["models.dcn.epochs=1", "evaluation.mse_margin=0"]
 
 pytestmark = [pytest.mark.beam, pytest.mark.nightly, pytest.mark.component, pytest.mark.timeout(3600)]
-
-
-class _Silent:
-    def started(self, node_id: str) -> None:
-        pass
-
-    def finished(self, node: Any) -> None:
-        pass
 
 
 def made_by(folder: Path, data: Path, *settings: str) -> dict[str, Any]:
@@ -55,7 +48,7 @@ def made_by(folder: Path, data: Path, *settings: str) -> dict[str, Any]:
         metadata_connection_config=store.connection,
         beam_pipeline_args=config.beam.args(),
     )
-    run_pipeline(pipeline, "local", _Silent())
+    run_pipeline(pipeline, "local", Silent())
     made: dict[str, Any] = {"rows": {}, "statistics": {}}
     for kind in ("MovieLensExampleGen/examples", "Transform/transformed_examples"):
         for split in sorted(root.glob(f"{kind}/*/Split-*")):

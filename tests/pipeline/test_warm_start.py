@@ -10,20 +10,13 @@ from pipeline.config import load_config
 from pipeline.graph import create_pipeline, data_stage
 from pipeline.local.runner import run_pipeline
 from pipeline.model_stage import model_stage
+from tests.pipeline.silent import Silent
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 SETTINGS = ["models.dcn.warm_start=true", "models.dcn.epochs=6", "models.dcn.batch_size=128"]
 # A large tolerance blesses every model, because these tests do not depend on which one is better.
 SETTINGS += ["evaluation.mse_tolerance=100"]
-
-
-class SilentObserver:
-    def started(self, node_id):
-        pass
-
-    def finished(self, node):
-        pass
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def run(tmp_path, caplog):
         )
         caplog.clear()
         caplog.set_level(logging.INFO, logger="trainers")
-        states = {node.id: node.state for node in run_pipeline(pipeline, "local", SilentObserver())}
+        states = {node.id: node.state for node in run_pipeline(pipeline, "local", Silent())}
         starts = [record.getMessage() for record in caplog.records if "start" in record.getMessage()]
         return states, [line for line in starts if line.startswith("dcn: ")]
 

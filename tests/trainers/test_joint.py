@@ -139,9 +139,12 @@ def test_ratings_are_learnt_from_rows_that_are_not_liked(splits):
     ("name", "changes"),
     [
         ("retrieval", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
-        ("joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}),
+        # What the last setting and the first have, too.
+        pytest.param(
+            "joint", {"loss": "in_batch", "hard_negatives": 10, "positives": "liked"}, marks=pytest.mark.nightly
+        ),
         ("retrieval", {"query": "sequence", "blocks": 2}),
-        ("joint", SEQUENCE),
+        pytest.param("joint", SEQUENCE, marks=pytest.mark.nightly),
         ("joint", SEQUENCE | {"rating": RATING.model_copy(update={"towers": 2})}),
     ],
 )

@@ -19,7 +19,7 @@ from pipeline.local.recovery import recover
 from pipeline.local.runner import run_pipeline
 from pipeline.local.store import metadata_config
 from pipeline.model_stage import latest_blessed, pusher
-from pipeline.nodes import NodeRun
+from tests.pipeline.silent import Silent
 
 
 def _write(uri: str, name: str, content: str) -> None:
@@ -93,14 +93,6 @@ def Report(
     _write(report.uri, "report", model.uri)
 
 
-class _Silent:
-    def started(self, node_id: str) -> None:
-        pass
-
-    def finished(self, node: NodeRun) -> None:
-        pass
-
-
 class Nights:
     """The output folder of a pipeline that runs every night.
 
@@ -150,7 +142,7 @@ class Nights:
         )
         self._logs += 1
         try:
-            ran = run_pipeline(pipeline, "local", _Silent())
+            ran = run_pipeline(pipeline, "local", Silent())
         except NodeFailed:
             return {"Trainer.ranking": "failed"}
         finally:

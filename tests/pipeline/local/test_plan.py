@@ -13,16 +13,9 @@ from pipeline.local.plan import Planned, plan
 from pipeline.local.runner import run_pipeline
 from pipeline.local.store import metadata_config
 from tests.pipeline.local import standin
+from tests.pipeline.silent import Silent
 
 pytestmark = pytest.mark.component
-
-
-class Silent:
-    def started(self, node_id: str) -> None:
-        pass
-
-    def finished(self, node: Any) -> None:
-        pass
 
 
 class Output:

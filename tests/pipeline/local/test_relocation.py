@@ -14,7 +14,7 @@ from pipeline.local.runner import run_pipeline
 from pipeline.local.store import metadata_config
 from tests.components.pushing.recorded import Recorded
 from tests.pipeline.local import standin
-from tests.pipeline.local.test_plan import Silent
+from tests.pipeline.silent import Silent
 
 pytestmark = pytest.mark.component
 

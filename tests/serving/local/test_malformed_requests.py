@@ -8,16 +8,20 @@ from tests.serving.malformed import attack
 
 pytestmark = pytest.mark.serving
 
-REQUESTS = 10_000
+
+@pytest.fixture(scope="module", params=[2_000, pytest.param(10_000, marks=pytest.mark.nightly)])
+def requests(request):
+    """How many of them are sent, twice."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def result(toy_models):
-    return attack(toy_models, REQUESTS, seed=0)
+def result(toy_models, requests):
+    return attack(toy_models, requests, seed=0)
 
 
-def test_every_request_gets_a_status_and_a_message_as_from_tensorflow_serving(result):
-    assert sum(result["outcomes"].values()) == 2 * REQUESTS
+def test_every_request_gets_a_status_and_a_message_as_from_tensorflow_serving(result, requests):
+    assert sum(result["outcomes"].values()) == 2 * requests
     assert result["wrong"] == []
 
 

@@ -10,13 +10,14 @@ from trainers.datasets import elements_of
 from trainers.loop import training
 
 SEQUENCE = {"query": "sequence", "blocks": 2}
+# Every test run takes those that together have all layers; settings whose layers others have, too, are nightly.
 MODELS = [
     ("dcn", {}),
     ("retrieval", {}),
-    ("retrieval", SEQUENCE),
-    ("ranking", {}),
+    pytest.param("retrieval", SEQUENCE, marks=pytest.mark.nightly),
+    pytest.param("ranking", {}, marks=pytest.mark.nightly),
     ("ranking", {"towers": 2}),
-    ("joint", {}),
+    pytest.param("joint", {}, marks=pytest.mark.nightly),
     ("joint", SEQUENCE | {"shared_state": True, "state_gradient": 0.5}),
 ]
 
