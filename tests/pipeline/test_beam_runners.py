@@ -6,6 +6,7 @@ own job server in Python, which asks a pool for a worker process. Both are real.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,12 +139,14 @@ def workers(tmp_path: Path) -> Iterator[str]:
         # It starts workers as `python`.
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "PATH": path}
-        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
+        command = [sys.executable, *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         try:
             wait_until(port, process, tmp_path / "pool.log")
             yield f"localhost:{port}"
         finally:
-            process.terminate()
+            # With its workers. It would give each of them ten seconds to end, which they need in full.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait(60)
 
 
